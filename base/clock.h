@@ -1,0 +1,14 @@
+// Time. Pure cores take times as arguments; only shells call these.
+#pragma once
+
+#include <cstdint>
+
+namespace perdure {
+
+// Milliseconds / microseconds on CLOCK_MONOTONIC.
+int64_t MonotonicMs();
+int64_t MonotonicUs();
+// Seconds since the epoch, UTC.
+int64_t UnixSeconds();
+
+}  // namespace perdure

@@ -1,0 +1,90 @@
+// The configuration: flag > environment > TOML file > default.
+//
+// etc/perdure.toml is the annotated list of all keys. MLX_* variables of MLX Server Nano are
+// accepted as aliases of PERDURE_*, HF_* as in huggingface_hub.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/result.h"
+
+namespace perdure {
+
+struct ModelConfig {
+  std::string name;
+  std::string source;  // as written: a folder, org/name, or "nano" for the built-in model
+  int threads = 0;     // 0: all processors that the process may use
+  int max_context = 0;
+  int max_sequences = 8;
+  uint64_t kv_bytes_max = 0;  // 0: derived from memory
+  std::optional<float> default_temperature;
+  bool is_default = false;
+};
+
+struct Config {
+  // [server]
+  std::string host = "127.0.0.1";
+  int port = 8000;
+  std::vector<std::string> api_keys;
+  std::vector<std::string> allowed_hosts;
+  bool insecure = false;
+  uint64_t body_bytes_max = uint64_t{16} << 20;
+  int connections_max = 1024;
+  int queue_max = 64;
+  int header_timeout_s = 30;
+  int idle_timeout_s = 120;
+  int sse_comment_s = 10;
+  int slow_client_timeout_s = 60;
+  int drain_timeout_s = 30;
+  LogLevel log_level = LogLevel::kInfo;
+
+  // [generation]
+  int default_max_tokens = 0;  // 0: up to the context
+  std::optional<float> default_temperature;
+
+  // [paths]
+  std::filesystem::path state_dir;
+  std::filesystem::path runtime_dir;
+  std::filesystem::path model_cache_dir;
+  std::filesystem::path config_file;  // where it was read from; empty without a file
+
+  // [supervisor]
+  int hang_timeout_s = 60;   // a step without progress
+  int load_timeout_s = 300;  // loading without progress
+  int cooldown_s = 300;      // a failed model before it is tried again
+  int prefill_tokens_per_step = 256;
+  std::string isa;
+
+  std::vector<ModelConfig> models;  // never empty after LoadConfig
+};
+
+// What the command line said; absent where it did not.
+struct ConfigFlags {
+  std::optional<std::string> host, config, model_cache_dir, state_dir, runtime_dir, log_level;
+  std::optional<int> port;
+  std::vector<std::string> models;
+  bool insecure = false;
+};
+
+// Reads a variable; empty result = unset. Injected so that tests need no process environment.
+using GetEnv = std::function<std::optional<std::string>(const std::string&)>;
+GetEnv ProcessEnvironment();
+
+// The whole configuration, checked. bad_config errors name the file, line and key (or the flag or
+// variable), what was found and what is allowed: unknown and duplicate keys, wrong types, values
+// out of range, a file that others may write, an address beyond loopback without an API key or
+// --insecure. `warnings` get what is accepted but wants attention.
+Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
+                          std::vector<std::string>* warnings);
+
+// Where the runtime directory is without reading a whole config (for `perdure ps`).
+std::filesystem::path RuntimeDir(const std::optional<std::string>& flag, const GetEnv& env);
+
+}  // namespace perdure

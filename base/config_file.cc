@@ -1,0 +1,236 @@
+#include "base/config_file.h"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string_view>
+#include <tuple>
+
+#include "base/config_keys.h"
+#include "base/file.h"
+#include "base/limits.h"
+
+namespace perdure {
+namespace {
+
+class FileReader {
+ public:
+  FileReader(std::filesystem::path path, const GetEnv& env, Config* config)
+      : path_(std::move(path)), env_(env), config_(config) {}
+
+  Status Read(const toml::table& root) {
+    for (const auto& [key, node] : root) {
+      const std::string_view name = key.str();
+      const toml::table* table = node.as_table();
+      if (name == "models") {
+        if (table == nullptr) return ErrAt(node.source(), "models must be [models.NAME] tables");
+        RETURN_IF_ERROR(ReadModels(*table));
+        continue;
+      }
+      const bool known = std::any_of(ConfigKeys().begin(), ConfigKeys().end(),
+                                     [&](const ConfigKey& k) { return k.table == name; });
+      if (!known) return UnknownTable(key, table == nullptr);
+      if (table == nullptr) return ErrAt(node.source(), fmt::format("{} must be a table", name));
+      RETURN_IF_ERROR(ReadTable(name, *table));
+    }
+    return {};
+  }
+
+ private:
+  tl::unexpected<Error> ErrAt(const toml::source_region& where, std::string_view text) const {
+    return Err(ErrorCode::bad_config,
+               fmt::format("{}:{}: {}", path_.string(), where.begin.line, text));
+  }
+
+  tl::unexpected<Error> UnknownTable(const toml::key& key, bool is_value) const {
+    if (is_value) {
+      for (const ConfigKey& k : ConfigKeys()) {
+        if (k.name == key.str())
+          return ErrAt(key.source(), fmt::format("{} belongs below [{}]", k.name, k.table));
+      }
+    }
+    constexpr std::string_view kTables[] = {"server", "generation", "paths", "supervisor",
+                                            "models"};
+    return ErrAt(key.source(), fmt::format("unknown {} \"{}\"{}", is_value ? "key" : "table",
+                                           key.str(), Hint(key.str(), kTables)));
+  }
+
+  static std::string Hint(std::string_view word, std::span<const std::string_view> known) {
+    const std::string_view nearest = NearestWord(word, known);
+    if (!nearest.empty()) return fmt::format("; did you mean \"{}\"?", nearest);
+    return fmt::format("; known are {}", fmt::join(known, ", "));
+  }
+
+  static bool ToValue(const toml::node& node, ConfigValue* value) {
+    if (const auto* text = node.as_string()) {
+      *value = text->get();
+    } else if (const auto* integer = node.as_integer()) {
+      *value = integer->get();
+    } else if (const auto* number = node.as_floating_point()) {
+      *value = number->get();
+    } else if (const auto* flag = node.as_boolean()) {
+      *value = flag->get();
+    } else if (const auto* array = node.as_array()) {
+      std::vector<std::string> texts;
+      for (const toml::node& item : *array) {
+        if (!item.is_string()) return false;
+        texts.push_back(item.as_string()->get());
+      }
+      *value = std::move(texts);
+    } else {
+      return false;
+    }
+    return true;
+  }
+
+  Result<ConfigValue> Take(const toml::key& key, const toml::node& node, ConfigKind kind,
+                           double min, double max) const {
+    ConfigValue value;
+    if (!ToValue(node, &value))
+      return ErrAt(node.source(),
+                   fmt::format("{}: a value of this type is not allowed", key.str()));
+    auto checked = CheckConfigValue(kind, min, max, value);
+    if (!checked)
+      return ErrAt(node.source(), fmt::format("{}: {}", key.str(), checked.error().message));
+    if (kind == ConfigKind::kPath) *checked = Absolute(std::get<std::string>(*checked));
+    return checked;
+  }
+
+  // Paths in the file are relative to the file.
+  std::string Absolute(const std::string& text) const {
+    const std::filesystem::path path = ExpandHome(text, env_);
+    return (std::filesystem::absolute(path_).parent_path() / path).lexically_normal().string();
+  }
+
+  Status ReadTable(std::string_view name, const toml::table& table) {
+    for (const auto& [key, node] : table) {
+      const ConfigKey* found = nullptr;
+      std::vector<std::string_view> known;
+      for (const ConfigKey& k : ConfigKeys()) {
+        if (k.table != name) continue;
+        known.push_back(k.name);
+        if (k.name == key.str()) found = &k;
+      }
+      if (found == nullptr) {
+        for (const ConfigKey& k : ConfigKeys()) {
+          if (k.name == key.str())
+            return ErrAt(key.source(),
+                         fmt::format("{} belongs below [{}], not [{}]", k.name, k.table, name));
+        }
+        return ErrAt(key.source(), fmt::format("unknown key \"{}\" below [{}]{}", key.str(), name,
+                                               Hint(key.str(), known)));
+      }
+      ASSIGN_OR_RETURN(const ConfigValue value,
+                       Take(key, node, found->kind, found->min, found->max));
+      found->set(*config_, value);
+    }
+    return {};
+  }
+
+  Status ReadModels(const toml::table& models) {
+    struct Entry {
+      toml::source_position where;
+      ModelConfig model;
+    };
+    std::vector<Entry> entries;
+    for (const auto& [key, node] : models) {
+      const toml::table* table = node.as_table();
+      if (table == nullptr)
+        return ErrAt(key.source(), fmt::format("models.{} must be a table", key.str()));
+      ModelConfig model;
+      model.name = std::string(key.str());
+      if (Status ok = CheckModelName(model.name); !ok)
+        return ErrAt(key.source(), ok.error().message);
+      RETURN_IF_ERROR(ReadModel(key, *table, &model));
+      entries.push_back({key.source().begin, std::move(model)});
+    }
+    // A table of toml++ is sorted by name; people mean the order of the file.
+    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
+      return std::tie(a.where.line, a.where.column) < std::tie(b.where.line, b.where.column);
+    });
+    for (Entry& entry : entries) config_->models.push_back(std::move(entry.model));
+    return {};
+  }
+
+  Status ReadModel(const toml::key& name, const toml::table& table, ModelConfig* model) {
+    std::vector<std::string_view> known;
+    for (const ModelKey& k : ModelKeys()) known.push_back(k.name);
+    for (const auto& [key, node] : table) {
+      const ModelKey* found = nullptr;
+      for (const ModelKey& k : ModelKeys()) {
+        if (k.name == key.str()) found = &k;
+      }
+      if (found == nullptr)
+        return ErrAt(key.source(), fmt::format("unknown key \"{}\" below [models.{}]{}", key.str(),
+                                               name.str(), Hint(key.str(), known)));
+      ASSIGN_OR_RETURN(const ConfigValue value,
+                       Take(key, node, found->kind, found->min, found->max));
+      found->set(*model, value);
+    }
+    if (table.contains("source") && table.contains("path"))
+      return ErrAt(name.source(),
+                   fmt::format("[models.{}] has both source and path; one is enough", name.str()));
+    if (model->source.empty()) model->source = model->name;
+    if (model->source.starts_with('.') || model->source.starts_with('~'))
+      model->source = Absolute(model->source);
+    return {};
+  }
+
+  std::filesystem::path path_;
+  const GetEnv& env_;
+  Config* config_;
+};
+
+}  // namespace
+
+Status ReadConfigFile(const std::filesystem::path& path, const GetEnv& env, Config* config,
+                      std::vector<std::string>* warnings) {
+  struct stat st {};
+  if (stat(path.c_str(), &st) != 0) {
+    return Err(ErrorCode::bad_config, fmt::format("cannot read the config file {}: {}",
+                                                  path.string(), std::strerror(errno)));
+  }
+  if ((st.st_mode & S_IWOTH) != 0)
+    return Err(ErrorCode::bad_config,
+               fmt::format("{} may be written by everybody: run chmod o-w {}", path.string(),
+                           path.string()));
+  auto text = ReadFile(path, limits::kConfigBytesMax);
+  if (!text) return Err(ErrorCode::bad_config, std::move(text).error().message);
+  toml::table root;
+  try {
+    root = toml::parse(std::string_view(*text), path.string());
+  } catch (const toml::parse_error& e) {
+    return Err(ErrorCode::bad_config,
+               fmt::format("{}:{}: {}", path.string(), e.source().begin.line, e.description()));
+  }
+  RETURN_IF_ERROR(FileReader(path, env, config).Read(root));
+  if (!config->api_keys.empty() && (st.st_mode & S_IROTH) != 0)
+    warnings->push_back(
+        fmt::format("{} holds API keys and may be read by everybody; run: "
+                    "chmod o-r {}",
+                    path.string(), path.string()));
+  return {};
+}
+
+Status CheckModelName(const std::string& name) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::string_view("._-/:@+").find(c) != std::string_view::npos;
+  };
+  if (name.empty() || name.size() > limits::kModelNameBytesMax ||
+      !std::all_of(name.begin(), name.end(), allowed) || name.find("..") != std::string::npos ||
+      name.find("//") != std::string::npos || name.front() == '/' || name.back() == '/' ||
+      name.front() == '.' || name.front() == '-')
+    return Err(ErrorCode::bad_config,
+               fmt::format("\"{}\" cannot be a model's name: letters, digits and . _ - / : @ + are "
+                           "allowed, up to {} in all, without \"..\", and beginning with a letter "
+                           "or digit",
+                           name.substr(0, limits::kModelNameBytesMax), limits::kModelNameBytesMax));
+  return {};
+}
+
+}  // namespace perdure

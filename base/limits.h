@@ -1,0 +1,235 @@
+// Every bound in Perdure, with its reason. A bound that a person may want to change is a default
+// here and a key in the config.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace perdure::limits {
+
+// --- Model files -------------------------------------------------------------------------------
+
+// config.json, generation_config.json and their like: real ones are below 100 KB.
+inline constexpr size_t kModelJsonBytesMax = size_t{16} << 20;
+// tokenizer.json: the largest in use (262,144 tokens) is 33 MB.
+inline constexpr size_t kTokenizerJsonBytesMax = size_t{128} << 20;
+// A safetensors header: the format's own reference implementation stops at 100 MB.
+inline constexpr size_t kSafetensorsHeaderBytesMax = 100'000'000;
+// Shapes in config.json: an order of magnitude above the largest published model; they keep every
+// product of them within 64 bits.
+inline constexpr int kLayersMax = 1024;
+inline constexpr int kHiddenMax = 1 << 17;
+inline constexpr int kHeadsMax = 1024;
+inline constexpr int kHeadDimMax = 512;
+inline constexpr int kFeedForwardMax = 1 << 20;
+inline constexpr int kVocabMax = 1 << 21;
+inline constexpr int kContextMax = 1 << 24;
+// Shards of one checkpoint: the largest published ones have below 300.
+inline constexpr size_t kShardsMax = 4096;
+
+// --- Engine ------------------------------------------------------------------------------------
+
+// Rows (tokens) that go through the layers at once; a longer step is cut, which changes no bit.
+// Activations of 512 rows stay near the caches, and weights are read once for all of them.
+inline constexpr int kEngineRowsMax = 512;
+// Threads of one engine: above any machine's core count, it keeps a typing error harmless.
+inline constexpr int kEngineThreadsMax = 1024;
+
+// --- Chat templates ----------------------------------------------------------------------------
+
+// Real templates are below 30 KB.
+inline constexpr size_t kTemplateBytesMax = size_t{1} << 20;
+// Nested expressions, blocks, macro calls; the recursive parser's stack stays below 1 MiB.
+inline constexpr int kTemplateDepthMax = 200;
+// Evaluated nodes: a 1,000-message conversation with tools takes about 200,000.
+inline constexpr int64_t kTemplateStepsMax = 20'000'000;
+// Bytes that one rendering may produce, intermediate strings included.
+inline constexpr size_t kTemplateOutputBytesMax = size_t{64} << 20;
+// Elements of one range(): longer loops would end at the step limit anyway.
+inline constexpr int64_t kTemplateRangeMax = 100'000;
+// Lists in lists, dicts in dicts: requests nest 64 levels, templates add a few.
+inline constexpr int kTemplateValueDepthMax = 200;
+// Nested evaluation at run time, macro calls multiplied by what stands inside them: a macro that
+// walks a JSON schema takes about 12 a level, and requests nest 64 levels, which is 32 of schemas.
+// The stack stays below 1 MiB (below 8 with sanitizers).
+inline constexpr int kTemplateEvalDepthMax = 400;
+// Width and precision in format strings: nobody pads further.
+inline constexpr int64_t kTemplateFormatWidthMax = 10'000;
+
+// --- Configuration -----------------------------------------------------------------------------
+
+// A config of 64 models is below 20 KB.
+inline constexpr size_t kConfigBytesMax = size_t{1} << 20;
+
+// --- Hugging Face cache ------------------------------------------------------------------------
+
+// The Hub's own bound for names of repositories.
+inline constexpr size_t kRepoNameBytesMax = 96;
+// refs/<revision> holds 40 hex digits; an editor may have added a newline.
+inline constexpr size_t kRefBytesMax = 64;
+
+// --- Processes and channels --------------------------------------------------------------------
+
+// A frame carries one message; the largest is a Submit with a whole request body.
+inline constexpr size_t kFrameBytesMax = size_t{48} << 20;
+// A child's heritage: names, paths, API keys.
+inline constexpr size_t kHeritageBytesMax = size_t{1} << 20;
+// Bytes of events that a worker may have under way for one request: a client that reads slower than
+// the model writes pauses its own sequence, nobody else's.
+inline constexpr uint32_t kCreditBytes = 256 * 1024;
+// How long a sequence may wait for credit before its client is given up.
+inline constexpr int kSlowClientTimeoutS = 60;
+// Sequences in one step, as the manifest in shared memory has room for them.
+inline constexpr int kSequencesMax = 256;
+// Panic text in shared memory: a sentence and a place in the source.
+inline constexpr size_t kPanicTextBytes = 1024;
+// One answer of the control socket: 64 models with their last deaths take about 100 KB.
+inline constexpr size_t kControlAnswerBytesMax = size_t{16} << 20;
+// After a drain's time is over: what is left to write has so long before the process exits.
+inline constexpr int kDrainFlushMs = 2000;
+// Models in one config: each is a process.
+inline constexpr int kModelsMax = 64;
+// A model's name stands in paths, shared-memory names and logs.
+inline constexpr size_t kModelNameBytesMax = 200;
+
+// --- Tokenizers and output ---------------------------------------------------------------------
+
+// Text of one Encode call. The longest contexts (about 2^20 tokens) hold 5 MB of English; the
+// merging of one word this long takes 0.5 GiB for a moment.
+inline constexpr size_t kEncodeBytesMax = size_t{16} << 20;
+// One added token's content: real ones are below 100 bytes. Searching is at most text × this.
+inline constexpr size_t kAddedTokenBytesMax = 256;
+// What a decoder's Replace steps may make of one token: real tokens are below 1 KB.
+inline constexpr size_t kTokenBytesMax = size_t{64} << 10;
+// A regular expression or a literal pattern: real ones are below 500 bytes.
+inline constexpr size_t kTokenizerPatternBytesMax = size_t{16} << 10;
+// A normalizer's, pre-tokenizer's or decoder's steps in all: real ones have at most 6.
+inline constexpr size_t kTokenizerStepsMax = 64;
+// What normalizing or pre-tokenizing may make of a text: so many times its bytes and a bit. NFKC
+// makes 33 bytes of three (U+FDFA), other steps at most three of one.
+inline constexpr size_t kNormalizedGrowthMax = 16;
+inline constexpr size_t kNormalizedSlackBytes = size_t{64} << 10;
+// Regular expressions of one Encode call: steps that PCRE2 may take beyond the first 512 of each
+// match. Runs of white space take two to four steps a byte and are retried at 16 times the limit.
+inline constexpr int64_t kRegexStepsBase = int64_t{1} << 24;
+inline constexpr int64_t kRegexStepsPerByte = 256;
+// PCRE2's memory for backtracking; its own defaults are 20 MB and 32 KiB.
+inline constexpr uint32_t kRegexHeapBytesMax = uint32_t{64} << 20;
+inline constexpr size_t kRegexJitStackBytesMax = size_t{4} << 20;
+
+// --- Worker ------------------------------------------------------------------------------------
+
+// Requests that one worker holds, waiting or running. The frontend's queue_max is far lower; this
+// guards the worker against a frontend that lost count.
+inline constexpr size_t kWorkerRequestsMax = 1024;
+// Prompt tokens of all of them: 64 MiB of ids.
+inline constexpr size_t kWorkerPromptTokensMax = size_t{16} << 20;
+// Ended requests that wait for their Release; the oldest is forgotten first.
+inline constexpr size_t kWorkerEndedMax = 256;
+// Answers to one request, as OpenAI's API bounds n.
+inline constexpr int kChoicesMax = 128;
+// Text of one event: an echoed prompt is cut, so that each piece fits a client's credit.
+inline constexpr size_t kEchoEventBytesMax = 16 * 1024;
+// KV memory is mapped in pieces of this size, when pages are first needed.
+inline constexpr size_t kKvChunkBytes = size_t{64} << 20;
+// Sequences decoded together and tokens of prompts in one step, where the config does not say.
+inline constexpr int kSequencesDefault = 8;
+inline constexpr int kPrefillTokensPerStepDefault = 256;
+// Prompt tokens of a step are fitted to this time: between steps a worker sees who has left, so
+// that a cancelled request ends within a second, and others get their next token.
+inline constexpr int kStepTargetMs = 400;
+// Fewer prompt tokens a step would read all weights for too little work.
+inline constexpr int kPrefillTokensPerStepMin = 16;
+// Longest sleep of an idle worker: it shows that it lives this often.
+inline constexpr int kHeartbeatMs = 500;
+
+// --- HTTP --------------------------------------------------------------------------------------
+
+// A request's line and headers together: browsers and SDKs send below 4 KiB; cookies are not used.
+inline constexpr size_t kHttpHeaderBytesMax = size_t{16} << 10;
+// Headers and trailers of a request: SDKs send about 20.
+inline constexpr size_t kHttpHeadersMax = 100;
+inline constexpr size_t kHttpMethodBytesMax = 16;
+// Room for the longest model name, every byte percent-encoded.
+inline constexpr size_t kHttpTargetBytesMax = 2048;
+// Chunk extensions carry nothing that is understood; all of a body's together.
+inline constexpr size_t kHttpChunkExtensionBytesMax = 4096;
+// Bytes of following (pipelined) requests kept while an answer is under way.
+inline constexpr size_t kHttpPipelineBytesMax = size_t{16} << 10;
+// One read of a socket or a channel's share of the loop's turn.
+inline constexpr size_t kHttpReadBytes = size_t{64} << 10;
+// The kernel's part of what a client has not read yet. Small, so that a slow client is noticed by
+// its credit instead of hiding in megabytes of socket buffers.
+inline constexpr int kHttpSendBufferBytes = 128 * 1024;
+// Bodies being received, of all connections together: connections_max times body_bytes_max would
+// be more than most machines have.
+inline constexpr size_t kHttpBodiesBytesMax = size_t{512} << 20;
+// Requests kept until their answers end (so that they can be submitted again), together.
+inline constexpr size_t kRequestsHeldBytesMax = size_t{1} << 30;
+// Connections beyond connections_max that are told so, at once; more are closed without a word.
+inline constexpr size_t kHttpRefusedConnectionsMax = 64;
+// How long a closing connection is still read (and ignored), so that the response arrives before
+// the reset that unread bytes would cause.
+inline constexpr int kHttpLingerMs = 2000;
+// An idle connection must have idled so long before it is closed to make room for a new one.
+inline constexpr int kHttpEvictIdleMs = 5000;
+// Connections accepted in one turn of the loop.
+inline constexpr int kHttpAcceptsPerTurn = 64;
+// How often deadlines are looked at, and the status heartbeat's interval.
+inline constexpr int kFrontendTickMs = 200;
+
+// --- API requests ------------------------------------------------------------------------------
+
+// An agent's longest conversations have some thousand messages.
+inline constexpr size_t kMessagesMax = 20'000;
+inline constexpr size_t kToolsMax = 1024;
+// Names of tools and their calls' ids: OpenAI allows 64 and sends ids of 29.
+inline constexpr size_t kToolNameBytesMax = 256;
+inline constexpr size_t kToolCallIdBytesMax = 256;
+// Stop strings are compared with every token's text.
+inline constexpr size_t kStopStringsMax = 4;
+inline constexpr size_t kStopStringBytesMax = 1024;
+// Each entry is applied at every step.
+inline constexpr size_t kLogitBiasMax = 4096;
+// Client strings repeated in error messages are cut to so many bytes.
+inline constexpr size_t kEchoBytesMax = 100;
+// Text of one unstreamed answer: four bytes for each token of the longest context would be more
+// than any client takes; a worker that sends more than this is broken.
+inline constexpr size_t kAnswerBytesMax = size_t{64} << 20;
+// How long a request waits for a model that is being started or loaded. SDKs give up after 600 s.
+inline constexpr int kModelWaitS = 300;
+// Workers that a request not yet accepted is submitted to: a request must not follow a model that
+// dies again and again.
+inline constexpr int kSubmitTriesMax = 2;
+// Frames that a worker does not read: beyond, its model takes no new requests.
+inline constexpr size_t kChannelOutboxBytesMax = size_t{128} << 20;
+// Credit goes back in portions of at least this size, or each tick: not a frame for every token.
+inline constexpr uint32_t kCreditPortionBytes = kCreditBytes / 8;
+
+// --- The supervisor ----------------------------------------------------------------------------
+
+// A child's log line is passed on in one write that a pipe takes whole (PIPE_BUF).
+inline constexpr size_t kLogLineBytesMax = 4095;
+// What an obituary quotes of the child's log.
+inline constexpr size_t kObituaryLines = 12;
+inline constexpr size_t kObituaryLineBytesMax = 400;
+// Obituaries kept per model for `perdure ps`.
+inline constexpr size_t kObituariesKept = 5;
+// The control socket: people and scripts of one user, seldom more than one at a time.
+inline constexpr size_t kControlConnectionsMax = 32;
+inline constexpr size_t kControlLineBytesMax = 4096;
+inline constexpr int kControlTimeoutMs = 10'000;
+// Connections that the kernel queues while a frontend restarts.
+inline constexpr int kListenBacklog = 1024;
+// How often the supervisor looks at the children's counters.
+inline constexpr int kHealthSampleMs = 1'000;
+// Between the end of a child's control channel and its death: then it is killed.
+inline constexpr int kChannelEndGraceMs = 2'000;
+// From Drain to SIGKILL for a process that has nothing left to answer.
+inline constexpr int kStopGraceMs = 5'000;
+// What a draining process gets beyond drain_timeout_s: kDrainFlushMs and room for a busy machine.
+inline constexpr int kDrainGraceMs = 4'000;
+// A frontend that served so long has not died of its start.
+inline constexpr int kFrontendProvenMs = 10'000;
+
+}  // namespace perdure::limits

@@ -1,0 +1,319 @@
+// Every message between Perdure's processes. docs/wire_protocol.md tells who sends what when.
+//
+// F = frontend, W = worker, S = supervisor. Numbers of types are never reused.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "base/token.h"
+
+namespace perdure::protocol {
+
+enum class MessageType : uint16_t {
+  // F ↔ W
+  kHello = 1,     // W → F, first frame of a channel
+  kSubmit = 2,    // F → W
+  kAccepted = 3,  // W → F
+  kEvent = 4,     // W → F
+  kEnd = 5,       // W → F
+  kFailed = 6,    // W → F
+  kRelease = 7,   // F → W
+  kCancel = 8,    // F → W
+  kCredit = 9,    // F → W
+  kResume = 10,   // F → W, reserved: taking a stream over from a dead worker
+  // S → F
+  kRoster = 32,
+  kChannelOffer = 33,  // with one fd
+  kFrontendSettings = 34,
+  // F → S
+  kFrontendReady = 48,
+  kDrained = 49,        // also W → S
+  kChannelBroken = 50,  // also W → S
+  // S → W
+  kNewChannel = 64,  // with one fd: the frontend was replaced
+  // S → F and W
+  kDrain = 65,
+  // W → S
+  kWorkerReady = 80,
+  kLoadFailed = 81,
+};
+
+// --- F ↔ W -------------------------------------------------------------------------------------
+
+// Chosen by F at random, unique for the life of the service; x-request-id shows it.
+using RequestId = uint64_t;
+
+struct Hello {
+  static constexpr MessageType kType = MessageType::kHello;
+  std::string model;
+  uint32_t epoch = 0;  // counts the workers of this model; a replacement has the next one
+  int32_t max_context = 0;
+  int32_t max_sequences = 0;
+  auto Fields() { return std::tie(model, epoch, max_context, max_sequences); }
+};
+
+// What the client asked for; absent where it did not say, so that W can apply the model's defaults.
+struct SamplingRequest {
+  std::optional<float> temperature, top_p, min_p;
+  std::optional<int32_t> top_k;
+  std::optional<float> repetition_penalty, frequency_penalty, presence_penalty;
+  std::vector<std::pair<TokenId, float>> logit_bias;
+  auto Fields() {
+    return std::tie(temperature, top_p, min_p, top_k, repetition_penalty, frequency_penalty,
+                    presence_penalty, logit_bias);
+  }
+};
+
+enum class RequestKind : uint8_t { kChat = 0, kCompletion = 1 };
+
+struct GenerationRequest {
+  RequestKind kind = RequestKind::kChat;
+  // kChat: a JSON object {messages, tools?, chat_template_kwargs?}. kCompletion: empty.
+  std::string chat_json;
+  // kCompletion: the prompt as text, or as token ids where prompt_ids is present.
+  std::string prompt;
+  std::optional<std::vector<TokenId>> prompt_ids;
+  SamplingRequest sampling;
+  uint64_t seed = 0;  // the client's, or drawn by F
+  int32_t choices = 1;
+  std::optional<int32_t> max_tokens;  // tokens of the answer
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  bool echo = false;      // kCompletion: the prompt's text precedes the answer
+  int64_t unix_time = 0;  // what templates see as now
+  auto Fields() {
+    return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
+                    ignore_eos, echo, unix_time);
+  }
+};
+
+struct Submit {
+  static constexpr MessageType kType = MessageType::kSubmit;
+  RequestId rid = 0;
+  GenerationRequest request;
+  uint32_t credit_bytes = 0;  // encoded payload bytes of Event that W may send before Credit
+  auto Fields() { return std::tie(rid, request, credit_bytes); }
+};
+
+// The request was rendered, tokenized, checked and queued. F keeps the ids: with the tokens of the
+// events they are the whole truth of a stream.
+struct Accepted {
+  static constexpr MessageType kType = MessageType::kAccepted;
+  RequestId rid = 0;
+  std::vector<TokenId> prompt_ids;
+  std::string cache_schedule;
+  auto Fields() { return std::tie(rid, prompt_ids, cache_schedule); }
+};
+
+// One or more new tokens of a choice and what the fold made of them; `text` may be empty.
+struct Event {
+  static constexpr MessageType kType = MessageType::kEvent;
+  RequestId rid = 0;
+  int32_t choice = 0;
+  uint64_t seq = 0;  // 1, 2, 3, … within (rid, choice); End carries the next one
+  std::vector<TokenId> token_ids;
+  std::string text;
+  auto Fields() { return std::tie(rid, choice, seq, token_ids, text); }
+};
+
+enum class FinishReason : uint8_t { kStop = 0, kLength = 1 };
+
+struct Usage {
+  int32_t prompt_tokens = 0;
+  int32_t completion_tokens = 0;
+  // Where the prompt's KV came from; they add up to prompt_tokens.
+  int32_t from_arena = 0;
+  int32_t from_snapshot = 0;
+  int32_t computed = 0;
+  // Microseconds: waiting in W, computing the prompt, generating.
+  int64_t queue_us = 0;
+  int64_t prefill_us = 0;
+  int64_t decode_us = 0;
+  auto Fields() {
+    return std::tie(prompt_tokens, completion_tokens, from_arena, from_snapshot, computed, queue_us,
+                    prefill_us, decode_us);
+  }
+};
+
+struct End {
+  static constexpr MessageType kType = MessageType::kEnd;
+  RequestId rid = 0;
+  int32_t choice = 0;
+  uint64_t seq = 0;
+  FinishReason reason = FinishReason::kStop;
+  Usage usage;             // completion_tokens of this choice
+  bool persisted = false;  // the turn is stored
+  auto Fields() { return std::tie(rid, choice, seq, reason, usage, persisted); }
+};
+
+// The request, all its choices, ends with an error; nothing follows.
+struct Failed {
+  static constexpr MessageType kType = MessageType::kFailed;
+  RequestId rid = 0;
+  uint16_t error_code = 0;  // ErrorCode
+  std::string message;
+  std::string param;
+  auto Fields() { return std::tie(rid, error_code, message, param); }
+};
+
+// F has queued the request's end to the client; W forgets it.
+struct Release {
+  static constexpr MessageType kType = MessageType::kRelease;
+  RequestId rid = 0;
+  auto Fields() { return std::tie(rid); }
+};
+
+// The client is gone or gave up. W sends nothing more of it.
+struct Cancel {
+  static constexpr MessageType kType = MessageType::kCancel;
+  RequestId rid = 0;
+  auto Fields() { return std::tie(rid); }
+};
+
+// The client has taken so many more bytes of Event payloads.
+struct Credit {
+  static constexpr MessageType kType = MessageType::kCredit;
+  RequestId rid = 0;
+  uint32_t bytes = 0;
+  auto Fields() { return std::tie(rid, bytes); }
+};
+
+// --- S → F -------------------------------------------------------------------------------------
+
+enum class ModelState : uint8_t {
+  kStarting = 0,  // process started, not loading yet
+  kLoading = 1,
+  kReady = 2,
+  kBackoff = 3,   // died; waits to be started again
+  kFailed = 4,    // gave up until a cool-down has passed
+  kStopping = 5,  // drains
+  kStopped = 6,
+};
+std::string_view ModelStateName(ModelState state);
+
+struct RosterEntry {
+  std::string name;
+  ModelState state = ModelState::kStarting;
+  uint32_t epoch = 0;
+  bool is_default = false;
+  int64_t created_unix = 0;
+  int32_t max_context = 0;    // 0 until known
+  int32_t retry_after_s = 0;  // sensible wait while not ready
+  std::string reason;         // why not ready, for people: the last obituary's sentence
+  uint64_t load_bytes_done = 0, load_bytes_total = 0;
+  auto Fields() {
+    return std::tie(name, state, epoch, is_default, created_unix, max_context, retry_after_s,
+                    reason, load_bytes_done, load_bytes_total);
+  }
+};
+
+// The whole roster, each time; a later one replaces an earlier one.
+struct Roster {
+  static constexpr MessageType kType = MessageType::kRoster;
+  std::vector<RosterEntry> models;
+  bool draining = false;
+  auto Fields() { return std::tie(models, draining); }
+};
+
+// Comes with F's end of a channel to the worker `epoch` of `model`.
+struct ChannelOffer {
+  static constexpr MessageType kType = MessageType::kChannelOffer;
+  std::string model;
+  uint32_t epoch = 0;
+  auto Fields() { return std::tie(model, epoch); }
+};
+
+// What F needs of the config; sent at start in the heritage and again after a reload.
+struct FrontendSettings {
+  static constexpr MessageType kType = MessageType::kFrontendSettings;
+  std::string host;  // as bound
+  int32_t port = 0;
+  std::vector<std::string> api_keys;       // empty: none asked for
+  std::vector<std::string> allowed_hosts;  // Host and Origin names beside loopback and `host`
+  uint64_t body_bytes_max = 0;
+  int32_t connections_max = 0;
+  int32_t queue_max = 0;         // requests under way per model, running and waiting; beyond: 429
+  int32_t header_timeout_s = 0;  // from a connection's first byte of a request to its body's end
+  int32_t idle_timeout_s = 0;    // keep-alive connections between requests
+  int32_t sse_comment_s = 0;     // silence in a stream before a comment line is sent
+  int32_t slow_client_timeout_s = 0;
+  int32_t drain_timeout_s = 0;  // running answers after SIGTERM
+  std::string log_level;
+  auto Fields() {
+    return std::tie(host, port, api_keys, allowed_hosts, body_bytes_max, connections_max, queue_max,
+                    header_timeout_s, idle_timeout_s, sse_comment_s, slow_client_timeout_s,
+                    drain_timeout_s, log_level);
+  }
+};
+
+// --- F, W → S ----------------------------------------------------------------------------------
+
+struct FrontendReady {
+  static constexpr MessageType kType = MessageType::kFrontendReady;
+  uint8_t reserved = 0;
+  auto Fields() { return std::tie(reserved); }
+};
+
+// All running answers have ended; the process exits next.
+struct Drained {
+  static constexpr MessageType kType = MessageType::kDrained;
+  uint8_t reserved = 0;
+  auto Fields() { return std::tie(reserved); }
+};
+
+// The sender closed the channel between F and W because the other broke the protocol. From F: W is
+// replaced, as its memory may be damaged. From W: both get a new channel.
+struct ChannelBroken {
+  static constexpr MessageType kType = MessageType::kChannelBroken;
+  std::string model;
+  uint32_t epoch = 0;
+  std::string reason;
+  auto Fields() { return std::tie(model, epoch, reason); }
+};
+
+struct WorkerReady {
+  static constexpr MessageType kType = MessageType::kWorkerReady;
+  int32_t max_context = 0;
+  std::string architecture;
+  std::string quantization;
+  int64_t parameters = 0;
+  uint64_t weight_bytes = 0;
+  uint64_t kv_bytes_per_token = 0;
+  std::string isa;
+  uint64_t kv_page_bytes = 0;  // of one page of KV, the unit of allocation; 0: not in pages
+  auto Fields() {
+    return std::tie(max_context, architecture, quantization, parameters, weight_bytes,
+                    kv_bytes_per_token, isa, kv_page_bytes);
+  }
+};
+
+// The model cannot be served as it lies there; the worker exits with kExitBadModel.
+struct LoadFailed {
+  static constexpr MessageType kType = MessageType::kLoadFailed;
+  uint16_t error_code = 0;
+  std::string message;
+  auto Fields() { return std::tie(error_code, message); }
+};
+
+// --- S → F and W -------------------------------------------------------------------------------
+
+// Comes with W's end of a channel to the new frontend.
+struct NewChannel {
+  static constexpr MessageType kType = MessageType::kNewChannel;
+  uint8_t reserved = 0;
+  auto Fields() { return std::tie(reserved); }
+};
+
+// Take nothing new; finish what runs within `timeout_s`, then Drained and exit.
+struct Drain {
+  static constexpr MessageType kType = MessageType::kDrain;
+  int32_t timeout_s = 0;
+  auto Fields() { return std::tie(timeout_s); }
+};
+
+}  // namespace perdure::protocol

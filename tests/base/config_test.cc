@@ -1,0 +1,444 @@
+#include "base/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <sstream>
+
+#include "base/config_keys.h"
+#include "base/limits.h"
+
+namespace perdure {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+using Variables = std::map<std::string, std::string>;
+
+class ConfigTest : public testing::Test {
+ protected:
+  ConfigTest() {
+    std::string pattern = (fs::temp_directory_path() / "perdure-config-XXXXXX").string();
+    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    variables_["HOME"] = folder_;
+  }
+  ~ConfigTest() override {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  // The path of a file with this text.
+  std::string File(const std::string& text) {
+    const fs::path path = folder_ / "perdure.toml";
+    std::ofstream(path) << text;
+    fs::permissions(path, fs::perms::owner_read | fs::perms::owner_write);
+    return path;
+  }
+  GetEnv Env() const {
+    return [this](const std::string& name) -> std::optional<std::string> {
+      const auto it = variables_.find(name);
+      if (it == variables_.end()) return std::nullopt;
+      return it->second;
+    };
+  }
+  Result<Config> Load(const ConfigFlags& flags = {}) {
+    warnings_.clear();
+    return LoadConfig(flags, Env(), &warnings_);
+  }
+  Result<Config> LoadText(const std::string& text, ConfigFlags flags = {}) {
+    flags.config = File(text);
+    return Load(flags);
+  }
+  std::string ErrorOf(const std::string& text) {
+    const auto config = LoadText(text);
+    if (config) return "no error";
+    EXPECT_EQ(config.error().code, ErrorCode::bad_config);
+    return config.error().message;
+  }
+
+  fs::path folder_;
+  Variables variables_;
+  std::vector<std::string> warnings_;
+};
+
+std::vector<std::string> Names(const Config& config) {
+  std::vector<std::string> names;
+  for (const ModelConfig& m : config.models) names.push_back(m.name);
+  return names;
+}
+
+TEST_F(ConfigTest, DefaultsServeNanoOnLoopback) {
+  const auto config = Load();
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->host, "127.0.0.1");
+  EXPECT_EQ(config->port, 8000);
+  ASSERT_THAT(Names(*config), ElementsAre("nano"));
+  EXPECT_EQ(config->models[0].source, "nano");
+  EXPECT_TRUE(config->models[0].is_default);
+  EXPECT_TRUE(config->config_file.empty());
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
+TEST_F(ConfigTest, FlagBeforeVariableBeforeFileBeforeDefault) {
+  const std::string text = "[server]\nport = 1\n";
+  ConfigFlags flags;
+  EXPECT_EQ(LoadText(text, flags)->port, 1);
+  variables_["MLX_SERVER_PORT"] = "2";
+  EXPECT_EQ(LoadText(text, flags)->port, 2);
+  variables_["PERDURE_PORT"] = "3";
+  EXPECT_EQ(LoadText(text, flags)->port, 3);
+  flags.port = 4;
+  EXPECT_EQ(LoadText(text, flags)->port, 4);
+}
+
+TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
+  for (const ConfigKey& key : ConfigKeys()) {
+    const std::string before = variables_["HOME"];
+    variables_ = {{"HOME", before}};
+    std::string value;
+    switch (key.kind) {
+      case ConfigKind::kText:
+        value = key.name == "host" ? "127.0.0.9" : "scalar";
+        break;
+      case ConfigKind::kInteger:
+      case ConfigKind::kNumber:
+        value = "1";
+        break;
+      case ConfigKind::kBytes:
+        value = "1MiB";
+        break;
+      case ConfigKind::kBoolean:
+        value = "yes";
+        break;
+      case ConfigKind::kTexts:
+        value = "one, two";
+        break;
+      case ConfigKind::kPath:
+        value = "~/there";
+        break;
+      case ConfigKind::kLogLevel:
+        value = "WARNING";
+        break;
+    }
+    variables_[std::string(key.variable)] = value;
+    const auto config = Load();
+    ASSERT_TRUE(config.has_value()) << key.variable << ": " << config.error().message;
+    if (!key.alias.empty()) {
+      variables_.erase(std::string(key.variable));
+      variables_[std::string(key.alias)] = value;
+      EXPECT_TRUE(Load().has_value()) << key.alias;
+    }
+    if (key.kind == ConfigKind::kText || key.kind == ConfigKind::kTexts ||
+        key.kind == ConfigKind::kPath)
+      continue;
+    variables_[std::string(key.variable)] = "nonsense";
+    const auto bad = Load();
+    ASSERT_FALSE(bad.has_value()) << key.variable;
+    EXPECT_THAT(bad.error().message, StartsWith(std::string(key.variable) + ": "));
+  }
+}
+
+TEST_F(ConfigTest, VariablesAreAsGiven) {
+  variables_["PERDURE_API_KEYS"] = "one, two";
+  variables_["PERDURE_BODY_BYTES_MAX"] = "2MiB";
+  variables_["PERDURE_INSECURE"] = "0";
+  variables_["MLX_DEFAULT_TEMPERATURE"] = "0.7";
+  variables_["MLX_LOG_LEVEL"] = "INFO";
+  variables_["PERDURE_HANG_TIMEOUT_S"] = "";  // as if unset
+  const auto config = Load();
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_THAT(config->api_keys, ElementsAre("one", "two"));
+  EXPECT_EQ(config->body_bytes_max, 2u << 20);
+  EXPECT_EQ(config->default_temperature, 0.7f);
+  EXPECT_EQ(config->hang_timeout_s, 60);
+}
+
+TEST_F(ConfigTest, VariablesOfThePredecessorWithoutEffectAreSaid) {
+  variables_["MLX_CACHE_TYPE"] = "kv";
+  ASSERT_TRUE(Load().has_value());
+  EXPECT_THAT(warnings_, ElementsAre("MLX_CACHE_TYPE has no effect in this version"));
+}
+
+TEST_F(ConfigTest, TheModelCacheIsThatOfHuggingfaceHub) {
+  const auto dir = [&] { return Load()->model_cache_dir.string(); };
+  const std::string home = folder_;
+  EXPECT_EQ(dir(), home + "/.cache/huggingface/hub");
+  variables_["XDG_CACHE_HOME"] = "/xdg";
+  EXPECT_EQ(dir(), "/xdg/huggingface/hub");
+  variables_["HF_HOME"] = "~/hf";
+  EXPECT_EQ(dir(), home + "/hf/hub");
+  variables_["HUGGINGFACE_HUB_CACHE"] = "/older";
+  EXPECT_EQ(dir(), "/older");
+  variables_["HF_HUB_CACHE"] = "/cache";
+  EXPECT_EQ(dir(), "/cache");
+  variables_["PERDURE_MODEL_CACHE_DIR"] = "/ours";
+  EXPECT_EQ(dir(), "/ours");
+}
+
+TEST_F(ConfigTest, TheRuntimeFolder) {
+  variables_["XDG_RUNTIME_DIR"] = "/run/user/7";
+  EXPECT_EQ(Load()->runtime_dir, "/run/user/7/perdure");
+  EXPECT_EQ(RuntimeDir(std::nullopt, Env()), "/run/user/7/perdure");
+  variables_["PERDURE_RUNTIME_DIR"] = "/r";
+  EXPECT_EQ(Load()->runtime_dir, "/r");
+  EXPECT_EQ(RuntimeDir(std::nullopt, Env()), "/r");
+  EXPECT_EQ(RuntimeDir("/flag/", Env()).lexically_normal(), "/flag/");
+  variables_.erase("PERDURE_RUNTIME_DIR");
+  variables_.erase("XDG_RUNTIME_DIR");
+  EXPECT_EQ(Load()->runtime_dir,
+            geteuid() == 0 ? "/run/perdure" : "/tmp/perdure-" + std::to_string(geteuid()));
+}
+
+TEST_F(ConfigTest, PathsInTheFileAreRelativeToIt) {
+  const auto config = LoadText(
+      "[paths]\nstate_dir = \"state\"\n[models.a]\npath = \"models/a\"\n"
+      "[models.b]\nsource = \"./b\"\n[models.c]\nsource = \"org/c\"\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->state_dir, folder_ / "state");
+  EXPECT_EQ(config->models[0].source, folder_ / "models/a");
+  EXPECT_EQ(config->models[1].source, folder_ / "b");
+  EXPECT_EQ(config->models[2].source, "org/c");
+}
+
+TEST_F(ConfigTest, ModelsKeepTheOrderOfTheFile) {
+  const auto config = LoadText(
+      "[models.zebra]\nsource = \"nano\"\nthreads = 3\nkv_bytes_max = \"2GiB\"\n"
+      "max_sequences = 2\ndefault_temperature = 1\n"
+      "[models.\"org/ape\"]\n[models.bee]\nsource = \"o/n@v1\"\ndefault = true\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_THAT(Names(*config), ElementsAre("zebra", "org/ape", "bee"));
+  EXPECT_EQ(config->models[0].threads, 3);
+  EXPECT_EQ(config->models[0].kv_bytes_max, uint64_t{2} << 30);
+  EXPECT_EQ(config->models[0].max_sequences, 2);
+  EXPECT_EQ(config->models[0].default_temperature, 1.0f);
+  EXPECT_FALSE(config->models[0].is_default);
+  EXPECT_EQ(config->models[1].source, "org/ape");
+  EXPECT_TRUE(config->models[2].is_default);
+}
+
+TEST_F(ConfigTest, ModelFlagsChooseAndAdd) {
+  fs::create_directories(folder_ / "x/qwen");
+  fs::create_directories(folder_ / "y/qwen");
+  const std::string text = "[models.a]\nsource = \"nano\"\n[models.b]\nsource = \"nano\"\n";
+  ConfigFlags flags;
+  flags.models = {"b", folder_ / "x/qwen", (folder_ / "y/qwen/").string(), "org/name", "nano"};
+  const auto config = LoadText(text, flags);
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_THAT(Names(*config), ElementsAre("b", "qwen", "qwen-2", "org/name", "nano"));
+  EXPECT_TRUE(config->models[0].is_default);
+  EXPECT_EQ(config->models[1].source, folder_ / "x/qwen");
+
+  flags.models = {"a", "a"};
+  EXPECT_THAT(LoadText(text, flags).error().message, HasSubstr("--model a is given twice"));
+  flags.models = {folder_ / "x/qwen", (folder_ / "x/qwen/.").string()};
+  EXPECT_FALSE(LoadText(text, flags).has_value());
+  flags.models = {"org/na me"};
+  EXPECT_FALSE(LoadText(text, flags).has_value());
+  flags.models = {};
+  variables_["PERDURE_MODELS"] = "b,nano";
+  EXPECT_THAT(Names(*LoadText(text, flags)), ElementsAre("b", "nano"));
+}
+
+TEST_F(ConfigTest, BeyondLoopbackNeedsAKeyOrInsecure) {
+  for (const char* host :
+       {"0.0.0.0", "::", "192.168.0.1", "example.org", "127.0.0.1.example.org"}) {
+    ConfigFlags flags;
+    flags.host = host;
+    const auto refused = Load(flags);
+    ASSERT_FALSE(refused.has_value()) << host;
+    EXPECT_THAT(refused.error().message, HasSubstr("--insecure"));
+    flags.insecure = true;
+    EXPECT_TRUE(Load(flags).has_value()) << host;
+    flags.insecure = false;
+    variables_["PERDURE_API_KEYS"] = "secret";
+    EXPECT_TRUE(Load(flags).has_value()) << host;
+    variables_.erase("PERDURE_API_KEYS");
+  }
+  for (const char* host : {"localhost", "::1", "[::1]", "127.0.0.1", "127.1.2.3"}) {
+    ConfigFlags flags;
+    flags.host = host;
+    EXPECT_TRUE(Load(flags).has_value()) << host;
+  }
+}
+
+TEST_F(ConfigTest, AFileThatOthersMayWriteIsRefused) {
+  ConfigFlags flags;
+  flags.config = File("[server]\nport = 1\n");
+  fs::permissions(*flags.config, fs::perms::others_write, fs::perm_options::add);
+  EXPECT_THAT(Load(flags).error().message, HasSubstr("chmod o-w"));
+}
+
+TEST_F(ConfigTest, KeysThatOthersMayReadAreAWarning) {
+  ConfigFlags flags;
+  flags.config = File("[server]\napi_keys = [\"secret\"]\n");
+  fs::permissions(*flags.config, fs::perms::others_read, fs::perm_options::add);
+  ASSERT_TRUE(Load(flags).has_value());
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_THAT(warnings_[0], HasSubstr("chmod o-r"));
+}
+
+TEST_F(ConfigTest, AFileThatIsNamedMustExist) {
+  ConfigFlags flags;
+  flags.config = folder_ / "missing.toml";
+  EXPECT_THAT(Load(flags).error().message, HasSubstr("missing.toml"));
+  flags.config.reset();
+  variables_["PERDURE_CONFIG"] = folder_ / "missing.toml";
+  EXPECT_FALSE(Load(flags).has_value());
+  variables_.erase("PERDURE_CONFIG");
+  EXPECT_TRUE(Load(flags).has_value());
+}
+
+TEST_F(ConfigTest, TheUsualPlaceIsRead) {
+  fs::create_directories(folder_ / ".config/perdure");
+  std::ofstream(folder_ / ".config/perdure/perdure.toml") << "[server]\nport = 77\n";
+  const auto config = Load();
+  EXPECT_EQ(config->port, 77);
+  EXPECT_EQ(config->config_file, folder_ / ".config/perdure/perdure.toml");
+}
+
+struct BadCase {
+  const char* name;
+  const char* text;
+  const char* expected;  // part of the message
+};
+
+class BadConfigTest : public ConfigTest, public testing::WithParamInterface<BadCase> {};
+
+TEST_P(BadConfigTest, IsAClearError) {
+  const std::string message = ErrorOf(GetParam().text);
+  EXPECT_THAT(message, HasSubstr(GetParam().expected));
+  EXPECT_THAT(message, HasSubstr("perdure.toml:"));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Cases, BadConfigTest,
+    testing::Values(
+        BadCase{"UnknownKey", "[server]\nprot = 1\n",
+                "perdure.toml:2: unknown key \"prot\" below [server]; did you mean \"port\"?"},
+        BadCase{"UnknownKeyFarFromAll", "[server]\nzzzzzzzzzzzz = 1\n", "known are host, port"},
+        BadCase{"UnknownTable", "\n[servr]\n", "unknown table \"servr\"; did you mean \"server\"?"},
+        BadCase{"KeyOfAnotherTable", "[paths]\nport = 1\n", "port belongs below [server]"},
+        BadCase{"KeyOutsideTables", "port = 1\n", "port belongs below [server]"},
+        BadCase{"UnknownModelKey", "[models.a]\nsorce = \"x\"\n", "did you mean \"source\"?"},
+        BadCase{"DuplicateKey", "[server]\nport = 1\nport = 2\n", "perdure.toml:3"},
+        BadCase{"DuplicateModel", "[models.a]\n[models.a]\n", "perdure.toml:2"},
+        BadCase{"NotToml", "[server\n", "perdure.toml:1"},
+        BadCase{"WrongType", "[server]\nport = \"80\"\n", "\"80\" is not an integer"},
+        BadCase{"TypeThatNothingTakes", "[server]\nport = 1979-05-27\n", "not allowed"},
+        BadCase{"OutOfRange", "[server]\nport = 65536\n",
+                "65536 is not an integer from 0 to 65535"},
+        BadCase{"Negative", "[server]\nqueue_max = -1\n", "-1 is not"},
+        BadCase{"Huge", "[server]\nqueue_max = 9223372036854775807\n", "is not an integer from"},
+        BadCase{"NotANumber", "[generation]\ndefault_temperature = nan\n", "is not a number from"},
+        BadCase{"BadLevel", "[server]\nlog_level = \"loud\"\n", "debug, info, warning"},
+        BadCase{"BadSize", "[server]\nbody_bytes_max = \"2 elephants\"\n", "is not a size"},
+        BadCase{"HugeSize", "[server]\nbody_bytes_max = \"99999999999TiB\"\n", "is not a size"},
+        BadCase{"KeysAreTexts", "[server]\napi_keys = [1]\n", "not allowed"},
+        BadCase{"EmptyKey", "[server]\napi_keys = [\"\"]\n", "must not be empty"},
+        BadCase{"ControlCharacter", "[server]\nhost = \"a\\u0007\"\n", "control characters"},
+        BadCase{"ServerIsNoTable", "server = 1\n", "server must be a table"},
+        BadCase{"ModelsIsNoTable", "models = 1\n", "models must be"},
+        BadCase{"ModelIsNoTable", "[models]\na = 1\n", "models.a must be a table"},
+        BadCase{"ModelName", "[models.\"../x\"]\n", "cannot be a model's name"},
+        BadCase{"EmptyModelName", "[models.\"\"]\n", "cannot be a model's name"},
+        BadCase{"SourceAndPath", "[models.a]\nsource = \"nano\"\npath = \"/x\"\n", "both"}),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST_F(ConfigTest, ErrorsOfTheWhole) {
+  EXPECT_THAT(ErrorOf("[models.a]\ndefault = true\n[models.b]\ndefault = true\n"),
+              HasSubstr("more than one model"));
+  std::string many;
+  for (int i = 0; i <= limits::kModelsMax; ++i) many += "[models.m" + std::to_string(i) + "]\n";
+  EXPECT_THAT(ErrorOf(many), HasSubstr("65 models"));
+  EXPECT_THAT(ErrorOf("[server]\nhost = \"\"\n"), HasSubstr("is no host"));
+}
+
+TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
+  const fs::path path = fs::path(PERDURE_SOURCE_DIR) / "etc/perdure.toml";
+  ConfigFlags flags;
+  flags.config = path;
+  const auto config = Load(flags), defaults = Load();
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->host, defaults->host);
+  EXPECT_EQ(config->port, defaults->port);
+  EXPECT_EQ(config->api_keys, defaults->api_keys);
+  EXPECT_EQ(config->allowed_hosts, defaults->allowed_hosts);
+  EXPECT_EQ(config->insecure, defaults->insecure);
+  EXPECT_EQ(config->body_bytes_max, defaults->body_bytes_max);
+  EXPECT_EQ(config->connections_max, defaults->connections_max);
+  EXPECT_EQ(config->queue_max, defaults->queue_max);
+  EXPECT_EQ(config->header_timeout_s, defaults->header_timeout_s);
+  EXPECT_EQ(config->idle_timeout_s, defaults->idle_timeout_s);
+  EXPECT_EQ(config->sse_comment_s, defaults->sse_comment_s);
+  EXPECT_EQ(config->slow_client_timeout_s, defaults->slow_client_timeout_s);
+  EXPECT_EQ(config->drain_timeout_s, defaults->drain_timeout_s);
+  EXPECT_EQ(config->log_level, defaults->log_level);
+  EXPECT_EQ(config->default_max_tokens, defaults->default_max_tokens);
+  EXPECT_EQ(config->default_temperature, defaults->default_temperature);
+  EXPECT_EQ(config->state_dir, defaults->state_dir);
+  EXPECT_EQ(config->runtime_dir, defaults->runtime_dir);
+  EXPECT_EQ(config->model_cache_dir, defaults->model_cache_dir);
+  EXPECT_EQ(config->hang_timeout_s, defaults->hang_timeout_s);
+  EXPECT_EQ(config->load_timeout_s, defaults->load_timeout_s);
+  EXPECT_EQ(config->cooldown_s, defaults->cooldown_s);
+  EXPECT_EQ(config->prefill_tokens_per_step, defaults->prefill_tokens_per_step);
+  EXPECT_EQ(config->isa, defaults->isa);
+  EXPECT_EQ(Names(*config), Names(*defaults));
+
+  std::ifstream file(path);
+  std::stringstream stream;
+  stream << file.rdbuf();
+  const std::string text = stream.str();
+  for (const ConfigKey& key : ConfigKeys()) {
+    EXPECT_TRUE(std::regex_search(text, std::regex("\n(# )?" + std::string(key.name) + " = ")))
+        << key.name;
+    EXPECT_THAT(text, HasSubstr(std::string(key.variable)));
+    EXPECT_THAT(text, HasSubstr(std::string(key.alias)));
+  }
+  for (const ModelKey& key : ModelKeys()) {
+    if (key.name == "path") continue;  // told beside source
+    EXPECT_TRUE(std::regex_search(text, std::regex("\n# " + std::string(key.name) + " = ")))
+        << key.name;
+  }
+  // What stands behind a # is valid too.
+  const std::string all =
+      std::regex_replace(text, std::regex("(^|\n)# (\\[models\\.|[a-z_]+ = )"), "$1$2");
+  const auto uncommented = LoadText(all);
+  ASSERT_TRUE(uncommented.has_value()) << uncommented.error().message;
+  EXPECT_THAT(Names(*uncommented), ElementsAre("example"));
+  EXPECT_EQ(uncommented->default_temperature, 0.7f);
+}
+
+TEST(ParseBytes, Units) {
+  EXPECT_EQ(*ParseBytes("0"), 0u);
+  EXPECT_EQ(*ParseBytes("12"), 12u);
+  EXPECT_EQ(*ParseBytes("12B"), 12u);
+  EXPECT_EQ(*ParseBytes("3KiB"), 3072u);
+  EXPECT_EQ(*ParseBytes("3 kb"), 3000u);
+  EXPECT_EQ(*ParseBytes("2GiB"), uint64_t{2} << 30);
+  EXPECT_EQ(*ParseBytes("1TB"), 1'000'000'000'000u);
+  for (const char* text : {"", "B", "-1", "1.5GiB", "1GiBB", "1 G", "0x10", "99999999999999999999"})
+    EXPECT_FALSE(ParseBytes(text).has_value()) << text;
+}
+
+TEST(NearestWord, FindsSlipsOnly) {
+  constexpr std::string_view kWords[] = {"host", "port", "log_level"};
+  EXPECT_EQ(NearestWord("prot", kWords), "port");
+  EXPECT_EQ(NearestWord("loglevel", kWords), "log_level");
+  EXPECT_EQ(NearestWord("something_else", kWords), "");
+  EXPECT_EQ(NearestWord(std::string(100'000, 'x'), kWords), "");
+}
+
+}  // namespace
+}  // namespace perdure
