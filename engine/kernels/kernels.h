@@ -1,0 +1,114 @@
+// The arithmetic of a forward pass, one table of functions per instruction set.
+//
+// Rules that make every path give the same bits (tests/engine/kernels_test.cc compares them):
+// - kernels_impl.h is written once over 16-lane vectors and compiled three times;
+// - a matrix product sums over K in order 0 … K-1 with one fused multiply-add per term and output;
+//   lanes are outputs, so neither the number of rows nor the threads change a sum;
+// - other sums use 16 lanes and the tree (8, 4, 2, 1); exp is our own polynomial.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "engine/isa.h"
+
+namespace perdure::engine {
+
+// Goes up with every change that changes a bit of any result: stored KV of another version is
+// recomputed.
+inline constexpr std::string_view kKernelVersion = "k1";
+
+// Outputs of a packed panel, and rows of the largest micro-kernel tile.
+inline constexpr int kPanelWidth = 32;
+inline constexpr int kTileRows = 12;
+// Rows of K that are unpacked to f32 at once: 16 KiB, which stays in L1 beside the activations. A
+// multiple of every quantization group.
+inline constexpr int kChunkRows = 128;
+// Up to so many rows of activations, weights are unpacked in registers instead.
+inline constexpr int kDirectRowsMax = 4;
+
+// How the elements of a panel lie. A panel holds 32 outputs × K:
+//   kF32   [K][32] float
+//   kF16   [K][32] binary16
+//   kBf16  [K][16] uint32: output i in the low half of word i, output i + 16 in the high half
+//   kQ8    per group: scale[32] bias[32], then [group][32] uint8
+//   kQ4    per group: scale[32] bias[32], then [group / 8][32] uint32, K in ascending nibbles
+enum class PanelFormat : uint8_t { kF32, kF16, kBf16, kQ8, kQ4 };
+enum class ScaleType : uint8_t { kF32, kF16, kBf16 };
+
+struct PanelLayout {
+  PanelFormat format = PanelFormat::kF32;
+  ScaleType scale_type = ScaleType::kF32;
+  int group = 0;  // kQ8, kQ4
+  int k = 0;
+  // Bytes of a group's scales and biases, of a group in all, and of a whole panel.
+  size_t group_header_bytes = 0;
+  size_t group_bytes = 0;
+  size_t panel_bytes = 0;
+};
+
+// Fills in the sizes. `group` (32, 64 or 128; divides k) is used by kQ8 and kQ4 only.
+PanelLayout MakePanelLayout(PanelFormat format, int k, int group, ScaleType scale_type);
+
+// Queries of `rows` consecutive positions × `group` heads that share one KV head.
+struct AttentionTile {
+  const std::byte* const* pages = nullptr;  // of the sequence, from position 0
+  size_t head_offset = 0;  // bytes from a page's begin to the (layer, kv_head) block
+  int head_dim = 0;
+  int group = 0;
+  int rows = 0;
+  int start = 0;             // position of the first row
+  const float* q = nullptr;  // row r, head g: q + r·q_stride + g·head_dim
+  float* out = nullptr;      // the same with out_stride
+  ptrdiff_t q_stride = 0;
+  ptrdiff_t out_stride = 0;
+  float scale = 1.0f;
+};
+
+// Queries (rows × group) of a tile: the conversion of a K/V block is shared by all of them.
+inline constexpr int kAttentionQueries = 48;
+// Floats of scratch that attend() needs.
+size_t AttentionScratchFloats(int head_dim);
+
+struct Kernels {
+  Isa isa;
+
+  // Rows [k0, k1) of a panel as f32 [k1 - k0][32]. k0 is a multiple of kChunkRows.
+  void (*unpack)(const PanelLayout& layout, const std::byte* panel, int k0, int k1, float* out);
+
+  // c[r][0..32) (+)= Σ_i a[i·12 + r] · b[i·32 + …] for r < rows ≤ kTileRows, i in order.
+  void (*tile)(const float* a, const float* b, int k, int rows, float* c, ptrdiff_t ldc,
+               bool accumulate);
+
+  // c[r][32·p + …) = Σ_k a[r·lda + k] · panel_p[k][…] for p < panels, r < rows ≤ kDirectRowsMax.
+  // Panels follow each other at layout.panel_bytes.
+  void (*direct)(const PanelLayout& layout, const std::byte* first_panel, int panels,
+                 const float* a, ptrdiff_t lda, int rows, float* c, ptrdiff_t ldc);
+
+  // out[i·12 + r] = a[r·lda + i] for r < rows; the rows up to 12 are zero.
+  void (*pack_rows)(const float* a, ptrdiff_t lda, int rows, int k, float* out);
+
+  // y = x / rms(x) · weight; y may be x.
+  void (*rms_norm)(const float* x, const float* weight, int n, float epsilon, float* y);
+  // Half-split rotation of x[0 … 2·half) by the angles whose cosines and sines are given.
+  void (*rope)(float* x, const float* cosines, const float* sines, int half);
+  void (*add)(float* x, const float* y, size_t n);           // x += y
+  void (*silu_mul)(float* gate, const float* up, size_t n);  // gate = gate · σ(gate) · up
+  // Clamped to ±65504 (so stored KV is always finite; NaN becomes -65504), then to nearest even.
+  void (*to_f16)(const float* x, uint16_t* y, size_t n);
+
+  // Causal attention over the pages, block by block of absolute positions, online softmax.
+  // `scratch`: AttentionScratchFloats(head_dim), aligned to 64 bytes.
+  void (*attend)(const AttentionTile& tile, float* scratch);
+};
+
+// CHECKs that this CPU has the instruction set.
+const Kernels& KernelsFor(Isa isa);
+
+// One per file under kernels/; only KernelsFor uses them.
+extern const Kernels kKernelsScalar;
+extern const Kernels kKernelsAvx2;
+extern const Kernels kKernelsAvx512;
+
+}  // namespace perdure::engine

@@ -1,0 +1,119 @@
+// 16 lanes in two registers. Needs AVX2, FMA and F16C.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace perdure::engine {
+namespace {
+
+struct Simd {
+  struct F {
+    __m256 lo, hi;
+  };
+  struct W {
+    __m256i lo, hi;
+  };
+  // 6 × 1 × 2 accumulators, 2 weights, 1 activation: 15 of 16 registers.
+  static constexpr int kSubRows = 6;
+  static constexpr int kSubVectors = 1;
+
+  static __m256i First(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+  }
+  static F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
+  static F Set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+  static F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  static F LoadFirst(const float* p, int n) {
+    return {_mm256_maskload_ps(p, First(n)),
+            n > 8 ? _mm256_maskload_ps(p + 8, First(n - 8)) : _mm256_setzero_ps()};
+  }
+  static void Store(float* p, F x) {
+    _mm256_storeu_ps(p, x.lo);
+    _mm256_storeu_ps(p + 8, x.hi);
+  }
+  static void StoreFirst(float* p, F x, int n) {
+    _mm256_maskstore_ps(p, First(n), x.lo);
+    if (n > 8) _mm256_maskstore_ps(p + 8, First(n - 8), x.hi);
+  }
+  static __m128i Load128(const void* p) { return _mm_loadu_si128(static_cast<const __m128i*>(p)); }
+  static F LoadF16(const uint16_t* p) {
+    return {_mm256_cvtph_ps(Load128(p)), _mm256_cvtph_ps(Load128(p + 8))};
+  }
+  static void StoreF16(uint16_t* p, F x) {
+    constexpr int kMode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(x.lo, kMode));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8), _mm256_cvtps_ph(x.hi, kMode));
+  }
+  static __m256 WidenBf16(__m128i halves) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+  }
+  static F LoadBf16(const uint16_t* p) {
+    return {WidenBf16(Load128(p)), WidenBf16(Load128(p + 8))};
+  }
+  static F LoadU8(const uint8_t* p) {
+    const __m128i bytes = Load128(p);
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
+  }
+  static W LoadWords(const void* p) {
+    const auto* words = static_cast<const __m256i*>(p);
+    return {_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1)};
+  }
+  static F LowHalf(W w) {
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(w.lo, 16)),
+            _mm256_castsi256_ps(_mm256_slli_epi32(w.hi, 16))};
+  }
+  static F HighHalf(W w) {
+    const __m256i mask = _mm256_set1_epi32(int(0xFFFF0000u));
+    return {_mm256_castsi256_ps(_mm256_and_si256(w.lo, mask)),
+            _mm256_castsi256_ps(_mm256_and_si256(w.hi, mask))};
+  }
+  static F Nibble(W w, int j) {
+    const __m256i mask = _mm256_set1_epi32(15);
+    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.lo, 4 * j), mask)),
+            _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.hi, 4 * j), mask))};
+  }
+  static F Fma(F a, F b, F c) {
+    return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+  }
+  static F Add(F a, F b) { return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)}; }
+  static F Sub(F a, F b) { return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)}; }
+  static F Mul(F a, F b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)}; }
+  static F Div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
+  static F Max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+  static F Min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+  static F SelectFirst(F a, F b, int n) {
+    return {_mm256_blendv_ps(b.lo, a.lo, _mm256_castsi256_ps(First(n))),
+            _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(First(n - 8)))};
+  }
+  static F ZeroBelow(F x, F test, F bound) {
+    return {_mm256_and_ps(x.lo, _mm256_cmp_ps(test.lo, bound.lo, _CMP_GE_OQ)),
+            _mm256_and_ps(x.hi, _mm256_cmp_ps(test.hi, bound.hi, _CMP_GE_OQ))};
+  }
+  static __m256 AddExponent(__m256 x, __m256 shifted) {
+    return _mm256_castsi256_ps(_mm256_add_epi32(
+        _mm256_castps_si256(x), _mm256_slli_epi32(_mm256_castps_si256(shifted), 23)));
+  }
+  static F AddExponent(F x, F shifted) {
+    return {AddExponent(x.lo, shifted.lo), AddExponent(x.hi, shifted.hi)};
+  }
+  static float ReduceAdd(F x) {
+    __m256 y = _mm256_add_ps(x.lo, x.hi);
+    __m128 z = _mm_add_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_add_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_add_ss(z, _mm_movehdup_ps(z)));
+  }
+  static float ReduceMax(F x) {
+    __m256 y = _mm256_max_ps(x.lo, x.hi);
+    __m128 z = _mm_max_ps(_mm256_castps256_ps128(y), _mm256_extractf128_ps(y, 1));
+    z = _mm_max_ps(z, _mm_movehl_ps(z, z));
+    return _mm_cvtss_f32(_mm_max_ss(z, _mm_movehdup_ps(z)));
+  }
+  static float Sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
+  static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+};
+
+}  // namespace
+}  // namespace perdure::engine

@@ -1,0 +1,122 @@
+// 16 lanes as an array: the oracle of the vector paths. std::fma rounds once, as they do.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "engine/float16.h"
+
+namespace perdure::engine {
+namespace {
+
+struct Simd {
+  struct F {
+    float v[16];
+  };
+  struct W {
+    uint32_t v[16];
+  };
+  static constexpr int kSubRows = 1;
+  static constexpr int kSubVectors = 1;
+
+  template <class Fn>
+  static F Map(Fn fn) {
+    F out;
+    for (int i = 0; i < 16; ++i) out.v[i] = fn(i);
+    return out;
+  }
+  static F Zero() { return Set1(0.0f); }
+  static F Set1(float x) {
+    return Map([&](int) { return x; });
+  }
+  static F Load(const float* p) {
+    F out;
+    std::memcpy(out.v, p, sizeof out.v);
+    return out;
+  }
+  static F LoadFirst(const float* p, int n) {
+    return Map([&](int i) { return i < n ? p[i] : 0.0f; });
+  }
+  static void Store(float* p, F x) { std::memcpy(p, x.v, sizeof x.v); }
+  static void StoreFirst(float* p, F x, int n) {
+    for (int i = 0; i < n && i < 16; ++i) p[i] = x.v[i];
+  }
+  static F LoadF16(const uint16_t* p) {
+    return Map([&](int i) { return F16ToF32(p[i]); });
+  }
+  static void StoreF16(uint16_t* p, F x) {
+    for (int i = 0; i < 16; ++i) p[i] = F32ToF16(x.v[i]);
+  }
+  static F LoadBf16(const uint16_t* p) {
+    return Map([&](int i) { return Bf16ToF32(p[i]); });
+  }
+  static F LoadU8(const uint8_t* p) {
+    return Map([&](int i) { return static_cast<float>(p[i]); });
+  }
+  static W LoadWords(const void* p) {
+    W out;
+    std::memcpy(out.v, p, sizeof out.v);
+    return out;
+  }
+  static F LowHalf(W w) {
+    return Map([&](int i) { return Bf16ToF32(static_cast<uint16_t>(w.v[i])); });
+  }
+  static F HighHalf(W w) {
+    return Map([&](int i) { return Bf16ToF32(static_cast<uint16_t>(w.v[i] >> 16)); });
+  }
+  static F Nibble(W w, int j) {
+    return Map([&](int i) { return static_cast<float>((w.v[i] >> (4 * j)) & 15u); });
+  }
+  static F Fma(F a, F b, F c) {
+    return Map([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
+  }
+  static F Add(F a, F b) {
+    return Map([&](int i) { return a.v[i] + b.v[i]; });
+  }
+  static F Sub(F a, F b) {
+    return Map([&](int i) { return a.v[i] - b.v[i]; });
+  }
+  static F Mul(F a, F b) {
+    return Map([&](int i) { return a.v[i] * b.v[i]; });
+  }
+  static F Div(F a, F b) {
+    return Map([&](int i) { return a.v[i] / b.v[i]; });
+  }
+  // As maxps and minps: the second operand where one is NaN.
+  static F Max(F a, F b) {
+    return Map([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F Min(F a, F b) {
+    return Map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+  }
+  static F SelectFirst(F a, F b, int n) {
+    return Map([&](int i) { return i < n ? a.v[i] : b.v[i]; });
+  }
+  // x where test ≥ bound, zero elsewhere (and where test is NaN).
+  static F ZeroBelow(F x, F test, F bound) {
+    return Map([&](int i) { return test.v[i] >= bound.v[i] ? x.v[i] : 0.0f; });
+  }
+  // x · 2^n, n in the low bits of `shifted`.
+  static F AddExponent(F x, F shifted) {
+    return Map([&](int i) {
+      return std::bit_cast<float>(std::bit_cast<uint32_t>(x.v[i]) +
+                                  (std::bit_cast<uint32_t>(shifted.v[i]) << 23));
+    });
+  }
+  static float ReduceAdd(F x) {
+    for (int width = 8; width > 0; width /= 2)
+      for (int i = 0; i < width; ++i) x.v[i] = x.v[i] + x.v[i + width];
+    return x.v[0];
+  }
+  static float ReduceMax(F x) {
+    for (int width = 8; width > 0; width /= 2)
+      for (int i = 0; i < width; ++i) x.v[i] = x.v[i] > x.v[i + width] ? x.v[i] : x.v[i + width];
+    return x.v[0];
+  }
+  static float Sqrt(float x) { return std::sqrt(x); }
+  static void Prefetch(const void*) {}
+};
+
+}  // namespace
+}  // namespace perdure::engine

@@ -1,0 +1,312 @@
+#include "engine/models/decoder.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "engine/models/decoder_buffers.h"
+#include "engine/rope.h"
+
+namespace perdure::engine {
+namespace {
+
+int Padded(int outputs) { return (outputs + kPanelWidth - 1) / kPanelWidth * kPanelWidth; }
+
+}  // namespace
+
+void Decoder::Reserve(int rows, size_t logits_rows) {
+  Buffers& b = *buffers_;
+  const ModelConfig& c = spec_.config;
+  const auto allocate = [](size_t floats, std::string_view what) {
+    auto memory = AlignedBuffer::Allocate(floats * sizeof(float), what);
+    CHECK_MSG(memory.has_value(), "no memory for activations");
+    return std::move(*memory);
+  };
+  if (rows > b.rows) {
+    // Powers of two: a growing batch does not allocate at every step.
+    b.rows = std::min(static_cast<int>(std::bit_ceil(static_cast<unsigned>(rows))),
+                      limits::kEngineRowsMax);
+    const int q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
+    const auto n = static_cast<size_t>(b.rows);
+    b.scratch_floats = std::max(AttentionScratchFloats(c.head_dim), size_t(c.hidden_size));
+    b.scratch_floats = (b.scratch_floats + 15) / 16 * 16;
+    const size_t packed =
+        std::max({PackedRowsFloats(b.rows, c.hidden_size), PackedRowsFloats(b.rows, q_size),
+                  PackedRowsFloats(b.rows, c.feed_forward)});
+    struct Part {
+      float** to;
+      size_t floats;
+    };
+    const Part parts[] = {
+        {&b.x, n * size_t(c.hidden_size)},
+        {&b.normed, n * size_t(c.hidden_size)},
+        {&b.q, n * size_t(Padded(q_size))},
+        {&b.k, n * size_t(Padded(kv_size))},
+        {&b.v, n * size_t(Padded(kv_size))},
+        {&b.attended, n * size_t(q_size)},
+        {&b.out, n * size_t(Padded(c.hidden_size))},
+        {&b.gate, n * size_t(Padded(c.feed_forward))},
+        {&b.up, n * size_t(Padded(c.feed_forward))},
+        {&b.hidden, n * size_t(c.feed_forward)},
+        {&b.packed, packed},
+        {&b.cosines, n * size_t(c.head_dim / 2)},
+        {&b.sines, n * size_t(c.head_dim / 2)},
+        {&b.scratch, size_t(pool_.threads()) * b.scratch_floats},
+    };
+    size_t total = 0;
+    for (const Part& part : parts) total += (part.floats + 15) / 16 * 16;
+    b.memory = AlignedBuffer();  // give the old one back first
+    b.memory = allocate(total, "activations");
+    float* at = b.memory.as<float>();
+    for (const Part& part : parts) {
+      *part.to = at;
+      at += (part.floats + 15) / 16 * 16;
+    }
+  }
+  if (logits_rows > b.logits_rows) {
+    b.logits_rows = std::bit_ceil(logits_rows);
+    b.logits = AlignedBuffer();
+    b.logits = allocate(b.logits_rows * size_t(Padded(c.vocab_size)), "logits");
+  }
+}
+
+std::span<const float> Decoder::Step(std::span<const SequenceStep> sequences) {
+  const ModelConfig& c = spec_.config;
+  rows_.clear();
+  size_t logits_rows = 0;
+  for (const SequenceStep& sequence : sequences) {
+    const int count = static_cast<int>(sequence.tokens.size());
+    CHECK(sequence.start >= 0 && sequence.logits_from >= 0);
+    CHECK(static_cast<size_t>(KvShape::PagesFor(sequence.start + count)) <=
+          sequence.kv.pages.size());
+    for (int i = 0; i < count; ++i) {
+      const TokenId token = sequence.tokens[static_cast<size_t>(i)];
+      CHECK(token >= 0 && token < c.vocab_size);
+      const bool wants_logits = i >= sequence.logits_from;
+      logits_rows += wants_logits;
+      rows_.push_back({&sequence, token, sequence.start + i, wants_logits});
+    }
+  }
+  if (rows_.empty()) return {};
+  constexpr size_t kPassRows = limits::kEngineRowsMax;
+  Reserve(static_cast<int>(std::min(rows_.size(), kPassRows)), logits_rows);
+
+  size_t logits_done = 0;
+  for (size_t begin = 0; begin < rows_.size(); begin += kPassRows) {
+    const auto rows =
+        std::span<const Row>(rows_).subspan(begin, std::min(kPassRows, rows_.size() - begin));
+    Pass(rows, logits_done);
+    logits_done += static_cast<size_t>(
+        std::count_if(rows.begin(), rows.end(), [](const Row& row) { return row.wants_logits; }));
+  }
+
+  // Rows were computed at a padded stride: close the gaps.
+  float* logits = buffers_->logits.as<float>();
+  const auto vocab = static_cast<size_t>(c.vocab_size), stride = size_t(Padded(c.vocab_size));
+  if (stride != vocab)
+    for (size_t row = 1; row < logits_rows; ++row)
+      std::memmove(logits + row * vocab, logits + row * stride, vocab * sizeof(float));
+  return {logits, logits_rows * vocab};
+}
+
+void Decoder::Pass(std::span<const Row> rows, size_t logits_row) {
+  const ModelConfig& c = spec_.config;
+  Buffers& b = *buffers_;
+  const int count = static_cast<int>(rows.size());
+  const ptrdiff_t hidden = c.hidden_size, half = c.head_dim / 2;
+
+  // Runs of consecutive positions: as long as a page for storing, as a tile for attention.
+  const int group = c.heads / c.kv_heads;
+  const int tile_rows = std::max(1, kAttentionQueries / group);
+  store_runs_.clear();
+  attend_runs_.clear();
+  for (int i = 0; i < count; ++i) {
+    const Row& row = rows[static_cast<size_t>(i)];
+    const auto extend = [&](std::vector<Run>& runs, auto&& may_grow) {
+      if (i > 0 && runs.back().sequence == row.sequence && may_grow(runs.back()))
+        ++runs.back().rows;
+      else
+        runs.push_back({row.sequence, i, 1, row.position});
+    };
+    extend(store_runs_,
+           [&](const Run& run) { return run.start / kPageTokens == row.position / kPageTokens; });
+    extend(attend_runs_, [&](const Run& run) { return run.rows < tile_rows; });
+  }
+
+  pool_.Split(count, [&](int begin, int end, int) {
+    for (int i = begin; i < end; ++i) {
+      const Row& row = rows[static_cast<size_t>(i)];
+      ReadRow(embedding_, row.token, b.x + i * hidden);
+      RopeRow(frequencies_, row.position, b.cosines + i * half, b.sines + i * half);
+    }
+  });
+  for (int layer = 0; layer < c.layers; ++layer) {
+    Attention(layers_[static_cast<size_t>(layer)], layer, rows);
+    FeedForward(layers_[static_cast<size_t>(layer)], count);
+    if (on_layer_) on_layer_();
+  }
+
+  // The head, for the rows that want logits; they move to the front of the residual stream.
+  int wanted = 0;
+  for (int i = 0; i < count; ++i)
+    if (rows[static_cast<size_t>(i)].wants_logits) {
+      if (i != wanted)
+        std::memcpy(b.x + wanted * hidden, b.x + i * hidden, size_t(hidden) * sizeof(float));
+      ++wanted;
+    }
+  if (wanted == 0) return;
+  Norm(b.x, final_norm_, wanted, b.normed);
+  const ptrdiff_t stride = Padded(c.vocab_size);
+  const Product product{.matrix = head_ ? &*head_ : &embedding_,
+                        .c = b.logits.as<float>() + static_cast<ptrdiff_t>(logits_row) * stride,
+                        .ldc = stride};
+  Multiply(kernels_, pool_, b.normed, wanted, b.packed, {&product, 1});
+}
+
+void Decoder::Norm(const float* x, const std::vector<float>& weight, int rows, float* y) {
+  const ptrdiff_t n = spec_.config.hidden_size;
+  pool_.Split(rows, [&](int begin, int end, int) {
+    for (int i = begin; i < end; ++i)
+      kernels_.rms_norm(x + i * n, weight.data(), int(n), spec_.config.rms_epsilon, y + i * n);
+  });
+}
+
+void Decoder::AddBias(const Linear& linear, int rows, float* c) {
+  if (linear.bias.empty()) return;
+  const size_t n = linear.bias.size();
+  for (int i = 0; i < rows; ++i)
+    kernels_.add(c + static_cast<ptrdiff_t>(size_t(i) * n), linear.bias.data(), n);
+}
+
+void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Row> rows) {
+  const ModelConfig& c = spec_.config;
+  Buffers& b = *buffers_;
+  const int count = static_cast<int>(rows.size());
+  Norm(b.x, layer.attention_norm, count, b.normed);
+  const Product products[] = {
+      {&layer.q.weights, b.q, layer.q.weights.padded_outputs()},
+      {&layer.k.weights, b.k, layer.k.weights.padded_outputs()},
+      {&layer.v.weights, b.v, layer.v.weights.padded_outputs()},
+  };
+  Multiply(kernels_, pool_, b.normed, count, b.packed, products);
+
+  const int kv_heads = c.kv_heads;
+  pool_.Split(static_cast<int>(store_runs_.size()) * kv_heads, [&](int begin, int end, int) {
+    for (int item = begin; item < end; ++item)
+      StoreKeysAndValues(layer, index, store_runs_[static_cast<size_t>(item / kv_heads)],
+                         item % kv_heads);
+  });
+  // The later tiles of a prompt cost more: claimed, longest first.
+  const int items = static_cast<int>(attend_runs_.size()) * kv_heads;
+  pool_.Claim(items, [&](int item, int thread) {
+    const int last = items - 1 - item;
+    Attend(index, attend_runs_[static_cast<size_t>(last / kv_heads)], last % kv_heads,
+           b.scratch + static_cast<size_t>(thread) * b.scratch_floats);
+  });
+
+  const ptrdiff_t out_stride = layer.output.weights.padded_outputs();
+  const Product product{&layer.output.weights, b.out, out_stride};
+  Multiply(kernels_, pool_, b.attended, count, b.packed, {&product, 1});
+  AddBias(layer.output, count, b.out);
+  const ptrdiff_t hidden = c.hidden_size;
+  pool_.Split(count, [&](int begin, int end, int) {
+    for (int i = begin; i < end; ++i)
+      kernels_.add(b.x + i * hidden, b.out + i * out_stride, size_t(hidden));
+  });
+}
+
+void Decoder::StoreKeysAndValues(const DecoderLayer& layer, int index, const Run& run,
+                                 int kv_head) {
+  const ModelConfig& c = spec_.config;
+  const Buffers& b = *buffers_;
+  const int head_dim = c.head_dim, half = head_dim / 2, group = c.heads / c.kv_heads;
+  const ptrdiff_t q_stride = layer.q.weights.padded_outputs();
+  const ptrdiff_t kv_stride = layer.k.weights.padded_outputs();
+  const size_t head_offset = static_cast<size_t>(index) * info_.kv.LayerBytes() +
+                             static_cast<size_t>(kv_head) * info_.kv.HeadBytes();
+  std::byte* page = run.sequence->kv.pages[static_cast<size_t>(run.start / kPageTokens)];
+  auto* keys = reinterpret_cast<uint16_t*>(page + head_offset);
+  uint16_t* values = keys + static_cast<ptrdiff_t>(head_dim) * kPageTokens;
+  uint16_t rounded[limits::kHeadDimMax];
+
+  const auto prepare = [&](float* head, const std::vector<float>& norm, ptrdiff_t row) {
+    if (!norm.empty()) kernels_.rms_norm(head, norm.data(), head_dim, c.rms_epsilon, head);
+    kernels_.rope(head, b.cosines + row * half, b.sines + row * half, half);
+  };
+  const auto add_bias = [&](const Linear& linear, float* at, ptrdiff_t offset, int n) {
+    if (!linear.bias.empty()) kernels_.add(at, linear.bias.data() + offset, size_t(n));
+  };
+  for (int i = 0; i < run.rows; ++i) {
+    const ptrdiff_t row = run.first_row + i;
+    const ptrdiff_t q_offset = static_cast<ptrdiff_t>(kv_head) * group * head_dim;
+    const ptrdiff_t kv_offset = static_cast<ptrdiff_t>(kv_head) * head_dim;
+    float* q = b.q + row * q_stride + q_offset;
+    float* k = b.k + row * kv_stride + kv_offset;
+    float* v = b.v + row * kv_stride + kv_offset;
+    add_bias(layer.q, q, q_offset, group * head_dim);
+    add_bias(layer.k, k, kv_offset, head_dim);
+    add_bias(layer.v, v, kv_offset, head_dim);
+    for (int g = 0; g < group; ++g) prepare(q + g * head_dim, layer.q_norm, row);
+    prepare(k, layer.k_norm, row);
+
+    const ptrdiff_t slot = (run.start + i) % kPageTokens;
+    kernels_.to_f16(k, rounded, size_t(head_dim));
+    for (ptrdiff_t d = 0; d < head_dim; ++d) keys[d * kPageTokens + slot] = rounded[d];
+    kernels_.to_f16(v, values + slot * head_dim, size_t(head_dim));
+  }
+}
+
+void Decoder::Attend(int index, const Run& run, int kv_head, float* scratch) {
+  const ModelConfig& c = spec_.config;
+  const Buffers& b = *buffers_;
+  const int group = c.heads / c.kv_heads;
+  const ptrdiff_t q_size = static_cast<ptrdiff_t>(c.heads) * c.head_dim;
+  AttentionTile tile;
+  tile.pages = run.sequence->kv.pages.data();
+  tile.head_offset = static_cast<size_t>(index) * info_.kv.LayerBytes() +
+                     static_cast<size_t>(kv_head) * info_.kv.HeadBytes();
+  tile.head_dim = c.head_dim;
+  tile.rows = run.rows;
+  tile.start = run.start;
+  tile.q_stride = Padded(static_cast<int>(q_size));
+  tile.out_stride = q_size;
+  tile.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
+  // More heads than a tile holds: part by part.
+  for (int g = 0; g < group; g += kAttentionQueries) {
+    const ptrdiff_t offset = (static_cast<ptrdiff_t>(kv_head) * group + g) * c.head_dim;
+    tile.group = std::min(kAttentionQueries, group - g);
+    tile.q = b.q + run.first_row * tile.q_stride + offset;
+    tile.out = b.attended + run.first_row * tile.out_stride + offset;
+    kernels_.attend(tile, scratch);
+  }
+}
+
+void Decoder::FeedForward(const DecoderLayer& layer, int rows) {
+  const ModelConfig& c = spec_.config;
+  Buffers& b = *buffers_;
+  Norm(b.x, layer.feed_forward_norm, rows, b.normed);
+  const ptrdiff_t stride = layer.gate.weights.padded_outputs();
+  const Product products[] = {{&layer.gate.weights, b.gate, stride},
+                              {&layer.up.weights, b.up, stride}};
+  Multiply(kernels_, pool_, b.normed, rows, b.packed, products);
+  const ptrdiff_t width = c.feed_forward, hidden = c.hidden_size;
+  pool_.Split(rows, [&](int begin, int end, int) {
+    for (int i = begin; i < end; ++i) {
+      kernels_.silu_mul(b.gate + i * stride, b.up + i * stride, size_t(width));
+      std::memcpy(b.hidden + i * width, b.gate + i * stride, size_t(width) * sizeof(float));
+    }
+  });
+  const ptrdiff_t out_stride = layer.down.weights.padded_outputs();
+  const Product product{&layer.down.weights, b.out, out_stride};
+  Multiply(kernels_, pool_, b.hidden, rows, b.packed, {&product, 1});
+  pool_.Split(rows, [&](int begin, int end, int) {
+    for (int i = begin; i < end; ++i)
+      kernels_.add(b.x + i * hidden, b.out + i * out_stride, size_t(hidden));
+  });
+}
+
+}  // namespace perdure::engine

@@ -1,0 +1,93 @@
+// The pre-norm decoder that the architectures of models/ describe (DecoderSpec).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/aligned_buffer.h"
+#include "engine/engine.h"
+#include "engine/kernels/kernels.h"
+#include "engine/models/registry.h"
+#include "engine/packed_matrix.h"
+#include "engine/thread_pool.h"
+#include "engine/weights/checkpoint.h"
+
+namespace perdure::engine {
+
+class WeightReader;
+
+// A linear layer: weights and, where it has one, a bias (padded with zeros like the outputs).
+struct Linear {
+  PackedMatrix weights;
+  std::vector<float> bias;
+};
+
+struct DecoderLayer {
+  std::vector<float> attention_norm, feed_forward_norm;
+  Linear q, k, v, output;
+  std::vector<float> q_norm, k_norm;
+  Linear gate, up, down;
+};
+
+class Decoder final : public Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> Load(DecoderSpec spec, const Checkpoint& checkpoint,
+                                              const EngineOptions& options);
+
+  const ModelInfo& info() const override { return info_; }
+  const GenerationDefaults& generation_defaults() const override { return spec_.config.generation; }
+  std::span<const float> Step(std::span<const SequenceStep> sequences) override;
+
+ private:
+  // One token of the pass in hand.
+  struct Row {
+    const SequenceStep* sequence;
+    TokenId token;
+    int position;
+    bool wants_logits;
+  };
+  // Consecutive rows of one sequence, no more than one attention tile and within one page.
+  struct Run {
+    const SequenceStep* sequence;
+    int first_row;
+    int rows;
+    int start;  // position of first_row
+  };
+  // Work buffers of a pass, of `rows` rows each.
+  struct Buffers;
+
+  Decoder(DecoderSpec spec, const EngineOptions& options);
+  Status LoadWeights(const Checkpoint& checkpoint, const EngineOptions& options);
+  Status LoadLayer(WeightReader& reader, int index, DecoderLayer* layer);
+  void FillInfo(int64_t parameters, const Checkpoint& checkpoint);
+
+  void Pass(std::span<const Row> rows, size_t logits_row);
+  void Attention(const DecoderLayer& layer, int index, std::span<const Row> rows);
+  void FeedForward(const DecoderLayer& layer, int rows);
+  void StoreKeysAndValues(const DecoderLayer& layer, int index, const Run& run, int kv_head);
+  void Attend(int index, const Run& run, int kv_head, float* scratch);
+  void Norm(const float* x, const std::vector<float>& weight, int rows, float* y);
+  void AddBias(const Linear& linear, int rows, float* c);
+  void Reserve(int rows, size_t logits_rows);
+
+  DecoderSpec spec_;
+  const std::function<void()> on_layer_;
+  const Kernels& kernels_;
+  ThreadPool pool_;
+  ModelInfo info_;
+  std::vector<double> frequencies_;
+
+  PackedMatrix embedding_;
+  std::optional<PackedMatrix> head_;  // nothing: tied to the embedding
+  std::vector<float> final_norm_;
+  std::vector<DecoderLayer> layers_;
+
+  std::unique_ptr<Buffers> buffers_;
+  std::vector<Row> rows_;
+  std::vector<Run> store_runs_, attend_runs_;
+};
+
+}  // namespace perdure::engine

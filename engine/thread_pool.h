@@ -1,0 +1,75 @@
+// Persistent threads for the phases of a step. Work is claimed item by item: which thread computes
+// an item never changes the item's result.
+//
+// Nobody is waited for that has not begun: a thread that is still waking up, or lost its core to
+// another process, misses a phase instead of holding it up.
+//
+// One caller at a time; the caller is thread 0. A pool of one runs everything inline.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace perdure::engine {
+
+class ThreadPool {
+ public:
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // fn(item, thread) for each item of [0, items). Returns when all are done.
+  template <class Fn>
+  void Claim(int items, Fn&& fn) {
+    if (items <= 1 || workers_.empty()) {
+      for (int item = 0; item < items; ++item) fn(item, 0);
+      return;
+    }
+    std::atomic<int> next{0};
+    auto work = [&](int thread) {
+      for (int item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;)
+        fn(item, thread);
+    };
+    using Work = decltype(work);
+    Run([](void* context, int thread) { (*static_cast<Work*>(context))(thread); }, &work);
+  }
+
+  // fn(begin, end, thread) for contiguous ranges that cover [0, items), a few a thread.
+  template <class Fn>
+  void Split(int items, Fn&& fn) {
+    const int ranges = workers_.empty() ? 1 : std::min(items, threads() * kRangesPerThread);
+    Claim(ranges, [&](int range, int thread) {
+      const int begin = static_cast<int>(int64_t{items} * range / ranges);
+      const int end = static_cast<int>(int64_t{items} * (range + 1) / ranges);
+      if (begin < end) fn(begin, end, thread);
+    });
+  }
+
+ private:
+  using Job = void (*)(void* context, int thread);
+  // Small enough that a slow thread's last range is short, large enough to stream.
+  static constexpr int kRangesPerThread = 8;
+
+  // job(context, 0) here, job(context, i) on each other thread that arrives before it ends.
+  void Run(Job job, void* context);
+  void WorkerMain(int thread);
+
+  // Written while the job is closed and nobody is in it.
+  Job job_ = nullptr;
+  void* context_ = nullptr;
+  // number of the job · kJob | kOpen while it may be entered | workers in it.
+  alignas(64) std::atomic<uint32_t> state_{0};
+  // Goes up when the last worker leaves a closed job.
+  alignas(64) std::atomic<uint32_t> drained_{0};
+  std::atomic<bool> stopping_{false};
+  std::vector<std::thread> workers_;
+};
+
+}  // namespace perdure::engine

@@ -1,0 +1,228 @@
+// The forward pass as a whole: equal bits however the work is cut, and for every instruction set.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "base/limits.h"
+#include "engine/engine.h"
+#include "kv_memory.h"
+#include "synth_model.h"
+
+namespace perdure::engine {
+namespace {
+
+using Logits = std::vector<float>;
+
+std::unique_ptr<Engine> LoadEngine(const std::filesystem::path& dir, int threads, Isa isa) {
+  auto engine = Engine::Load(dir, {.threads = threads, .isa = isa, .on_progress = {}});
+  EXPECT_TRUE(engine.has_value()) << (engine ? "" : engine.error().message);
+  return engine ? std::move(*engine) : nullptr;
+}
+
+// Logits of all tokens, computed in steps of `chunk`.
+Logits RunChunks(Engine& engine, const KvMemory& kv, const std::vector<TokenId>& tokens,
+                 size_t chunk) {
+  Logits all;
+  for (size_t at = 0; at < tokens.size(); at += chunk) {
+    const size_t n = std::min(chunk, tokens.size() - at);
+    const SequenceStep step{.kv = kv.view(),
+                            .start = static_cast<int>(at),
+                            .tokens = std::span(tokens).subspan(at, n),
+                            .logits_from = 0};
+    const auto logits = engine.Step({&step, 1});
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
+bool SameBits(std::span<const float> a, std::span<const float> b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size_bytes()) == 0;
+}
+bool SameBits(const KvMemory& a, const KvMemory& b) {
+  return a.memory().size() == b.memory().size() &&
+         std::memcmp(a.memory().data(), b.memory().data(), a.memory().size()) == 0;
+}
+
+std::vector<Isa> Isas() {
+  std::vector<Isa> isas;
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512})
+    if (CpuHas(isa)) isas.push_back(isa);
+  return isas;
+}
+
+struct Case {
+  const char* name;
+  SynthSpec spec;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
+class ForwardTest : public testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override { WriteSynthModel(GetParam().spec, dir_.path()); }
+  TempDir dir_;
+};
+
+constexpr int kLength = 75;
+
+TEST_P(ForwardTest, EqualBitsHoweverAPromptIsCut) {
+  const SynthSpec& spec = GetParam().spec;
+  const std::vector<TokenId> tokens = SynthTokens(7, kLength, spec.vocab);
+  const auto engine = LoadEngine(dir_.path(), 1, BestIsa());
+  ASSERT_NE(engine, nullptr);
+  const KvMemory whole_kv(engine->info().kv, kLength);
+  const Logits whole = RunChunks(*engine, whole_kv, tokens, kLength);
+  ASSERT_EQ(whole.size(), tokens.size() * static_cast<size_t>(spec.vocab));
+  for (float logit : whole) ASSERT_TRUE(std::isfinite(logit));
+  for (int threads : {1, 2, 3}) {
+    const auto other = LoadEngine(dir_.path(), threads, BestIsa());
+    ASSERT_NE(other, nullptr);
+    for (size_t chunk : {1, 2, 3, 4, 5, 13, 32, 33, 64, 75}) {
+      const KvMemory kv(engine->info().kv, kLength);
+      EXPECT_TRUE(SameBits(whole, RunChunks(*other, kv, tokens, chunk)))
+          << threads << " threads, steps of " << chunk;
+      EXPECT_TRUE(SameBits(whole_kv, kv)) << threads << " threads, steps of " << chunk;
+    }
+  }
+}
+
+TEST_P(ForwardTest, EqualBitsAloneAndAmongEightOthers) {
+  const SynthSpec& spec = GetParam().spec;
+  const auto engine = LoadEngine(dir_.path(), 2, BestIsa());
+  ASSERT_NE(engine, nullptr);
+  const KvShape& shape = engine->info().kv;
+  const std::vector<TokenId> tokens = SynthTokens(7, kLength, spec.vocab);
+  const KvMemory alone_kv(shape, kLength);
+  const Logits alone = RunChunks(*engine, alone_kv, tokens, kLength);
+
+  // Others of various lengths, each a few tokens a step; ours stands in the middle.
+  constexpr size_t kOthers = 8, kOurs = 4;
+  std::vector<std::vector<TokenId>> all;
+  std::vector<KvMemory> kvs;
+  for (size_t i = 0; i <= kOthers; ++i) {
+    all.push_back(i == kOurs ? tokens
+                             : SynthTokens(100 + i, 20 + 9 * static_cast<int>(i), spec.vocab));
+    kvs.emplace_back(shape, static_cast<int>(all[i].size()));
+  }
+  std::vector<size_t> done(all.size(), 0);
+  Logits ours;
+  for (int round = 0; done[kOurs] < tokens.size(); ++round) {
+    std::vector<SequenceStep> steps;
+    size_t before = 0, mine = 0;
+    for (size_t i = 0; i < all.size(); ++i) {
+      const size_t n =
+          std::min((i * 5 + static_cast<size_t>(round) * 3) % 11 + 1, all[i].size() - done[i]);
+      if (n == 0) continue;
+      if (i == kOurs) mine = n;
+      if (i < kOurs) ++before;
+      // The others want the logits of their last token only.
+      steps.push_back({.kv = kvs[i].view(),
+                       .start = static_cast<int>(done[i]),
+                       .tokens = std::span(all[i]).subspan(done[i], n),
+                       .logits_from = i == kOurs ? 0 : static_cast<int>(n) - 1});
+      done[i] += n;
+    }
+    const auto logits = engine->Step(steps);
+    const auto vocab = static_cast<size_t>(spec.vocab);
+    const auto part = logits.subspan(before * vocab, mine * vocab);
+    ours.insert(ours.end(), part.begin(), part.end());
+  }
+  EXPECT_TRUE(SameBits(alone, ours));
+  EXPECT_TRUE(SameBits(alone_kv, kvs[kOurs]));
+}
+
+TEST_P(ForwardTest, EqualBitsForEveryInstructionSet) {
+  const SynthSpec& spec = GetParam().spec;
+  const std::vector<TokenId> tokens = SynthTokens(7, kLength, spec.vocab);
+  Logits reference;
+  std::unique_ptr<KvMemory> reference_kv;
+  for (Isa isa : Isas()) {
+    const auto engine = LoadEngine(dir_.path(), 2, isa);
+    ASSERT_NE(engine, nullptr);
+    for (size_t chunk : {size_t{1}, size_t{3}, size_t{kLength}}) {
+      auto kv = std::make_unique<KvMemory>(engine->info().kv, kLength);
+      const Logits logits = RunChunks(*engine, *kv, tokens, chunk);
+      if (reference_kv == nullptr) {
+        reference = logits;
+        reference_kv = std::move(kv);
+        continue;
+      }
+      EXPECT_TRUE(SameBits(reference, logits)) << IsaName(isa) << ", steps of " << chunk;
+      EXPECT_TRUE(SameBits(*reference_kv, *kv)) << IsaName(isa) << ", steps of " << chunk;
+    }
+  }
+}
+
+// A step longer than what goes through the layers at once.
+TEST_P(ForwardTest, EqualBitsOfStepsThatAreCutInside) {
+  const SynthSpec& spec = GetParam().spec;
+  constexpr int kLong = limits::kEngineRowsMax + 90;
+  const std::vector<TokenId> tokens = SynthTokens(8, kLong, spec.vocab);
+  const auto engine = LoadEngine(dir_.path(), 2, BestIsa());
+  ASSERT_NE(engine, nullptr);
+  const KvMemory a(engine->info().kv, kLong), b(engine->info().kv, kLong);
+  EXPECT_TRUE(SameBits(RunChunks(*engine, a, tokens, kLong), RunChunks(*engine, b, tokens, 200)));
+  EXPECT_TRUE(SameBits(a, b));
+}
+
+TEST_P(ForwardTest, LogitsOnlyForTheRowsAskedFor) {
+  const SynthSpec& spec = GetParam().spec;
+  const std::vector<TokenId> tokens = SynthTokens(7, 40, spec.vocab);
+  const auto engine = LoadEngine(dir_.path(), 2, BestIsa());
+  ASSERT_NE(engine, nullptr);
+  const KvMemory a(engine->info().kv, 40), b(engine->info().kv, 40);
+  const Logits all = RunChunks(*engine, a, tokens, 40);
+  const SequenceStep step{.kv = b.view(), .start = 0, .tokens = tokens, .logits_from = 38};
+  const auto two = engine->Step({&step, 1});
+  EXPECT_TRUE(SameBits(std::span(all).subspan(38 * static_cast<size_t>(spec.vocab)), two));
+  const SequenceStep none{.kv = b.view(), .start = 0, .tokens = tokens, .logits_from = 40};
+  EXPECT_TRUE(engine->Step({&none, 1}).empty());
+  EXPECT_TRUE(engine->Step({}).empty());
+}
+
+const Case kCases[] = {
+    {"Qwen3Bf16", {}},
+    {"Qwen3F16OddShapes",
+     {.dtype = "f16",
+      .hidden = 88,
+      .heads = 6,
+      .kv_heads = 1,
+      .head_dim = 20,
+      .feed_forward = 150,
+      .vocab = 203,
+      .tied = false}},
+    {"Qwen2F32", {.model_type = "qwen2", .dtype = "f32", .hidden = 64, .vocab = 100, .seed = 3}},
+    {"Qwen2Bf16ManyHeads",
+     {.model_type = "qwen2",
+      .hidden = 72,
+      .layers = 1,
+      .heads = 52,
+      .kv_heads = 1,
+      .head_dim = 8,
+      .tied = false}},
+    {"Qwen3FourBits", {.hidden = 128, .heads = 4, .head_dim = 32, .feed_forward = 192, .bits = 4}},
+    {"Qwen3EightBitsGroup32",
+     {.dtype = "f16",
+      .hidden = 96,
+      .head_dim = 24,
+      .feed_forward = 160,
+      .vocab = 150,
+      .tied = false,
+      .bits = 8,
+      .group = 32}},
+    {"Qwen2FiveBitsGroup128F32Scales",
+     {.model_type = "qwen2",
+      .dtype = "f32",
+      .hidden = 128,
+      .head_dim = 32,
+      .feed_forward = 256,
+      .bits = 5,
+      .group = 128}},
+};
+INSTANTIATE_TEST_SUITE_P(Models, ForwardTest, testing::ValuesIn(kCases),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace perdure::engine

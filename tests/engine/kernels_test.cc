@@ -1,0 +1,386 @@
+// Every kernel of every instruction set against the scalar one: equal bits, over shapes, tails and
+// misalignments; and the scalar one against plain loops.
+
+#include "engine/kernels/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <random>
+
+#include "engine/float16.h"
+#include "engine/kv_view.h"
+
+namespace perdure::engine {
+namespace {
+
+// Floats at a chosen misalignment, with guard values around them.
+class Floats {
+ public:
+  Floats(size_t n, size_t offset, float fill = 0.0f) : data_(n + offset + 64, 777.0f), n_(n) {
+    offset_ = offset + (64 - reinterpret_cast<uintptr_t>(data_.data()) % 64) / 4 % 16;
+    std::fill_n(data(), n, fill);
+  }
+  float* data() { return data_.data() + offset_; }
+  const float* data() const { return data_.data() + offset_; }
+  size_t size() const { return n_; }
+  bool GuardsIntact() const {
+    for (size_t i = 0; i < data_.size(); ++i)
+      if ((i < offset_ || i >= offset_ + n_) && data_[i] != 777.0f) return false;
+    return true;
+  }
+  bool SameBits(const Floats& other) const {
+    return n_ == other.n_ && std::memcmp(data(), other.data(), n_ * sizeof(float)) == 0;
+  }
+
+ private:
+  std::vector<float> data_;
+  size_t n_;
+  size_t offset_;
+};
+
+void FillRandom(Floats& floats, uint64_t seed, float scale = 1.0f) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0.0f, scale);
+  for (size_t i = 0; i < floats.size(); ++i) floats.data()[i] = normal(random);
+}
+
+class KernelsTest : public testing::TestWithParam<Isa> {
+ protected:
+  void SetUp() override {
+    if (!CpuHas(GetParam())) GTEST_SKIP() << "this CPU lacks " << IsaName(GetParam());
+    vector_ = &KernelsFor(GetParam());
+  }
+  const Kernels& scalar_ = KernelsFor(Isa::kScalar);
+  const Kernels* vector_ = nullptr;
+};
+
+struct Panels {
+  PanelLayout layout;
+  std::vector<std::byte> bytes;
+};
+
+Panels RandomPanels(PanelFormat format, int k, int group, ScaleType scale_type, int panels,
+                    uint64_t seed) {
+  Panels p{MakePanelLayout(format, k, group, scale_type), {}};
+  p.bytes.resize(p.layout.panel_bytes * static_cast<size_t>(panels));
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  const auto put = [&](size_t at, auto value) { std::memcpy(&p.bytes[at], &value, sizeof value); };
+  const auto floats = [&](size_t begin, size_t count, PanelFormat as) {
+    for (size_t i = 0; i < count; ++i) {
+      const float value = normal(random);
+      if (as == PanelFormat::kF32)
+        put(begin + i * 4, value);
+      else if (as == PanelFormat::kF16)
+        put(begin + i * 2, F32ToF16(value));
+      else
+        put(begin + i * 2, F32ToBf16(value));
+    }
+  };
+  if (p.layout.group == 0) {
+    floats(0, p.bytes.size() / (format == PanelFormat::kF32 ? 4 : 2), format);
+    return p;
+  }
+  for (std::byte& byte : p.bytes) byte = static_cast<std::byte>(random());
+  const PanelFormat scales = scale_type == ScaleType::kF32   ? PanelFormat::kF32
+                             : scale_type == ScaleType::kF16 ? PanelFormat::kF16
+                                                             : PanelFormat::kBf16;
+  for (size_t at = 0; at < p.bytes.size(); at += p.layout.group_bytes)
+    floats(at, 2 * kPanelWidth, scales);
+  return p;
+}
+
+struct FormatCase {
+  PanelFormat format;
+  int group;
+  ScaleType scale_type;
+};
+const FormatCase kFormats[] = {
+    {PanelFormat::kF32, 0, ScaleType::kF32},  {PanelFormat::kF16, 0, ScaleType::kF32},
+    {PanelFormat::kBf16, 0, ScaleType::kF32}, {PanelFormat::kQ8, 32, ScaleType::kF16},
+    {PanelFormat::kQ8, 64, ScaleType::kBf16}, {PanelFormat::kQ8, 128, ScaleType::kF32},
+    {PanelFormat::kQ4, 32, ScaleType::kBf16}, {PanelFormat::kQ4, 64, ScaleType::kF32},
+    {PanelFormat::kQ4, 128, ScaleType::kF16},
+};
+
+TEST_P(KernelsTest, UnpackGivesTheScalarBits) {
+  for (const FormatCase& f : kFormats) {
+    const int unit = f.group > 0 ? f.group : 1;
+    for (int k : {unit, 3 * unit, 8 * kChunkRows + unit}) {
+      const Panels p = RandomPanels(f.format, k, f.group, f.scale_type, 1, 5);
+      for (int k0 = 0; k0 < k; k0 += kChunkRows) {
+        const int k1 = std::min(k, k0 + kChunkRows);
+        Floats a(size_t(k1 - k0) * kPanelWidth, 0), b(size_t(k1 - k0) * kPanelWidth, 3);
+        scalar_.unpack(p.layout, p.bytes.data(), k0, k1, a.data());
+        vector_->unpack(p.layout, p.bytes.data(), k0, k1, b.data());
+        EXPECT_TRUE(a.SameBits(b)) << "format " << int(f.format) << ", K " << k0 << " to " << k1;
+        EXPECT_TRUE(b.GuardsIntact());
+      }
+    }
+  }
+}
+
+// Direct products, chunked tiles of any number of rows: one chain of multiply-adds per output.
+TEST_P(KernelsTest, ProductsAreOneChainInOrder) {
+  constexpr int kPanels = 7;
+  for (const FormatCase& f : kFormats) {
+    for (int k : {f.group > 0 ? f.group : 1, f.group > 0 ? 3 * f.group : 77, 384}) {
+      if (f.group > 0 && k % f.group != 0) continue;
+      const Panels p = RandomPanels(f.format, k, f.group, f.scale_type, kPanels, 9);
+      constexpr int kRows = 25;
+      Floats a(size_t(kRows) * size_t(k), 1);
+      FillRandom(a, 3);
+      // The reference: a loop.
+      Floats expected(size_t(kRows) * kPanels * kPanelWidth, 0);
+      Floats weights(size_t(k) * kPanelWidth, 0);
+      const ptrdiff_t ldc = kPanels * kPanelWidth;
+      for (int panel = 0; panel < kPanels; ++panel) {
+        const std::byte* bytes = p.bytes.data() + size_t(panel) * p.layout.panel_bytes;
+        scalar_.unpack(p.layout, bytes, 0, k, weights.data());
+        for (int r = 0; r < kRows; ++r)
+          for (int o = 0; o < kPanelWidth; ++o) {
+            float sum = 0.0f;
+            for (int i = 0; i < k; ++i)
+              sum = std::fma(a.data()[r * k + i], weights.data()[i * kPanelWidth + o], sum);
+            expected.data()[r * ldc + panel * kPanelWidth + o] = sum;
+          }
+      }
+      for (const Kernels* kernels : {&scalar_, vector_}) {
+        for (int rows = 1; rows <= kDirectRowsMax; ++rows) {
+          Floats c(size_t(rows) * size_t(ldc), 2, 99.0f);
+          kernels->direct(p.layout, p.bytes.data(), kPanels, a.data(), k, rows, c.data(), ldc);
+          EXPECT_EQ(std::memcmp(c.data(), expected.data(), c.size() * sizeof(float)), 0)
+              << "direct, format " << int(f.format) << ", K " << k << ", rows " << rows;
+          EXPECT_TRUE(c.GuardsIntact());
+        }
+        for (int rows : {1, 5, 6, 7, 11, 12}) {
+          Floats packed(size_t(kTileRows) * size_t(k), 0), chunk(kChunkRows * kPanelWidth, 0);
+          kernels->pack_rows(a.data(), k, rows, k, packed.data());
+          Floats c(size_t(rows) * size_t(ldc), 5, 99.0f);
+          for (int panel = 0; panel < kPanels; ++panel)
+            for (int k0 = 0; k0 < k; k0 += kChunkRows) {
+              const int k1 = std::min(k, k0 + kChunkRows);
+              kernels->unpack(p.layout, p.bytes.data() + size_t(panel) * p.layout.panel_bytes, k0,
+                              k1, chunk.data());
+              kernels->tile(packed.data() + k0 * kTileRows, chunk.data(), k1 - k0, rows,
+                            c.data() + panel * kPanelWidth, ldc, k0 > 0);
+            }
+          EXPECT_EQ(std::memcmp(c.data(), expected.data(), c.size() * sizeof(float)), 0)
+              << "tile, format " << int(f.format) << ", K " << k << ", rows " << rows;
+          EXPECT_TRUE(c.GuardsIntact());
+        }
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, RmsNormGivesTheScalarBits) {
+  for (int n : {1, 2, 15, 16, 17, 20, 24, 31, 32, 33, 64, 100, 128, 1024, 3584}) {
+    for (size_t offset : {0, 1, 7}) {
+      Floats x(size_t(n), offset), w(size_t(n), offset + 3), a(size_t(n), 0), b(size_t(n), offset);
+      FillRandom(x, size_t(n), 3.0f);
+      FillRandom(w, 2);
+      scalar_.rms_norm(x.data(), w.data(), n, 1e-6f, a.data());
+      vector_->rms_norm(x.data(), w.data(), n, 1e-6f, b.data());
+      EXPECT_TRUE(a.SameBits(b)) << n;
+      EXPECT_TRUE(b.GuardsIntact());
+      vector_->rms_norm(x.data(), w.data(), n, 1e-6f, x.data());
+      EXPECT_TRUE(a.SameBits(x)) << n << " in place";
+      double sum = 0.0;
+      Floats y(size_t(n), 0);
+      FillRandom(y, size_t(n), 3.0f);
+      for (int i = 0; i < n; ++i) sum += double(y.data()[i]) * y.data()[i];
+      const double scale = 1.0 / std::sqrt(sum / n + 1e-6);
+      for (int i = 0; i < n; ++i) {
+        const double exact = y.data()[i] * scale * w.data()[i];
+        EXPECT_NEAR(a.data()[i], exact, 1e-6 + 1e-6 * std::fabs(exact));
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, RopeGivesTheScalarBits) {
+  for (int half : {1, 4, 10, 15, 16, 17, 32, 40, 64, 256}) {
+    Floats x(size_t(2 * half), 1), angles(size_t(2 * half), 5);
+    FillRandom(x, 4);
+    FillRandom(angles, 5);
+    Floats y = x;
+    scalar_.rope(x.data(), angles.data(), angles.data() + half, half);
+    vector_->rope(y.data(), angles.data(), angles.data() + half, half);
+    EXPECT_TRUE(x.SameBits(y)) << half;
+    EXPECT_TRUE(y.GuardsIntact());
+  }
+}
+
+TEST_P(KernelsTest, ElementwiseGivesTheScalarBits) {
+  for (size_t n : {1, 15, 16, 17, 31, 33, 100, 1000}) {
+    Floats x(n, 2), y(n, 9);
+    FillRandom(x, 7, 20.0f);
+    FillRandom(y, 8, 20.0f);
+    if (n > 20) {
+      const float special[] = {0.0f, -0.0f, 1e30f, -1e30f, 88.0f, -88.0f, 86.6f, -86.6f, 1e-40f};
+      std::copy(std::begin(special), std::end(special), x.data());
+    }
+    Floats a = x, b = x;
+    scalar_.add(a.data(), y.data(), n);
+    vector_->add(b.data(), y.data(), n);
+    EXPECT_TRUE(a.SameBits(b)) << n;
+    EXPECT_TRUE(b.GuardsIntact());
+    Floats c = x, d = x;
+    scalar_.silu_mul(c.data(), y.data(), n);
+    vector_->silu_mul(d.data(), y.data(), n);
+    EXPECT_TRUE(c.SameBits(d)) << n;
+    EXPECT_TRUE(d.GuardsIntact());
+    for (size_t i = 0; i < n; ++i) {
+      const double g = x.data()[i], exact = g / (1.0 + std::exp(-g)) * y.data()[i];
+      if (std::fabs(g) < 80.0) {
+        EXPECT_NEAR(c.data()[i], exact, 1e-30 + 4e-7 * std::fabs(exact));
+      }
+    }
+  }
+}
+
+TEST_P(KernelsTest, HalvesAreRoundedToNearestEvenAndClamped) {
+  std::vector<float> values = {0.0f,       -0.0f,    1.0f,         65504.0f,     65519.9f, 65520.0f,
+                               1e30f,      -1e30f,   INFINITY,     -INFINITY,    0x1p-24f, 0x1p-25f,
+                               0x1.8p-25f, 0x1p-26f, 0x1.ffcp-15f, 0x1.ffep-15f, 2049.0f,  2051.0f};
+  std::mt19937_64 random(1);
+  for (int i = 0; i < 20000; ++i) {
+    const float value = std::bit_cast<float>(static_cast<uint32_t>(random()));
+    if (!std::isnan(value)) values.push_back(value);
+  }
+  for (uint32_t bits = 0x38000000; bits < 0x38010000; bits += 37)
+    values.push_back(std::bit_cast<float>(bits));
+  values.push_back(NAN);
+  std::vector<uint16_t> a(values.size()), b(values.size());
+  scalar_.to_f16(values.data(), a.data(), values.size());
+  vector_->to_f16(values.data(), b.data(), values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    EXPECT_EQ(a[i], b[i]) << values[i];
+    const float back = F16ToF32(a[i]);
+    EXPECT_TRUE(std::isfinite(back));
+    if (std::fabs(values[i]) <= 65504.0f) {
+      EXPECT_LE(std::fabs(double(back) - values[i]),
+                std::max(0x1p-25, std::fabs(double(values[i])) * 0x1p-11))
+          << values[i];
+    }
+  }
+}
+
+// One page chain for attention: [K: head_dim × 32 | V: 32 × head_dim] per page, garbage after
+// `filled` positions.
+struct Cache {
+  std::vector<std::vector<uint16_t>> pages;
+  std::vector<const std::byte*> pointers;
+  std::vector<float> keys, values;  // [position][head_dim], as stored
+};
+
+Cache RandomCache(int head_dim, int filled, uint64_t seed) {
+  Cache cache;
+  std::mt19937_64 random(seed);
+  std::normal_distribution<float> normal(0.0f, 1.0f);
+  const int pages = KvShape::PagesFor(filled);
+  const auto dim = static_cast<size_t>(head_dim);
+  cache.pages.resize(static_cast<size_t>(pages),
+                     std::vector<uint16_t>(2 * dim * kPageTokens, 0xFFFF));
+  for (int position = 0; position < filled; ++position) {
+    std::vector<uint16_t>& page = cache.pages[static_cast<size_t>(position / kPageTokens)];
+    const size_t slot = static_cast<size_t>(position % kPageTokens);
+    for (size_t d = 0; d < dim; ++d) {
+      const uint16_t k = F32ToF16(normal(random)), v = F32ToF16(normal(random));
+      page[d * kPageTokens + slot] = k;
+      page[dim * kPageTokens + slot * dim + d] = v;
+      cache.keys.push_back(F16ToF32(k));
+      cache.values.push_back(F16ToF32(v));
+    }
+  }
+  for (const auto& page : cache.pages)
+    cache.pointers.push_back(reinterpret_cast<const std::byte*>(page.data()));
+  return cache;
+}
+
+TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
+  struct Shape {
+    int head_dim, group, rows, start;
+  };
+  const Shape shapes[] = {{16, 2, 1, 0},  {16, 2, 24, 0},   {20, 3, 5, 30},    {32, 1, 40, 25},
+                          {40, 7, 6, 63}, {64, 5, 3, 100},  {128, 2, 24, 200}, {128, 4, 1, 95},
+                          {8, 48, 1, 33}, {100, 1, 13, 31}, {256, 2, 2, 64},   {512, 1, 2, 40}};
+  for (const Shape& s : shapes) {
+    const int filled = s.start + s.rows;
+    const Cache cache = RandomCache(s.head_dim, filled, 11);
+    const ptrdiff_t stride = ptrdiff_t(s.group) * s.head_dim + 5;
+    Floats q(size_t(s.rows) * size_t(stride), 1);
+    FillRandom(q, 12, 2.0f);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(s.head_dim));
+    const auto run = [&](const Kernels& kernels, int first, int rows, Floats& out) {
+      const size_t floats = AttentionScratchFloats(s.head_dim);
+      std::vector<float> scratch(floats + 16, NAN);
+      float* aligned =
+          scratch.data() + (64 - reinterpret_cast<uintptr_t>(scratch.data()) % 64) / 4 % 16;
+      const AttentionTile tile{.pages = cache.pointers.data(),
+                               .head_offset = 0,
+                               .head_dim = s.head_dim,
+                               .group = s.group,
+                               .rows = rows,
+                               .start = s.start + first,
+                               .q = q.data() + first * stride,
+                               .out = out.data() + first * stride,
+                               .q_stride = stride,
+                               .out_stride = stride,
+                               .scale = scale};
+      kernels.attend(tile, aligned);
+    };
+    Floats a(q.size(), 0), b(q.size(), 3), one_by_one(q.size(), 0);
+    run(scalar_, 0, s.rows, a);
+    run(*vector_, 0, s.rows, b);
+    for (int r = 0; r < s.rows; ++r) run(*vector_, r, 1, one_by_one);
+    EXPECT_TRUE(a.SameBits(b)) << s.head_dim << " " << s.group;
+    EXPECT_TRUE(a.SameBits(one_by_one)) << s.head_dim << " " << s.group;
+    EXPECT_TRUE(b.GuardsIntact());
+
+    for (int r = 0; r < s.rows; ++r)
+      for (int g = 0; g < s.group; ++g) {
+        const float* query = q.data() + r * stride + g * s.head_dim;
+        std::vector<double> weights;
+        double sum = 0.0;
+        for (int p = 0; p <= s.start + r; ++p) {
+          double dot = 0.0;
+          for (int d = 0; d < s.head_dim; ++d)
+            dot += double(query[d]) * cache.keys[size_t(p) * size_t(s.head_dim) + size_t(d)];
+          weights.push_back(std::exp(dot * scale));
+          sum += weights.back();
+        }
+        for (int d = 0; d < s.head_dim; ++d) {
+          double exact = 0.0;
+          for (size_t p = 0; p < weights.size(); ++p)
+            exact += weights[p] / sum * cache.values[p * size_t(s.head_dim) + size_t(d)];
+          EXPECT_NEAR(a.data()[r * stride + g * s.head_dim + d], exact, 5e-6);
+        }
+      }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, KernelsTest, testing::Values(Isa::kAvx2, Isa::kAvx512),
+                         [](const auto& info) { return std::string(IsaName(info.param)); });
+
+TEST(Float16Test, EveryHalfSurvivesTheRoundTrip) {
+  for (uint32_t bits = 0; bits < 65536; ++bits) {
+    const auto half = static_cast<uint16_t>(bits);
+    const float value = F16ToF32(half);
+    if (std::isnan(value)) continue;
+    EXPECT_EQ(F32ToF16(value), half);
+  }
+}
+
+TEST(IsaTest, NamesAreParsed) {
+  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) EXPECT_EQ(ParseIsa(IsaName(isa)), isa);
+  EXPECT_EQ(ParseIsa("sse"), std::nullopt);
+  EXPECT_TRUE(CpuHas(BestIsa()));
+}
+
+}  // namespace
+}  // namespace perdure::engine
