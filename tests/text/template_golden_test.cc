@@ -1,0 +1,76 @@
+// Byte equality with what transformers' chat-template environment rendered
+// (goldens/template/make_goldens.py).
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "text/template/chat_template.h"
+
+namespace perdure::text {
+namespace {
+
+const std::filesystem::path kGoldens =
+    std::filesystem::path(PERDURE_SOURCE_DIR) / "tests/text/goldens/template";
+
+Json ReadGolden(const char* name) {
+  const auto text = ReadFile(kGoldens / name, size_t{16} << 20);
+  EXPECT_TRUE(text) << text.error().message;
+  auto json = ParseJson(*text, name, ErrorCode::internal);
+  EXPECT_TRUE(json) << json.error().message;
+  return std::move(*json);
+}
+
+Result<RenderedPrompt> RenderSource(const std::string& source, const Json& context,
+                                    int64_t unix_time) {
+  ASSIGN_OR_RETURN(const auto chat, ChatTemplate::Parse(source, "golden"));
+  return chat->Render(context, {"bos_token", "eos_token"}, unix_time);
+}
+
+void ExpectSame(const Json& wanted, const Result<RenderedPrompt>& got) {
+  if (wanted.is_null()) {
+    EXPECT_FALSE(got) << "an error was expected, rendered: " << got->text;
+    return;
+  }
+  ASSERT_TRUE(got) << got.error().message;
+  EXPECT_EQ(wanted.get<std::string>(), got->text);
+}
+
+TEST(TemplateGolden, Families) {
+  const Json golden = ReadGolden("families.json");
+  size_t count = 0;
+  for (const Json& one : golden["cases"]) {
+    const std::string family = one["family"];
+    const std::string conversation = one["conversation"];
+    SCOPED_TRACE(family + " with " + conversation);
+    const auto source = ReadFile(kGoldens / "families" / (family + ".jinja"), size_t{1} << 20);
+    ASSERT_TRUE(source);
+    // The context as make_goldens.py builds it.
+    Json context = golden["tokens"];
+    context.update(golden["conversations"][conversation]);
+    if (!context.contains("add_generation_prompt")) context["add_generation_prompt"] = false;
+    if (!context.contains("tools")) context["tools"] = nullptr;
+    if (!context.contains("documents")) context["documents"] = nullptr;
+    ExpectSame(one["text"], RenderSource(*source, context, golden["unix_time"].get<int64_t>()));
+    ++count;
+  }
+  EXPECT_GE(count, 300u);
+}
+
+TEST(TemplateGolden, Expressions) {
+  const Json golden = ReadGolden("expressions.json");
+  size_t count = 0;
+  for (const Json& one : golden["cases"]) {
+    const std::string source = one[0];
+    SCOPED_TRACE(source);
+    ExpectSame(one[1], RenderSource(source, golden["context"], golden["unix_time"].get<int64_t>()));
+    ++count;
+  }
+  EXPECT_GE(count, 400u);
+}
+
+}  // namespace
+}  // namespace perdure::text

@@ -1,0 +1,289 @@
+#include "text/tokenizer/bpe.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <nlohmann/json.hpp>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "text/utf8.h"
+
+namespace perdure::text {
+namespace {
+
+// Covers the byte-level alphabet and most of what Latin text uses.
+constexpr char32_t kShortCharacters = 0x180;
+
+uint64_t PairOf(TokenId left, TokenId right) {
+  return uint64_t{static_cast<uint32_t>(left)} << 32 | static_cast<uint32_t>(right);
+}
+
+// Fibonacci hashing; the high half depends on all bits.
+size_t HashOf(uint64_t pair) { return static_cast<size_t>((pair * 0x9E3779B97F4A7C15u) >> 32); }
+
+std::optional<int> HexDigit(char c) {
+  if (c >= '0' && c <= '9') return c - '0';
+  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+  return std::nullopt;
+}
+
+bool LooksLikeByteToken(std::string_view content) {
+  return content.size() == 6 && content.starts_with("<0x") && content.back() == '>';
+}
+
+}  // namespace
+
+std::optional<uint8_t> ByteOfToken(std::string_view content) {
+  if (!LooksLikeByteToken(content)) return std::nullopt;
+  const std::optional<int> high = HexDigit(content[3]), low = HexDigit(content[4]);
+  if (!high || !low) return std::nullopt;
+  return static_cast<uint8_t>(*high << 4 | *low);
+}
+
+Result<Bpe> Bpe::FromJson(const JsonField& model) {
+  Bpe bpe;
+  if (const Json& json = model.json(); json.contains("dropout") && !json["dropout"].is_null()) {
+    const Json& dropout = json["dropout"];
+    if (!dropout.is_number() || dropout.get<double>() != 0.0)
+      return model.Unsupported("has a dropout that is not 0; only exact tokenization is supported");
+  }
+  for (const std::string_view affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    ASSIGN_OR_RETURN(const auto value, model.GetString(affix));
+    if (value.value_or("") != "")
+      return model.Unsupported(
+          fmt::format("has the {} \"{}\"; only models without one are supported", affix, *value));
+  }
+  ASSIGN_OR_RETURN(bpe.fuse_unk_, model.GetBool("fuse_unk", false));
+  ASSIGN_OR_RETURN(bpe.byte_fallback_, model.GetBool("byte_fallback", false));
+  ASSIGN_OR_RETURN(bpe.ignore_merges_, model.GetBool("ignore_merges", false));
+
+  ASSIGN_OR_RETURN(const JsonField vocab, model.RequireMember("vocab"));
+  ASSIGN_OR_RETURN(bpe.vocabulary_, Vocabulary::FromJson(vocab));
+  ASSIGN_OR_RETURN(const auto unk_token, model.GetString("unk_token"));
+  if (unk_token) {
+    bpe.unk_ = bpe.vocabulary_.Find(*unk_token);
+    if (!bpe.unk_)
+      return model.Bad(fmt::format("has the unk_token \"{}\", which its vocab lacks", *unk_token));
+  }
+  if (bpe.byte_fallback_) RETURN_IF_ERROR(bpe.ReadByteTokens(vocab));
+  ASSIGN_OR_RETURN(const JsonField merges, model.RequireMember("merges"));
+  RETURN_IF_ERROR(bpe.ReadMerges(merges));
+  bpe.IndexShortCharacters();
+  bpe.whole_ =
+      std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(bpe.vocabulary_.size()));
+  return bpe;
+}
+
+Status Bpe::ReadByteTokens(const JsonField& field) {
+  byte_tokens_.assign(256, -1);
+  for (TokenId id = 0; id < vocabulary_.size(); ++id) {
+    const std::string_view content = vocabulary_.ContentOf(id);
+    if (!LooksLikeByteToken(content)) continue;
+    const std::optional<uint8_t> byte = ByteOfToken(content);
+    if (!byte)
+      return field.Bad(fmt::format("has the byte token \"{}\", which is not hexadecimal", content));
+    // Only upper case is used for encoding.
+    if (content == fmt::format("<0x{:02X}>", *byte)) byte_tokens_[*byte] = id;
+  }
+  return {};
+}
+
+Status Bpe::ReadMerges(const JsonField& field) {
+  ASSIGN_OR_RETURN(const size_t count, field.Elements());
+  // Each merge makes a token, so more of them cannot all be of use.
+  if (count > static_cast<size_t>(limits::kVocabMax))
+    return field.Bad(
+        fmt::format("has {} entries; at most {} are supported", count, limits::kVocabMax));
+  merges_.assign(std::bit_ceil(std::max<size_t>(count, 1) * 2), Merge{});
+  const Json& json = field.json();
+  std::string joined;
+  uint32_t rank = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const Json& entry = json[i];
+    std::string_view left, right;
+    if (entry.is_string()) {
+      const std::string_view text = entry.get_ref<const std::string&>();
+      if (text.starts_with("#version")) continue;
+      const size_t space = text.find(' ');
+      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos)
+        return field.At(i).Bad(fmt::format("is \"{}\", not two tokens with a blank between", text));
+      left = text.substr(0, space);
+      right = text.substr(space + 1);
+    } else if (entry.is_array() && entry.size() == 2 && entry[0].is_string() &&
+               entry[1].is_string()) {
+      left = entry[0].get_ref<const std::string&>();
+      right = entry[1].get_ref<const std::string&>();
+    } else {
+      return field.At(i).Bad("is neither \"a b\" nor [\"a\", \"b\"]");
+    }
+    if (left.empty() || right.empty()) return field.At(i).Bad("merges an empty token");
+    joined.assign(left).append(right);
+    Merge merge;
+    TokenId ids[3];
+    const std::string_view contents[3] = {left, right, joined};
+    for (int k = 0; k < 3; ++k) {
+      const std::optional<TokenId> id = vocabulary_.Find(contents[k]);
+      if (!id)
+        return field.At(i).Bad(
+            fmt::format("names the token \"{}\", which the vocab lacks", contents[k]));
+      ids[k] = *id;
+    }
+    merge.pair = PairOf(ids[0], ids[1]);
+    merge.merged = ids[2];
+    merge.rank = rank++;
+    InsertMerge(merge);
+  }
+  return {};
+}
+
+// Of a pair that stands twice the last counts, as in `tokenizers`.
+void Bpe::InsertMerge(Merge merge) {
+  const size_t mask = merges_.size() - 1;
+  size_t slot = HashOf(merge.pair) & mask;
+  while (merges_[slot].pair != kNoPair && merges_[slot].pair != merge.pair)
+    slot = (slot + 1) & mask;
+  merges_[slot] = merge;
+}
+
+const Bpe::Merge* Bpe::FindMerge(TokenId left, TokenId right) const {
+  const uint64_t pair = PairOf(left, right);
+  const size_t mask = merges_.size() - 1;
+  for (size_t slot = HashOf(pair) & mask; merges_[slot].pair != kNoPair; slot = (slot + 1) & mask) {
+    if (merges_[slot].pair == pair) return &merges_[slot];
+  }
+  return nullptr;
+}
+
+void Bpe::IndexShortCharacters() {
+  short_characters_.assign(kShortCharacters, -1);
+  for (char32_t c = 0; c < kShortCharacters; ++c) {
+    std::string utf8;
+    AppendUtf8(c, &utf8);
+    short_characters_[c] = vocabulary_.Find(utf8).value_or(-1);
+  }
+}
+
+std::optional<TokenId> Bpe::FindCharacter(std::string_view character, char32_t code_point) const {
+  if (code_point >= kShortCharacters) return vocabulary_.Find(character);
+  const TokenId id = short_characters_[code_point];
+  if (id < 0) return std::nullopt;
+  return id;
+}
+
+void Bpe::SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const {
+  auto& symbols = scratch->symbols;
+  symbols.clear();
+  const auto add = [&symbols](TokenId id) {
+    const auto index = static_cast<int32_t>(symbols.size());
+    symbols.push_back({id, index - 1, index + 1});
+  };
+  // An unknown character becomes a symbol only when what follows is known, or at the end, so that
+  // fuse_unk can make one of many.
+  bool unk_pending = false;
+  for (size_t i = 0; i < word.size();) {
+    const Utf8Char c = DecodeUtf8(word, i);
+    const std::string_view character = word.substr(i, static_cast<size_t>(c.length));
+    i += character.size();
+    if (const std::optional<TokenId> id = FindCharacter(character, c.code_point)) {
+      if (unk_pending) add(*unk_);
+      unk_pending = false;
+      add(*id);
+      continue;
+    }
+    if (byte_fallback_ && std::all_of(character.begin(), character.end(), [this](char b) {
+          return byte_tokens_[static_cast<uint8_t>(b)] >= 0;
+        })) {
+      for (const char b : character) add(byte_tokens_[static_cast<uint8_t>(b)]);
+      continue;
+    }
+    if (!unk_) continue;  // dropped, as `tokenizers` does
+    if (unk_pending && !fuse_unk_) add(*unk_);
+    unk_pending = true;
+  }
+  if (unk_pending) add(*unk_);
+  if (!symbols.empty()) symbols.back().next = -1;
+}
+
+void Bpe::MergeSymbols(BpeScratch* scratch) const {
+  auto& symbols = scratch->symbols;
+  auto& heap = scratch->heap;
+  heap.clear();
+  // The smallest rank first, of equal ranks the leftmost.
+  const auto later = [](const BpeScratch::Candidate& a, const BpeScratch::Candidate& b) {
+    return a.rank_and_position > b.rank_and_position;
+  };
+  const auto candidate = [&](int32_t left) -> std::optional<BpeScratch::Candidate> {
+    const int32_t right = symbols[static_cast<size_t>(left)].next;
+    if (right < 0) return std::nullopt;
+    const Merge* merge =
+        FindMerge(symbols[static_cast<size_t>(left)].id, symbols[static_cast<size_t>(right)].id);
+    if (merge == nullptr) return std::nullopt;
+    return BpeScratch::Candidate{uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left),
+                                 merge->merged};
+  };
+  const auto push = [&](int32_t left) {
+    if (const auto c = candidate(left)) {
+      heap.push_back(*c);
+      std::push_heap(heap.begin(), heap.end(), later);
+    }
+  };
+  for (size_t i = 0; i + 1 < symbols.size(); ++i) {
+    if (const auto c = candidate(static_cast<int32_t>(i))) heap.push_back(*c);
+  }
+  std::make_heap(heap.begin(), heap.end(), later);
+
+  while (!heap.empty()) {
+    std::pop_heap(heap.begin(), heap.end(), later);
+    const BpeScratch::Candidate top = heap.back();
+    heap.pop_back();
+    const auto at = static_cast<int32_t>(top.rank_and_position & UINT32_MAX);
+    BpeScratch::Symbol& left = symbols[static_cast<size_t>(at)];
+    // Outdated: one of the two was merged otherwise since. As in `tokenizers`, a candidate stays
+    // good as long as the pair now there makes the same token.
+    if (left.id == BpeScratch::kGone || left.next < 0) continue;
+    BpeScratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
+    const Merge* merge = FindMerge(left.id, right.id);
+    if (merge == nullptr || merge->merged != top.merged) continue;
+    left.id = top.merged;
+    left.next = right.next;
+    right.id = BpeScratch::kGone;
+    if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = at;
+    if (left.previous >= 0) push(left.previous);
+    push(at);
+  }
+}
+
+void Bpe::NeverWhole(TokenId id) {
+  if (vocabulary_.Has(id)) whole_[static_cast<size_t>(id)] = kIsOther;
+}
+
+void Bpe::Encode(std::string_view word, BpeScratch* scratch, std::vector<TokenId>* out) const {
+  if (word.empty()) return;
+  CHECK(word.size() < INT32_MAX);
+  // Most words are tokens, and what a token's content encodes to never changes.
+  const std::optional<TokenId> whole = vocabulary_.Find(word);
+  std::atomic<uint8_t>* known = nullptr;
+  if (whole) {
+    known = &whole_[static_cast<size_t>(*whole)];
+    const uint8_t what = known->load(std::memory_order_relaxed);
+    if (what == kIsItself || (ignore_merges_ && what != kIsOther)) {
+      out->push_back(*whole);
+      return;
+    }
+  }
+  SplitIntoSymbols(word, scratch);
+  MergeSymbols(scratch);
+  const size_t before = out->size();
+  for (const BpeScratch::Symbol& symbol : scratch->symbols) {
+    if (symbol.id != BpeScratch::kGone) out->push_back(symbol.id);
+  }
+  if (known != nullptr) {
+    const bool itself = out->size() == before + 1 && out->back() == *whole;
+    known->store(itself ? kIsItself : kIsOther, std::memory_order_relaxed);
+  }
+}
+
+}  // namespace perdure::text

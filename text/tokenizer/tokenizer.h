@@ -1,0 +1,46 @@
+// Text to token ids and back, as Hugging Face's `tokenizers` does it for the same tokenizer.json.
+// Immutable after loading; all methods are thread-safe.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "base/token.h"
+#include "text/text_range.h"
+
+namespace perdure::text {
+
+class Tokenizer {
+ public:
+  // Reads <model_dir>/tokenizer.json. Errors (bad_model, unsupported, io_error) name file and
+  // reason.
+  static Result<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& model_dir);
+  // The same from the file's text; `name` stands in errors.
+  static Result<std::unique_ptr<Tokenizer>> Parse(std::string_view json, std::string_view name);
+  virtual ~Tokenizer() = default;
+
+  // Ids of `text`, without what a post-processor would add (BOS, EOS). Added tokens are recognised
+  // except where a match touches one of `literal` (sorted, disjoint byte ranges: text that users
+  // wrote). Elsewhere the result equals encode(text, add_special_tokens=False). Bytes that are not
+  // UTF-8 are taken as U+FFFD.
+  virtual Result<std::vector<TokenId>> Encode(std::string_view text,
+                                              std::span<const TextRange> literal = {}) const = 0;
+
+  // The bytes that a token adds to an answer, which may end inside a UTF-8 character; an added
+  // token's content for added tokens. Empty for ids that no token has.
+  virtual std::string_view TokenBytes(TokenId id) const = 0;
+  // Special tokens are left out of answers.
+  virtual bool IsSpecial(TokenId id) const = 0;
+  // The id of the token whose content is exactly `content` ("<|im_end|>").
+  virtual std::optional<TokenId> IdOf(std::string_view content) const = 0;
+  // Largest id + 1.
+  virtual int vocab_size() const = 0;
+};
+
+}  // namespace perdure::text
