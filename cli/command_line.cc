@@ -1,0 +1,73 @@
+#include "cli/command_line.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+
+#include "base/version.h"
+#include "protocol/heritage.h"
+
+namespace perdure::cli {
+namespace {
+
+void AddRuntimeDir(CLI::App* app, ConfigFlags* flags) {
+  app->add_option("--runtime-dir", flags->runtime_dir,
+                  "Folder of the running service's sockets [PERDURE_RUNTIME_DIR]");
+}
+
+void AddServerFlags(CLI::App* app, ConfigFlags* flags) {
+  app->add_option("--host", flags->host, "Address to listen on (default 127.0.0.1) [PERDURE_HOST]");
+  app->add_option("--port", flags->port, "Port to listen on (default 8000) [PERDURE_PORT]");
+  app->add_option("--config", flags->config, "Configuration file (TOML) [PERDURE_CONFIG]");
+  app->add_option("--model", flags->models,
+                  "Model to serve: a name from the configuration, a folder, or org/name from the "
+                  "Hugging Face cache; may be repeated (default: the built-in model nano)");
+  app->add_option("--model-cache-dir", flags->model_cache_dir,
+                  "Hugging Face cache to look models up in [HF_HUB_CACHE]");
+  app->add_option("--state-dir", flags->state_dir, "Folder of what persists [PERDURE_STATE_DIR]");
+  AddRuntimeDir(app, flags);
+  app->add_option("--log-level", flags->log_level,
+                  "debug, info, warning, error or off [PERDURE_LOG_LEVEL]");
+  app->add_flag("--insecure", flags->insecure,
+                "Allow an address beyond this machine without an API key");
+}
+
+}  // namespace
+
+ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
+  CommandLine line;
+  CLI::App app{"Perdure serves language models on this machine's CPUs and survives their crashes."};
+  app.name("perdure");
+  app.set_version_flag("--version", "perdure " + std::string(kVersion));
+  app.require_subcommand(1);
+  app.footer("perdure COMMAND --help tells a command's options.");
+
+  CLI::App* serve = app.add_subcommand("serve", "Run the service in the foreground");
+  AddServerFlags(serve, &line.flags);
+
+  CLI::App* ps = app.add_subcommand("ps", "Show the running service: processes, models, deaths");
+  ps->add_flag("--json", line.json, "Print JSON");
+  AddRuntimeDir(ps, &line.flags);
+
+  CLI::App* reload = app.add_subcommand("reload", "Have the running service read its config again");
+  AddRuntimeDir(reload, &line.flags);
+
+  CLI::App* demo = app.add_subcommand(
+      "demo", "Start the service with the built-in model and show a streamed answer");
+  AddServerFlags(demo, &line.flags);
+  demo->add_option("--prompt", line.demo.prompt, "What to ask");
+  demo->add_flag("--once", line.demo.once, "Stop the service after the answer");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    const int code = app.exit(e);  // prints help to stdout, errors to stderr
+    return {std::nullopt, code == 0 ? protocol::kExitOk : protocol::kExitUsage};
+  }
+  if (*ps) line.command = Command::kPs;
+  if (*reload) line.command = Command::kReload;
+  if (*demo) line.command = Command::kDemo;
+  return {std::move(line), 0};
+}
+
+}  // namespace perdure::cli

@@ -1,0 +1,16 @@
+// Asking the running supervisor through its control socket.
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+#include "base/json.h"
+#include "base/result.h"
+
+namespace perdure::cli {
+
+// Sends {"op": op} and returns the answer. io_error with the next step when nothing listens there;
+// the supervisor's own error where it refuses.
+Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op);
+
+}  // namespace perdure::cli

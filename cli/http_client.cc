@@ -1,0 +1,66 @@
+#include "cli/http_client.h"
+
+#include <curl/curl.h>
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace perdure::cli {
+namespace {
+
+struct Transfer {
+  const HttpRequest* request;
+  CURL* curl;
+  HttpResponse response;
+};
+
+size_t OnBody(char* data, size_t size, size_t count, void* user) {
+  auto* transfer = static_cast<Transfer*>(user);
+  const std::string_view piece(data, size * count);
+  long status = 0;
+  curl_easy_getinfo(transfer->curl, CURLINFO_RESPONSE_CODE, &status);
+  if (transfer->request->on_data && status == 200)
+    return transfer->request->on_data(piece) ? piece.size() : 0;
+  transfer->response.body.append(piece);
+  return piece.size();
+}
+
+}  // namespace
+
+Result<HttpResponse> Perform(const HttpRequest& request) {
+  static const CURLcode initialized = curl_global_init(CURL_GLOBAL_DEFAULT);
+  const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(),
+                                                                 curl_easy_cleanup);
+  if (initialized != CURLE_OK || !curl) return Err(ErrorCode::io_error, "libcurl cannot start");
+
+  Transfer transfer{&request, curl.get(), {}};
+  curl_slist* list = nullptr;
+  if (!request.body.empty()) list = curl_slist_append(list, "Content-Type: application/json");
+  if (!request.api_key.empty())
+    list = curl_slist_append(list, ("Authorization: Bearer " + request.api_key).c_str());
+  const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(list,
+                                                                            curl_slist_free_all);
+  char error[CURL_ERROR_SIZE] = {};
+  curl_easy_setopt(curl.get(), CURLOPT_URL, request.url.c_str());
+  curl_easy_setopt(curl.get(), CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(curl.get(), CURLOPT_HTTPHEADER, headers.get());
+  curl_easy_setopt(curl.get(), CURLOPT_ERRORBUFFER, error);
+  curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, static_cast<long>(request.timeout_s));
+  curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, OnBody);
+  curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &transfer);
+  if (!request.body.empty()) {
+    curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDS, request.body.data());
+    curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(request.body.size()));
+  }
+  if (const CURLcode code = curl_easy_perform(curl.get()); code != CURLE_OK)
+    return Err(ErrorCode::io_error,
+               fmt::format("{}: {}", request.url, error[0] ? error : curl_easy_strerror(code)));
+  long status = 0;
+  curl_easy_getinfo(curl.get(), CURLINFO_RESPONSE_CODE, &status);
+  transfer.response.status = static_cast<int>(status);
+  return std::move(transfer.response);
+}
+
+}  // namespace perdure::cli

@@ -1,0 +1,135 @@
+#include "frontend/access.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frontend/request_fields.h"
+
+namespace perdure::frontend {
+namespace {
+
+using protocol::FrontendSettings;
+
+bool IsWildcard(std::string_view host) { return host == "0.0.0.0" || host == "::"; }
+
+bool IsAllowedName(std::string_view host, const FrontendSettings& settings) {
+  if (IsLoopbackName(host)) return true;
+  if (!IsWildcard(settings.host) && host == AsciiLower(settings.host)) return true;
+  return std::any_of(
+      settings.allowed_hosts.begin(), settings.allowed_hosts.end(),
+      [host](const std::string& allowed) { return allowed == "*" || AsciiLower(allowed) == host; });
+}
+
+bool IsHostAllowed(std::string_view host, const FrontendSettings& settings) {
+  if (IsAllowedName(host, settings)) return true;
+  if (!IsWildcard(settings.host)) return false;
+  // Rebinding needs a name of the attacker's; and where a key is asked for, a page has none.
+  return !settings.api_keys.empty() || IsIpLiteral(host);
+}
+
+bool EqualInConstantTime(std::string_view a, std::string_view b) {
+  unsigned difference = a.size() == b.size() ? 0 : 1;
+  for (size_t i = 0; i < a.size(); ++i) {
+    const unsigned char other = b.empty() ? 0 : static_cast<unsigned char>(b[i % b.size()]);
+    difference |= static_cast<unsigned char>(a[i]) ^ other;
+  }
+  return difference == 0;
+}
+
+}  // namespace
+
+std::optional<std::string> HostOfAuthority(std::string_view authority) {
+  authority = TrimBlanks(authority);
+  std::string_view host = authority, port;
+  if (!authority.empty() && authority.front() == '[') {
+    const size_t end = authority.find(']');
+    if (end == std::string_view::npos) return std::nullopt;
+    host = authority.substr(1, end - 1);
+    port = authority.substr(end + 1);
+    in6_addr address;
+    if (inet_pton(AF_INET6, std::string(host).c_str(), &address) != 1) return std::nullopt;
+  } else if (const size_t colon = authority.find(':'); colon != std::string_view::npos) {
+    host = authority.substr(0, colon);
+    port = authority.substr(colon);
+  }
+  if (!port.empty()) {
+    if (port.front() != ':' || port.size() > 6) return std::nullopt;
+    for (char c : port.substr(1))
+      if (c < '0' || c > '9') return std::nullopt;
+  }
+  if (host.empty() || host.find_first_of("/\\@?# \t") != std::string_view::npos)
+    return std::nullopt;
+  std::string out = AsciiLower(host);
+  if (out.size() > 1 && out.back() == '.') out.pop_back();
+  return out;
+}
+
+bool IsIpLiteral(std::string_view host) {
+  const std::string text(host);
+  in_addr v4;
+  in6_addr v6;
+  return inet_pton(AF_INET, text.c_str(), &v4) == 1 || inet_pton(AF_INET6, text.c_str(), &v6) == 1;
+}
+
+bool IsLoopbackName(std::string_view host) {
+  if (host == "localhost" || host.ends_with(".localhost") || host == "::1") return true;
+  in_addr v4;
+  return inet_pton(AF_INET, std::string(host).c_str(), &v4) == 1 && (ntohl(v4.s_addr) >> 24) == 127;
+}
+
+Status CheckHost(const HttpRequest& request, const FrontendSettings& settings) {
+  const std::string* field = request.Find("host");
+  if (!field) {
+    if (request.version_minor == 0) return {};
+    return Err(ErrorCode::invalid_request, "The request has no Host header.");
+  }
+  const std::optional<std::string> host = HostOfAuthority(*field);
+  if (!host) return Err(ErrorCode::invalid_request, "The request's Host header is malformed.");
+  if (IsHostAllowed(*host, settings)) return {};
+  return Err(
+      ErrorCode::forbidden,
+      fmt::format("The host {} is not served here; name it in allowed_hosts if it should be.",
+                  Quoted(*host)));
+}
+
+Status CheckOrigin(const HttpRequest& request, const FrontendSettings& settings) {
+  const std::string* field = request.Find("origin");
+  if (!field) return {};
+  std::string_view origin = TrimBlanks(*field);
+  for (std::string_view scheme : {"http://", "https://"}) {
+    if (!origin.starts_with(scheme)) continue;
+    const std::optional<std::string> host = HostOfAuthority(origin.substr(scheme.size()));
+    if (!host) break;
+    if (IsAllowedName(*host, settings)) return {};
+    // A page that this service served itself, under an address that CheckHost has passed.
+    const std::string* own = request.Find("host");
+    if (own && IsIpLiteral(*host) && HostOfAuthority(*own) == host) return {};
+    break;
+  }
+  return Err(ErrorCode::forbidden,
+             fmt::format("Pages of the origin {} may not use this service; name its host in "
+                         "allowed_hosts if they should.",
+                         Quoted(origin)));
+}
+
+Status CheckKey(const HttpRequest& request, const FrontendSettings& settings) {
+  if (settings.api_keys.empty()) return {};
+  const std::string* field = request.Find("authorization");
+  if (!field)
+    return Err(ErrorCode::unauthorized,
+               "An API key is required: send the header \"Authorization: Bearer <key>\".");
+  const std::string_view value = TrimBlanks(*field);
+  const size_t blank = value.find(' ');
+  bool matches = false;
+  if (blank != std::string_view::npos && AsciiLower(value.substr(0, blank)) == "bearer") {
+    const std::string_view given = TrimBlanks(value.substr(blank + 1));
+    for (const std::string& key : settings.api_keys)
+      matches |= EqualInConstantTime(given, key);  // all of them, always
+  }
+  if (matches) return {};
+  return Err(ErrorCode::unauthorized, "The API key is not valid.");
+}
+
+}  // namespace perdure::frontend

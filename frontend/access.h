@@ -1,0 +1,26 @@
+// Who may talk to the service: Host and Origin against DNS rebinding and cross-site requests, API
+// keys. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "frontend/http_types.h"
+#include "protocol/messages.h"
+
+namespace perdure::frontend {
+
+// "host", "host:port" or "[v6]:port" → the lower-case host without brackets and final dot; empty
+// where it is none of these.
+std::optional<std::string> HostOfAuthority(std::string_view authority);
+bool IsIpLiteral(std::string_view host);
+bool IsLoopbackName(std::string_view host);
+
+Status CheckHost(const HttpRequest& request, const protocol::FrontendSettings& settings);
+Status CheckOrigin(const HttpRequest& request, const protocol::FrontendSettings& settings);
+// Compares in time that depends on lengths only.
+Status CheckKey(const HttpRequest& request, const protocol::FrontendSettings& settings);
+
+}  // namespace perdure::frontend

@@ -1,0 +1,211 @@
+#include "frontend/api.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frontend/access.h"
+#include "frontend/http_response.h"
+#include "frontend/request_fields.h"
+#include "frontend/response_writer.h"
+
+namespace perdure::frontend {
+namespace {
+
+constexpr std::string_view kModelPrefix = "/v1/models/";
+
+enum class Endpoint { kUnknown, kChat, kCompletions, kModels, kModel, kHealth, kReady };
+
+std::string_view PathOf(const HttpRequest& request) {
+  return std::string_view(request.target).substr(0, request.target.find('?'));
+}
+
+Endpoint EndpointOf(std::string_view path) {
+  if (path == "/v1/chat/completions") return Endpoint::kChat;
+  if (path == "/v1/completions") return Endpoint::kCompletions;
+  if (path == "/v1/models") return Endpoint::kModels;
+  if (path == "/health") return Endpoint::kHealth;
+  if (path == "/ready") return Endpoint::kReady;
+  if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) return Endpoint::kModel;
+  return Endpoint::kUnknown;
+}
+
+bool IsPost(Endpoint endpoint) {
+  return endpoint == Endpoint::kChat || endpoint == Endpoint::kCompletions;
+}
+std::string_view MethodsOf(Endpoint endpoint) {
+  return IsPost(endpoint) ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+}
+
+Status CheckMediaType(const HttpRequest& request) {
+  if (const std::string* type = request.Find("content-type")) {
+    const std::string media =
+        AsciiLower(TrimBlanks(std::string_view(*type).substr(0, type->find(';'))));
+    if (media != "application/json")
+      return Err(ErrorCode::unsupported_media_type,
+                 fmt::format("The body must be application/json, not {}: send the header "
+                             "Content-Type: application/json.",
+                             Quoted(media)));
+  }
+  if (const std::string* coding = request.Find("content-encoding")) {
+    if (AsciiLower(TrimBlanks(*coding)) != "identity")
+      return Err(
+          ErrorCode::unsupported_media_type,
+          fmt::format("The body must not be encoded (Content-Encoding {}).", Quoted(*coding)));
+  }
+  return {};
+}
+
+Status CheckAccess(const HttpRequest& request, Endpoint endpoint, const ApiState& state) {
+  RETURN_IF_ERROR(CheckHost(request, state.settings));
+  RETURN_IF_ERROR(CheckOrigin(request, state.settings));
+  // Probes and preflights carry no keys.
+  if (endpoint == Endpoint::kHealth || endpoint == Endpoint::kReady || request.method == "OPTIONS")
+    return {};
+  return CheckKey(request, state.settings);
+}
+
+HttpResponse Options(Endpoint endpoint) {
+  HttpResponse response;
+  response.status = 204;
+  response.headers.emplace_back("allow", MethodsOf(endpoint));
+  return response;
+}
+
+HttpResponse Ready(const ApiState& state) {
+  const bool draining = state.draining || state.models.draining();
+  const bool ready = !draining && state.models.any_ready();
+  const std::string_view status = draining ? "draining" : ready ? "ready" : "loading";
+  HttpResponse response =
+      JsonResponse(ready ? 200 : 503, HealthBody(status, state.models.models()));
+  if (!ready) response.headers.emplace_back("retry-after", "1");
+  return response;
+}
+
+HttpResponse Model(std::string_view path, const ApiState& state) {
+  const std::optional<std::string> name = PercentDecode(path.substr(kModelPrefix.size()));
+  if (!name)
+    return ErrorResponse({ErrorCode::invalid_request,
+                          "The model's name is not percent-encoded properly.", "model", 0});
+  const auto model = state.models.Resolve(*name);
+  if (!model) return ErrorResponse(model.error());
+  return JsonResponse(200, ModelObject(**model));
+}
+
+}  // namespace
+
+std::optional<std::string> PercentDecode(std::string_view text) {
+  auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    const char lower = AsciiLower(c);
+    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+  };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    if (i + 2 >= text.size()) return std::nullopt;
+    const int high = digit(text[i + 1]), low = digit(text[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    out += static_cast<char>(high * 16 + low);
+    i += 2;
+  }
+  return out;
+}
+
+std::optional<HttpResponse> CheckHead(const HttpRequest& request,
+                                      std::optional<uint64_t> content_length,
+                                      const ApiState& state) {
+  if (request.target.empty() || request.target.front() != '/')
+    return ErrorResponse({ErrorCode::invalid_request,
+                          "The request's target must be a path that starts with /.",
+                          {},
+                          0});
+  const std::string_view path = PathOf(request);
+  const Endpoint endpoint = EndpointOf(path);
+  if (auto access = CheckAccess(request, endpoint, state); !access)
+    return ErrorResponse(access.error());
+  if (endpoint == Endpoint::kUnknown)
+    return ErrorResponse(
+        {ErrorCode::not_found, fmt::format("There is no endpoint {}.", Quoted(path)), {}, 0});
+  const bool known_method =
+      request.method == "OPTIONS" ||
+      (IsPost(endpoint) ? request.method == "POST"
+                        : request.method == "GET" || request.method == "HEAD");
+  if (!known_method) {
+    HttpResponse response =
+        ErrorResponse({ErrorCode::method_not_allowed,
+                       fmt::format("{} takes {} only.", path, IsPost(endpoint) ? "POST" : "GET"),
+                       {},
+                       0});
+    response.headers.emplace_back("allow", MethodsOf(endpoint));
+    return response;
+  }
+  if (request.method != "POST") return std::nullopt;
+  if (auto media = CheckMediaType(request); !media) return ErrorResponse(media.error());
+  if (content_length.value_or(0) > state.settings.body_bytes_max)
+    return ErrorResponse(
+        {ErrorCode::payload_too_large,
+         fmt::format("The request's body exceeds {} bytes.", state.settings.body_bytes_max),
+         {},
+         0});
+  if (state.draining)
+    return ErrorResponse({ErrorCode::shutting_down, "The service is shutting down.", {}, 5});
+  return std::nullopt;
+}
+
+std::variant<HttpResponse, ParsedRequest> HandleRequest(const HttpRequest& request,
+                                                        const ApiState& state,
+                                                        const RequestDefaults& defaults) {
+  const std::string_view path = PathOf(request);
+  const Endpoint endpoint = EndpointOf(path);
+  if (request.method == "OPTIONS") return Options(endpoint);
+  switch (endpoint) {
+    case Endpoint::kChat:
+    case Endpoint::kCompletions: {
+      auto parsed = endpoint == Endpoint::kChat ? ParseChatRequest(request.body, defaults)
+                                                : ParseCompletionRequest(request.body, defaults);
+      if (!parsed) return ErrorResponse(parsed.error());
+      return std::move(*parsed);
+    }
+    case Endpoint::kModels:
+      return JsonResponse(200, ModelList(state.models.models()));
+    case Endpoint::kModel:
+      return Model(path, state);
+    case Endpoint::kHealth:
+      return JsonResponse(200, HealthBody("ok", state.models.models()));
+    case Endpoint::kReady:
+      return Ready(state);
+    case Endpoint::kUnknown:
+      break;
+  }
+  return ErrorResponse({ErrorCode::not_found, "There is no such endpoint.", {}, 0});
+}
+
+std::vector<std::pair<std::string, std::string>> CorsHeaders(
+    const HttpRequest& request, const protocol::FrontendSettings& settings) {
+  const std::string* origin = request.Find("origin");
+  if (!origin || !CheckOrigin(request, settings)) return {};
+  std::vector<std::pair<std::string, std::string>> headers = {
+      {"access-control-allow-origin", *origin},
+      {"vary", "origin"},
+      {"access-control-expose-headers", "x-request-id, retry-after"}};
+  if (request.method != "OPTIONS") return headers;
+  headers.emplace_back("access-control-allow-methods", "GET, HEAD, POST, OPTIONS");
+  headers.emplace_back("access-control-max-age", "600");
+  // SDKs send headers of their own; any name is harmless from an origin that is allowed.
+  std::string names = "authorization, content-type";
+  if (const std::string* asked = request.Find("access-control-request-headers")) {
+    const bool plain = std::all_of(asked->begin(), asked->end(), [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+             c == '-' || c == '_' || c == ',' || c == ' ';
+    });
+    if (plain && !asked->empty()) names = *asked;
+  }
+  headers.emplace_back("access-control-allow-headers", std::move(names));
+  return headers;
+}
+
+}  // namespace perdure::frontend

@@ -1,0 +1,40 @@
+// The HTTP API: which request gets which answer, without sockets and without workers. Pure.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+
+#include "frontend/http_types.h"
+#include "frontend/model_table.h"
+#include "frontend/request_parser.h"
+#include "protocol/messages.h"
+
+namespace perdure::frontend {
+
+struct ApiState {
+  const protocol::FrontendSettings& settings;
+  const ModelTable& models;
+  bool draining = false;
+};
+
+// What the header alone decides: who may ask, whether there is such an endpoint, whether its body
+// can be read. The refusal is sent without waiting for the body.
+std::optional<HttpResponse> CheckHead(const HttpRequest& request,
+                                      std::optional<uint64_t> content_length,
+                                      const ApiState& state);
+
+// A whole request that CheckHead passed: its response, or a generation to be started.
+std::variant<HttpResponse, ParsedRequest> HandleRequest(const HttpRequest& request,
+                                                        const ApiState& state,
+                                                        const RequestDefaults& defaults);
+
+// Headers that let a page of an allowed origin read the response; none for other requests.
+std::vector<std::pair<std::string, std::string>> CorsHeaders(
+    const HttpRequest& request, const protocol::FrontendSettings& settings);
+
+// "%2F" → "/"; empty where an escape is malformed.
+std::optional<std::string> PercentDecode(std::string_view text);
+
+}  // namespace perdure::frontend

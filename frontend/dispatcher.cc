@@ -1,0 +1,444 @@
+#include "frontend/dispatcher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "frontend/http_response.h"
+
+namespace perdure::frontend {
+
+using protocol::Frame;
+using protocol::MessageType;
+using protocol::RequestId;
+using protocol::RosterEntry;
+
+struct Dispatcher::Worker {
+  std::string model;
+  uint32_t epoch = 0;
+  WorkerPort* port = nullptr;
+  bool greeted = false;  // its Hello has come
+};
+
+struct Dispatcher::Generation {
+  RequestLedger ledger;
+  AnswerIdentity identity{};
+  bool stream = false;
+  AnswerSink* sink = nullptr;
+  WorkerId worker = 0;  // 0: waits for one
+  int64_t started_ms = 0;
+  int64_t waited_ms = 0;       // until it was submitted
+  int64_t wait_until_ms = 0;   // while it waits
+  int64_t last_output_ms = 0;  // of a stream
+  bool head_sent = false;
+  bool start_sent = false;
+  std::string text{};  // of an unstreamed answer
+};
+
+namespace {
+
+HttpResponse StreamHead() {
+  HttpResponse head;
+  head.headers = {{"content-type", "text/event-stream; charset=utf-8"},
+                  {"cache-control", "no-cache"},
+                  {"x-accel-buffering", "no"},  // nginx would hold small chunks back
+                  {"x-content-type-options", "nosniff"}};
+  return head;
+}
+
+Error ShuttingDown() { return {ErrorCode::shutting_down, "The service is shutting down.", {}, 5}; }
+
+Error Lost(const std::string& model) {
+  return {ErrorCode::worker_lost,
+          fmt::format("The process that serves {} ended while this answer was under way; it is "
+                      "being replaced. Send the request again.",
+                      model),
+          {},
+          1};
+}
+
+template <class T>
+Result<T> DecodeFrame(const Frame& frame) {
+  return protocol::Decode<T>(frame.payload);
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(const protocol::FrontendSettings* settings, const ModelTable* models)
+    : settings_(settings), models_(models) {}
+Dispatcher::~Dispatcher() = default;
+
+size_t Dispatcher::running() const {
+  return static_cast<size_t>(
+      std::count_if(generations_.begin(), generations_.end(), [](const auto& entry) {
+        return entry.second->ledger.state() == RequestLedger::State::kAccepted;
+      }));
+}
+
+std::vector<RequestId> Dispatcher::AllRids() const {
+  std::vector<RequestId> rids;
+  rids.reserve(generations_.size());
+  for (const auto& [rid, generation] : generations_) rids.push_back(rid);
+  return rids;
+}
+
+// --- From clients -------------------------------------------------------------------------------
+
+Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink, int64_t now_ms) {
+  if (draining_ || models_->draining()) return Err(ShuttingDown());
+  ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(request.model));
+  if (AvailabilityOf(*model) == ModelAvailability::kDown) return Err(ModelDownError(*model));
+  size_t& under_way = per_model_[model->name];
+  Worker* const worker =
+      AvailabilityOf(*model) == ModelAvailability::kReady ? WorkerFor(model->name) : nullptr;
+  if (under_way >= static_cast<size_t>(std::max(1, settings_->queue_max)) ||
+      (worker && worker->port->outbox_bytes() > limits::kChannelOutboxBytesMax))
+    return Err(Error{ErrorCode::overloaded,
+                     fmt::format("{} requests are under way for {}, as many as its queue takes.",
+                                 under_way, model->name),
+                     {},
+                     std::max(1, model->retry_after_s)});
+
+  auto generation = std::make_unique<Generation>(
+      Generation{.ledger = RequestLedger(rid, std::move(request.generation))});
+  const size_t bytes = generation->ledger.request_bytes();
+  // Strings' lengths and the like are within the reserve.
+  if (bytes + 4096 > limits::kFrameBytesMax)
+    return Err(ErrorCode::payload_too_large,
+               fmt::format("The request takes {} bytes as it goes to the model, more than {}.",
+                           bytes, limits::kFrameBytesMax));
+  if (held_bytes_ + bytes > limits::kRequestsHeldBytesMax)
+    return Err(Error{
+        ErrorCode::overloaded, "The requests under way hold as much memory as they may.", {}, 1});
+
+  generation->identity = {generation->ledger.request().kind, rid, model->name,
+                          generation->ledger.request().unix_time, request.include_usage};
+  generation->stream = request.stream;
+  generation->sink = sink;
+  generation->started_ms = generation->last_output_ms = now_ms;
+  generation->wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
+  held_bytes_ += bytes;
+  ++under_way;
+  Generation& kept = *generation;
+  const bool inserted = generations_.emplace(rid, std::move(generation)).second;
+  CHECK_MSG(inserted, "request ids are unique");
+  if (worker) Submit(kept, *worker);
+  return {};
+}
+
+void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
+  const auto it = generations_.find(rid);
+  if (it == generations_.end()) return;  // it has ended meanwhile
+  it->second->ledger.OnTaken(payload_bytes);
+  SendCredit(*it->second, limits::kCreditPortionBytes);
+}
+
+void Dispatcher::OnClientGone(RequestId rid) {
+  const auto it = generations_.find(rid);
+  if (it == generations_.end()) return;
+  LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->identity.model);
+  SendCancel(*it->second);
+  Erase(rid);
+}
+
+// --- From workers -------------------------------------------------------------------------------
+
+WorkerId Dispatcher::AddWorker(std::string model, uint32_t epoch, WorkerPort* port) {
+  const WorkerId id = next_worker_++;
+  workers_.emplace(id, Worker{std::move(model), epoch, port});
+  return id;
+}
+
+Dispatcher::Worker* Dispatcher::WorkerFor(const std::string& model) {
+  // The newest; an older one may still be draining its last frames.
+  Worker* best = nullptr;
+  for (auto& [id, worker] : workers_) {
+    if (worker.greeted && worker.model == model && (!best || worker.epoch >= best->epoch))
+      best = &worker;
+  }
+  return best;
+}
+
+Dispatcher::Generation* Dispatcher::GenerationOf(RequestId rid, WorkerId worker) {
+  const auto it = generations_.find(rid);
+  return it != generations_.end() && it->second->worker == worker ? it->second.get() : nullptr;
+}
+
+void Dispatcher::Submit(Generation& generation, Worker& worker) {
+  for (const auto& [id, candidate] : workers_)
+    if (&candidate == &worker) generation.worker = id;
+  worker.port->Send(protocol::MakeFrame(generation.ledger.MakeSubmit()));
+}
+
+void Dispatcher::SubmitWaiting(int64_t now_ms) {
+  for (const RequestId rid : AllRids()) {
+    const auto it = generations_.find(rid);
+    if (it == generations_.end() || it->second->worker != 0) continue;
+    Generation& generation = *it->second;
+    const RosterEntry* model = models_->Find(generation.identity.model);
+    if (!model) {
+      Fail(rid, {ErrorCode::model_not_found,
+                 fmt::format("The model {} is no longer served.", generation.identity.model),
+                 "model", 0});
+      continue;
+    }
+    switch (model->state) {
+      case protocol::ModelState::kReady:
+        if (Worker* worker = WorkerFor(model->name)) {
+          generation.waited_ms = now_ms - generation.started_ms;
+          Submit(generation, *worker);
+        }
+        break;
+      case protocol::ModelState::kStarting:
+      case protocol::ModelState::kLoading:
+      case protocol::ModelState::kBackoff:  // its next worker comes by itself
+        break;
+      case protocol::ModelState::kStopping:
+      case protocol::ModelState::kStopped:
+      case protocol::ModelState::kFailed:
+        Fail(rid, ModelDownError(*model));
+        break;
+    }
+  }
+}
+
+Status Dispatcher::OnFrame(WorkerId id, const Frame& frame, int64_t now_ms) {
+  const auto it = workers_.find(id);
+  CHECK_MSG(it != workers_.end(), "a frame of a worker that is gone");
+  auto status = Dispatch(it->second, id, frame, now_ms);
+  if (!status)
+    return ErrWithContext(fmt::format("worker {} of {}", it->second.epoch, it->second.model),
+                          status.error());
+  return {};
+}
+
+Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int64_t now_ms) {
+  if (worker.greeted == (frame.type == MessageType::kHello))
+    return Err(ErrorCode::protocol_error, worker.greeted ? "a second Hello" : "no Hello first");
+  switch (frame.type) {
+    case MessageType::kHello: {
+      ASSIGN_OR_RETURN(const auto hello, DecodeFrame<protocol::Hello>(frame));
+      RETURN_IF_ERROR(OnHello(worker, hello));
+      SubmitWaiting(now_ms);
+      return {};
+    }
+    case MessageType::kAccepted: {
+      ASSIGN_OR_RETURN(auto accepted, DecodeFrame<protocol::Accepted>(frame));
+      Generation* const generation = GenerationOf(accepted.rid, id);
+      if (!generation) return {};  // cancelled while this was on its way
+      RETURN_IF_ERROR(generation->ledger.OnAccepted(std::move(accepted)));
+      if (generation->stream) {
+        BeginStream(*generation, now_ms);
+        generation->start_sent = true;
+        if (std::string start = StreamStart(generation->identity); !start.empty())
+          generation->sink->Stream(std::move(start), 0);
+      }
+      return {};
+    }
+    case MessageType::kEvent: {
+      ASSIGN_OR_RETURN(const auto event, DecodeFrame<protocol::Event>(frame));
+      Generation* const generation = GenerationOf(event.rid, id);
+      return generation ? OnEvent(*generation, event, frame.payload.size(), now_ms) : Status();
+    }
+    case MessageType::kEnd: {
+      ASSIGN_OR_RETURN(const auto end, DecodeFrame<protocol::End>(frame));
+      Generation* const generation = GenerationOf(end.rid, id);
+      if (!generation) return {};
+      ASSIGN_OR_RETURN(const bool is_new, generation->ledger.OnEnd(end));
+      if (is_new && generation->ledger.state() == RequestLedger::State::kEnded)
+        Finish(*generation, end, now_ms);
+      return {};
+    }
+    case MessageType::kFailed: {
+      ASSIGN_OR_RETURN(const auto failed, DecodeFrame<protocol::Failed>(frame));
+      Generation* const generation = GenerationOf(failed.rid, id);
+      if (!generation) return {};
+      generation->worker = 0;  // it has forgotten the request: nothing to cancel
+      const ErrorCode code = ErrorCodeFromWire(failed.error_code);
+      Fail(failed.rid, {code, failed.message, failed.param, InfoOf(code).retryable ? 1 : 0});
+      return {};
+    }
+    default:
+      return Err(ErrorCode::protocol_error,
+                 fmt::format("a frame of type {}, which workers do not send",
+                             static_cast<int>(frame.type)));
+  }
+}
+
+Status Dispatcher::OnHello(Worker& worker, const protocol::Hello& hello) {
+  if (hello.model != worker.model || hello.epoch != worker.epoch)
+    return Err(ErrorCode::protocol_error,
+               fmt::format("its Hello names {} epoch {}", hello.model, hello.epoch));
+  worker.greeted = true;
+  LogInfo("worker {} of {} is connected, context {}", worker.epoch, worker.model,
+          hello.max_context);
+  return {};
+}
+
+Status Dispatcher::OnEvent(Generation& generation, const protocol::Event& event,
+                           size_t payload_bytes, int64_t now_ms) {
+  RequestLedger& ledger = generation.ledger;
+  ASSIGN_OR_RETURN(const bool is_new, ledger.OnEvent(event, payload_bytes));
+  if (is_new && generation.stream && !event.text.empty()) {
+    generation.last_output_ms = now_ms;
+    generation.sink->Stream(StreamDelta(generation.identity, event.text), payload_bytes);
+    // A worker keeps to its credit but for one event, which may echo a whole prompt.
+    if (ledger.bytes_under_way() > limits::kCreditBytes + limits::kFrameBytesMax)
+      return Err(ErrorCode::protocol_error, "events far beyond the credit that was given");
+    return {};
+  }
+  if (is_new) {
+    ledger.OnTaken(payload_bytes);
+    generation.text += event.text;  // empty in streams
+    if (generation.text.size() > limits::kAnswerBytesMax) {
+      Fail(ledger.rid(), {ErrorCode::internal,
+                          fmt::format("The answer exceeds {} bytes.", limits::kAnswerBytesMax),
+                          {},
+                          0});
+      return {};
+    }
+  }
+  SendCredit(generation, limits::kCreditPortionBytes);
+  return {};
+}
+
+void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_t now_ms) {
+  const AnswerEnd answer_end{end.reason, end.usage, generation.waited_ms};
+  AnswerSink* const sink = generation.sink;
+  if (generation.stream) {
+    BeginStream(generation, now_ms);
+    sink->Stream(StreamEnd(generation.identity, answer_end), 0);
+    sink->EndStream();
+  } else {
+    sink->Respond(JsonResponse(200, WholeAnswer(generation.identity, generation.text, answer_end)));
+  }
+  LogInfo("{}: {}: {} + {} tokens in {} ms", RequestIdText(generation.ledger.rid()),
+          generation.identity.model, end.usage.prompt_tokens, end.usage.completion_tokens,
+          now_ms - generation.started_ms);
+  const auto worker = workers_.find(generation.worker);
+  if (worker != workers_.end())
+    worker->second.port->Send(protocol::MakeFrame(protocol::Release{generation.ledger.rid()}));
+  Erase(generation.ledger.rid());
+}
+
+void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
+  const auto it = workers_.find(id);
+  if (it == workers_.end()) return;
+  const std::string model = it->second.model;
+  workers_.erase(it);
+  size_t lost = 0, waiting = 0;
+  for (const RequestId rid : AllRids()) {
+    const auto found = generations_.find(rid);
+    if (found == generations_.end() || found->second->worker != id) continue;
+    Generation& generation = *found->second;
+    generation.worker = 0;
+    if (!draining_ && generation.ledger.tries() < limits::kSubmitTriesMax &&
+        generation.ledger.TakeBack()) {
+      generation.wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
+      ++waiting;
+    } else {
+      Fail(rid, Lost(model));
+      ++lost;
+    }
+  }
+  if (lost + waiting > 0) {
+    LogWarning("a worker of {} is gone: {} answers lost, {} requests wait for the next", model,
+               lost, waiting);
+  } else {
+    LogInfo("a worker of {} is gone", model);
+  }
+  SubmitWaiting(now_ms);
+}
+
+// --- From the supervisor and the clock ----------------------------------------------------------
+
+void Dispatcher::OnRoster(int64_t now_ms) { SubmitWaiting(now_ms); }
+
+void Dispatcher::OnTick(int64_t now_ms) {
+  const int64_t comment_after_ms = int64_t{std::max(1, settings_->sse_comment_s)} * 1000;
+  for (const RequestId rid : AllRids()) {
+    const auto it = generations_.find(rid);
+    if (it == generations_.end()) continue;
+    Generation& generation = *it->second;
+    SendCredit(generation, 1);
+    if (generation.worker == 0 && now_ms >= generation.wait_until_ms) {
+      const RosterEntry* model = models_->Find(generation.identity.model);
+      Fail(rid, model ? ModelSlowError(*model) : Lost(generation.identity.model));
+      continue;
+    }
+    if (generation.stream && generation.sink->caught_up() &&
+        now_ms - generation.last_output_ms >= comment_after_ms) {
+      BeginStream(generation, now_ms);
+      generation.last_output_ms = now_ms;
+      generation.sink->Stream(std::string(kStreamComment), 0);
+    }
+  }
+}
+
+void Dispatcher::BeginDrain() {
+  draining_ = true;
+  for (const RequestId rid : AllRids()) {
+    const auto it = generations_.find(rid);
+    if (it != generations_.end() && it->second->worker == 0) Fail(rid, ShuttingDown());
+  }
+}
+
+void Dispatcher::EndDrain() {
+  draining_ = true;
+  for (const RequestId rid : AllRids()) Fail(rid, ShuttingDown());
+}
+
+// --- Common -------------------------------------------------------------------------------------
+
+void Dispatcher::SendCredit(Generation& generation, uint32_t portion) {
+  if (generation.worker == 0) return;
+  const uint32_t bytes = generation.ledger.DrawCredit(portion);
+  const auto worker = workers_.find(generation.worker);
+  if (bytes > 0 && worker != workers_.end())
+    worker->second.port->Send(
+        protocol::MakeFrame(protocol::Credit{generation.ledger.rid(), bytes}));
+}
+
+void Dispatcher::SendCancel(Generation& generation) {
+  const auto worker = workers_.find(generation.worker);
+  if (worker != workers_.end())
+    worker->second.port->Send(protocol::MakeFrame(protocol::Cancel{generation.ledger.rid()}));
+}
+
+void Dispatcher::BeginStream(Generation& generation, int64_t now_ms) {
+  if (generation.head_sent) return;
+  generation.head_sent = true;
+  generation.last_output_ms = now_ms;
+  generation.sink->BeginStream(StreamHead());
+}
+
+void Dispatcher::Fail(RequestId rid, const Error& error) {
+  const auto it = generations_.find(rid);
+  if (it == generations_.end()) return;
+  Generation& generation = *it->second;
+  LogInfo("{}: {}: {}", RequestIdText(rid), generation.identity.model, InfoOf(error.code).name);
+  SendCancel(generation);
+  AnswerSink* const sink = generation.sink;
+  if (generation.head_sent) {
+    sink->Stream(StreamError(error), 0);
+    sink->EndStream();
+  } else {
+    sink->Respond(ErrorResponse(error));
+  }
+  Erase(rid);
+}
+
+void Dispatcher::Erase(RequestId rid) {
+  const auto it = generations_.find(rid);
+  CHECK(it != generations_.end());
+  held_bytes_ -= it->second->ledger.request_bytes();
+  const auto count = per_model_.find(it->second->identity.model);
+  CHECK(count != per_model_.end() && count->second > 0);
+  if (--count->second == 0) per_model_.erase(count);
+  generations_.erase(it);
+}
+
+}  // namespace perdure::frontend

@@ -1,0 +1,121 @@
+// Generations under way: from the parsed request to its last byte, across workers that come and go.
+//
+// Pure: events and times in, calls on two interfaces out (the answer's way to the client, the
+// frames' way to a worker). No call comes back into the dispatcher from within those interfaces
+// except OnTaken. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/result.h"
+#include "frontend/http_types.h"
+#include "frontend/model_table.h"
+#include "frontend/request_ledger.h"
+#include "frontend/request_parser.h"
+#include "frontend/response_writer.h"
+#include "protocol/frame.h"
+#include "protocol/messages.h"
+
+namespace perdure::frontend {
+
+// Where one answer goes. Either Respond once, or BeginStream, Stream…, EndStream; after Respond or
+// EndStream, or after the sink's owner called OnClientGone, it is not used again.
+class AnswerSink {
+ public:
+  virtual ~AnswerSink() = default;
+  virtual void Respond(HttpResponse response) = 0;
+  virtual void BeginStream(HttpResponse head) = 0;
+  // OnTaken(rid, payload_bytes) is called once the kernel has taken all of `bytes`.
+  virtual void Stream(std::string bytes, size_t payload_bytes) = 0;
+  virtual void EndStream() = 0;
+  // The kernel has taken everything so far.
+  virtual bool caught_up() const = 0;
+};
+
+// F's end of a channel to a worker.
+class WorkerPort {
+ public:
+  virtual ~WorkerPort() = default;
+  virtual void Send(std::string frame) = 0;
+  virtual size_t outbox_bytes() const = 0;
+};
+
+using WorkerId = uint64_t;
+
+class Dispatcher {
+ public:
+  // Both outlive the dispatcher and may change between calls.
+  Dispatcher(const protocol::FrontendSettings* settings, const ModelTable* models);
+  ~Dispatcher();
+
+  // --- From clients -----------------------------------------------------------------------------
+
+  // Takes the request on, or says why not; the sink is used only after a success, and not before
+  // this returns.
+  Status Start(protocol::RequestId rid, ParsedRequest request, AnswerSink* sink, int64_t now_ms);
+  void OnTaken(protocol::RequestId rid, size_t payload_bytes);
+  // Cancels; the sink is forgotten.
+  void OnClientGone(protocol::RequestId rid);
+
+  // --- From workers -----------------------------------------------------------------------------
+
+  // `port` is used until OnWorkerGone.
+  WorkerId AddWorker(std::string model, uint32_t epoch, WorkerPort* port);
+  // An error is a breach of the protocol: the caller closes the channel and calls OnWorkerGone.
+  Status OnFrame(WorkerId worker, const protocol::Frame& frame, int64_t now_ms);
+  // The channel ended. Requests that it had accepted fail; those not yet accepted wait for the next
+  // worker.
+  void OnWorkerGone(WorkerId worker, int64_t now_ms);
+
+  // --- From the supervisor and the clock --------------------------------------------------------
+
+  // The model table has changed.
+  void OnRoster(int64_t now_ms);
+  // Comments in silent streams, credit in small portions, waiting that took too long.
+  void OnTick(int64_t now_ms);
+  // Refuses new work and what still waits; running answers go on.
+  void BeginDrain();
+  // Ends what still runs: its time is over.
+  void EndDrain();
+
+  bool draining() const { return draining_; }
+  size_t active() const { return generations_.size(); }
+  size_t running() const;  // accepted by a worker
+
+ private:
+  struct Worker;
+  struct Generation;
+
+  Worker* WorkerFor(const std::string& model);
+  Generation* GenerationOf(protocol::RequestId rid, WorkerId worker);
+  void Submit(Generation& generation, Worker& worker);
+  void SubmitWaiting(int64_t now_ms);
+  Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms);
+  Status OnHello(Worker& worker, const protocol::Hello& hello);
+  Status OnEvent(Generation& generation, const protocol::Event& event, size_t payload_bytes,
+                 int64_t now_ms);
+  void Finish(Generation& generation, const protocol::End& end, int64_t now_ms);
+  void SendCredit(Generation& generation, uint32_t portion);
+  void SendCancel(Generation& generation);
+  void BeginStream(Generation& generation, int64_t now_ms);
+  void Fail(protocol::RequestId rid, const Error& error);
+  void Erase(protocol::RequestId rid);
+  std::vector<protocol::RequestId> AllRids() const;
+
+  const protocol::FrontendSettings* settings_;
+  const ModelTable* models_;
+  bool draining_ = false;
+  size_t held_bytes_ = 0;
+  WorkerId next_worker_ = 1;
+  std::map<WorkerId, Worker> workers_;
+  std::unordered_map<protocol::RequestId, std::unique_ptr<Generation>> generations_;
+  std::unordered_map<std::string, size_t> per_model_;  // generations under way
+};
+
+}  // namespace perdure::frontend

@@ -1,0 +1,73 @@
+#include "frontend/model_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "frontend/request_fields.h"
+
+namespace perdure::frontend {
+
+using protocol::ModelState;
+using protocol::RosterEntry;
+
+const RosterEntry* ModelTable::Find(std::string_view name) const {
+  for (const RosterEntry& model : roster_.models)
+    if (model.name == name) return &model;
+  return nullptr;
+}
+
+Result<const RosterEntry*> ModelTable::Resolve(std::string_view name) const {
+  if (roster_.models.empty())
+    return Err(
+        Error{ErrorCode::model_loading, "The service is starting; no model is known yet.", {}, 1});
+  if (name.empty()) {
+    for (const RosterEntry& model : roster_.models)
+      if (model.is_default) return &model;
+    return &roster_.models.front();
+  }
+  if (const RosterEntry* model = Find(name)) return model;
+  std::string known;
+  for (const RosterEntry& model : roster_.models)
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", model.name);
+  return Err(ErrorCode::model_not_found,
+             fmt::format("There is no model {}. Models: {}.", Quoted(name), known), "model");
+}
+
+bool ModelTable::any_ready() const {
+  return std::any_of(roster_.models.begin(), roster_.models.end(),
+                     [](const RosterEntry& model) { return model.state == ModelState::kReady; });
+}
+
+ModelAvailability AvailabilityOf(const RosterEntry& model) {
+  switch (model.state) {
+    case ModelState::kReady:
+      return ModelAvailability::kReady;
+    case ModelState::kStarting:
+    case ModelState::kLoading:
+      return ModelAvailability::kComing;
+    case ModelState::kBackoff:
+    case ModelState::kFailed:
+    case ModelState::kStopping:
+    case ModelState::kStopped:
+      break;
+  }
+  return ModelAvailability::kDown;
+}
+
+Error ModelDownError(const RosterEntry& model) {
+  std::string message =
+      fmt::format("The model {} is down ({}).", model.name, ModelStateName(model.state));
+  if (!model.reason.empty()) message += " " + model.reason;
+  return {ErrorCode::model_failed, std::move(message), {}, std::max(1, model.retry_after_s)};
+}
+
+Error ModelSlowError(const RosterEntry& model) {
+  return {ErrorCode::model_loading,
+          fmt::format("The model {} is still {}; try again later.", model.name,
+                      ModelStateName(model.state)),
+          {},
+          std::max(1, model.retry_after_s)};
+}
+
+}  // namespace perdure::frontend

@@ -1,0 +1,97 @@
+#include "frontend/request_ledger.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/limits.h"
+
+namespace perdure::frontend {
+namespace {
+
+tl::unexpected<Error> Breach(std::string_view what, protocol::RequestId rid) {
+  return Err(ErrorCode::protocol_error, fmt::format("{} (request {:016x})", what, rid));
+}
+
+size_t BytesOf(const protocol::GenerationRequest& request) {
+  size_t bytes = sizeof request + request.chat_json.size() + request.prompt.size();
+  if (request.prompt_ids) bytes += request.prompt_ids->size() * sizeof(TokenId);
+  for (const std::string& stop : request.stop) bytes += stop.size();
+  return bytes + request.sampling.logit_bias.size() * sizeof(request.sampling.logit_bias[0]);
+}
+
+}  // namespace
+
+RequestLedger::RequestLedger(protocol::RequestId rid, protocol::GenerationRequest request)
+    : rid_(rid), request_(std::move(request)), request_bytes_(BytesOf(request_)) {
+  CHECK(request_.choices >= 1);
+  choices_.resize(static_cast<size_t>(request_.choices));
+}
+
+protocol::Submit RequestLedger::MakeSubmit() {
+  CHECK(state_ == State::kWaiting);
+  state_ = State::kSubmitted;
+  ++tries_;
+  received_bytes_ = credited_bytes_ = taken_bytes_ = 0;
+  return {rid_, request_, limits::kCreditBytes};
+}
+
+bool RequestLedger::TakeBack() {
+  if (state_ != State::kSubmitted) return false;
+  state_ = State::kWaiting;
+  return true;
+}
+
+Status RequestLedger::OnAccepted(protocol::Accepted accepted) {
+  if (state_ != State::kSubmitted) return Breach("a request was accepted twice", rid_);
+  state_ = State::kAccepted;
+  prompt_ids_ = std::move(accepted.prompt_ids);
+  cache_schedule_ = std::move(accepted.cache_schedule);
+  return {};
+}
+
+Result<RequestLedger::Choice*> RequestLedger::ChoiceOf(int32_t index, std::string_view what) {
+  if (state_ != State::kAccepted && state_ != State::kEnded)
+    return Breach(fmt::format("{} came before Accepted", what), rid_);
+  if (index < 0 || static_cast<size_t>(index) >= choices_.size())
+    return Breach(fmt::format("{} names choice {}", what, index), rid_);
+  return &choices_[static_cast<size_t>(index)];
+}
+
+Result<bool> RequestLedger::OnEvent(const protocol::Event& event, size_t payload_bytes) {
+  ASSIGN_OR_RETURN(Choice* const choice, ChoiceOf(event.choice, "an event"));
+  received_bytes_ += payload_bytes;
+  if (event.seq <= choice->last_seq) {
+    OnTaken(payload_bytes);
+    return false;
+  }
+  if (choice->ended) return Breach("an event follows its choice's end", rid_);
+  if (event.seq != choice->last_seq + 1)
+    return Breach(fmt::format("event {} follows event {}", event.seq, choice->last_seq), rid_);
+  choice->last_seq = event.seq;
+  choice->token_ids.insert(choice->token_ids.end(), event.token_ids.begin(), event.token_ids.end());
+  return true;
+}
+
+Result<bool> RequestLedger::OnEnd(const protocol::End& end) {
+  ASSIGN_OR_RETURN(Choice* const choice, ChoiceOf(end.choice, "an end"));
+  if (choice->ended) return false;
+  if (end.seq != choice->last_seq + 1)
+    return Breach(fmt::format("end {} follows event {}", end.seq, choice->last_seq), rid_);
+  choice->last_seq = end.seq;
+  choice->ended = true;
+  if (std::all_of(choices_.begin(), choices_.end(), [](const Choice& c) { return c.ended; }))
+    state_ = State::kEnded;
+  return true;
+}
+
+uint32_t RequestLedger::DrawCredit(uint32_t portion) {
+  if (taken_bytes_ == 0 || taken_bytes_ < portion) return 0;
+  const uint32_t credit = static_cast<uint32_t>(std::min<size_t>(taken_bytes_, UINT32_MAX));
+  taken_bytes_ -= credit;
+  credited_bytes_ += credit;
+  return credit;
+}
+
+}  // namespace perdure::frontend

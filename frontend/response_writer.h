@@ -1,0 +1,54 @@
+// OpenAI's response objects, as text. Pure.
+//
+// Source of the shapes: OpenAI's API reference for chat completions, completions and models.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "base/result.h"
+#include "protocol/messages.h"
+
+namespace perdure::frontend {
+
+// "req_" + 16 hex digits: the x-request-id of every response.
+std::string RequestIdText(protocol::RequestId rid);
+
+// {"error":{message,type,param,code}}; param is null where no field is at fault.
+std::string ErrorBody(const Error& error);
+
+// What stays the same in all parts of one answer.
+struct AnswerIdentity {
+  protocol::RequestKind kind = protocol::RequestKind::kChat;
+  protocol::RequestId rid = 0;
+  std::string model;
+  int64_t created_unix = 0;
+  bool include_usage = false;  // of a stream
+};
+
+// What the last part tells. waited_ms: for the model, in the frontend, before the worker's queue.
+struct AnswerEnd {
+  protocol::FinishReason reason = protocol::FinishReason::kStop;
+  protocol::Usage usage;
+  int64_t waited_ms = 0;
+};
+
+// The answer in one piece.
+std::string WholeAnswer(const AnswerIdentity& identity, std::string_view text,
+                        const AnswerEnd& end);
+
+// Server-sent events: each of these is one or more whole "data: …\n\n" blocks.
+std::string StreamStart(const AnswerIdentity& identity);  // empty for completions
+std::string StreamDelta(const AnswerIdentity& identity, std::string_view text);
+std::string StreamEnd(const AnswerIdentity& identity, const AnswerEnd& end);  // with [DONE]
+std::string StreamError(const Error& error);
+inline constexpr std::string_view kStreamComment = ": waiting\n\n";
+
+std::string ModelList(std::span<const protocol::RosterEntry> models);
+std::string ModelObject(const protocol::RosterEntry& model);
+// {"status": status, "models": {name: {state, …}}} of /health and /ready.
+std::string HealthBody(std::string_view status, std::span<const protocol::RosterEntry> models);
+
+}  // namespace perdure::frontend

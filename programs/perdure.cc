@@ -1,0 +1,44 @@
+// perdure: the command line; `perdure serve` is the supervisor.
+
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "base/config.h"
+#include "base/log.h"
+#include "cli/command_line.h"
+#include "cli/demo.h"
+#include "cli/ps.h"
+#include "protocol/heritage.h"
+#include "supervisor/supervisor.h"
+
+namespace {
+
+using perdure::cli::Command;
+
+int Run(const perdure::cli::CommandLine& line) {
+  const perdure::GetEnv env = perdure::ProcessEnvironment();
+  if (line.command == Command::kPs || line.command == Command::kReload) {
+    const auto runtime_dir = perdure::RuntimeDir(line.flags.runtime_dir, env);
+    return line.command == Command::kPs ? perdure::cli::RunPs(runtime_dir, line.json)
+                                        : perdure::cli::RunReload(runtime_dir);
+  }
+  std::vector<std::string> warnings;
+  const auto config = perdure::LoadConfig(line.flags, env, &warnings);
+  if (!config) {
+    fmt::print(stderr, "perdure: {}\n", config.error().message);
+    return perdure::protocol::kExitUsage;
+  }
+  if (line.command == Command::kDemo) return perdure::cli::RunDemo(*config, line.flags, line.demo);
+  perdure::InitLogging("supervisor", config->log_level);
+  for (const std::string& warning : warnings) perdure::LogWarning("{}", warning);
+  return perdure::supervisor::RunSupervisor(*config, line.flags);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto parsed = perdure::cli::ParseCommandLine(argc, argv);
+  if (!parsed.command_line) return parsed.exit_code;
+  return Run(*parsed.command_line);
+}

@@ -1,0 +1,177 @@
+#include "supervisor/model_worker.h"
+
+#include <fmt/format.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "protocol/codec.h"
+
+namespace perdure::supervisor {
+namespace {
+
+int ProcessorsAllowed() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(CPU_COUNT(&set), 1);
+}
+
+constexpr int kRetryAfterWhileLoadingS = 5;
+
+}  // namespace
+
+WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) {
+  WorkerSettings settings;
+  settings.model = model;
+  protocol::WorkerHeritage& h = settings.heritage;
+  h.model = model.name;
+  h.threads = model.threads > 0 ? model.threads : ProcessorsAllowed();
+  h.max_context = model.max_context;
+  h.max_sequences = model.max_sequences;
+  h.kv_bytes_max = model.kv_bytes_max;
+  h.prefill_tokens_per_step = config.prefill_tokens_per_step;
+  h.isa = config.isa;
+  h.default_temperature =
+      model.default_temperature ? model.default_temperature : config.default_temperature;
+  h.default_max_tokens = config.default_max_tokens;
+  h.slow_client_timeout_s = config.slow_client_timeout_s;
+  return settings;
+}
+
+ModelWorker::ModelWorker(EventLoop& loop, const Context& context, WorkerSettings settings,
+                         const Timings& timings)
+    : ManagedChild(loop, "worker " + settings.model.name, timings, timings.restart),
+      context_(context),
+      settings_(std::move(settings)),
+      created_unix_(UnixSeconds()) {}
+
+Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Callbacks callbacks) {
+  ASSIGN_OR_RETURN(const std::filesystem::path folder,
+                   hub::FindModel(settings_.model.source, context_.places));
+  ASSIGN_OR_RETURN(protocol::ChannelPair pair, protocol::MakeChannelPair());
+  protocol::Heritage heritage;
+  heritage.instance = context_.instance;
+  heritage.log_level = context_.log_level;
+  heritage.supervisor_pid = getpid();
+  heritage.worker = settings_.heritage;
+  heritage.worker->model_dir = folder.string();
+  heritage.worker->epoch = epoch_ + 1;
+  heritage.worker->channel_fd = pair.b.get();
+  auto process = ChildProcess::Start(loop_, context_.program, "perdure-worker: " + name(),
+                                     std::move(heritage), {pair.b.get()}, std::move(callbacks));
+  if (process) context_.offer(name(), ++epoch_, std::move(pair.a));
+  return process;
+}
+
+void ModelWorker::OnFrame(protocol::ReceivedFrame received) {
+  switch (received.frame.type) {
+    case protocol::MessageType::kWorkerReady: {
+      auto facts = protocol::Decode<protocol::WorkerReady>(received.frame.payload);
+      if (!facts) break;
+      facts_ = std::move(*facts);
+      LogInfo("{} is ready: {}, {}, {:.1f} million parameters, context {}, {} after {:.1f} s",
+              who(), facts_->architecture, facts_->quantization,
+              static_cast<double>(facts_->parameters) / 1e6, facts_->max_context, facts_->isa,
+              static_cast<double>(MonotonicMs() - process_->started_ms()) / 1000.0);
+      return Dispatch({.kind = ChildEventKind::kReady});
+    }
+    case protocol::MessageType::kLoadFailed: {
+      auto failed = protocol::Decode<protocol::LoadFailed>(received.frame.payload);
+      if (!failed) break;
+      load_failed_ = std::move(*failed);
+      return;
+    }
+    case protocol::MessageType::kDrained:
+      if (!protocol::Decode<protocol::Drained>(received.frame.payload)) break;
+      return;  // its exit follows
+    case protocol::MessageType::kChannelBroken: {
+      const auto broken = protocol::Decode<protocol::ChannelBroken>(received.frame.payload);
+      if (!broken) break;
+      LogError("{} closed its channel to the frontend: {}", who(), broken->reason);
+      return context_.wants_channel(name());
+    }
+    default:
+      break;
+  }
+  Misused(
+      fmt::format("it sent a malformed message (type {})", static_cast<int>(received.frame.type)));
+}
+
+void ModelWorker::OnChannelBroken(uint32_t epoch, const std::string& reason) {
+  if (epoch == epoch_ && alive()) Misused("the frontend could not read it: " + reason);
+}
+
+void ModelWorker::FlushToChild() {
+  if (!process_) return;
+  if (new_channel_ && process_->can_send())
+    process_->Send(protocol::NewChannel{}, std::exchange(new_channel_, UniqueFd()));
+  if (drain_timeout_s_ && process_->can_send()) {
+    process_->Send(protocol::Drain{*drain_timeout_s_});
+    drain_timeout_s_.reset();
+  }
+}
+
+void ModelWorker::QueueDrain(int timeout_s) { drain_timeout_s_ = timeout_s; }
+
+void ModelWorker::QueueNewChannel(UniqueFd fd) {
+  new_channel_ = std::move(fd);
+  FlushToChild();
+}
+
+void ModelWorker::OnGone() {
+  facts_.reset();
+  load_failed_.reset();
+  new_channel_.reset();
+  drain_timeout_s_.reset();
+}
+
+bool ModelWorker::HadProgress() const {
+  return status() != nullptr && status()->steps_completed.load(std::memory_order_relaxed) > 0;
+}
+
+std::string ModelWorker::LastMessage() const {
+  return load_failed_ ? load_failed_->message : std::string();
+}
+
+protocol::RosterEntry ModelWorker::Entry(int64_t now_ms) const {
+  protocol::RosterEntry entry;
+  entry.name = name();
+  entry.state = state();
+  entry.epoch = epoch_;
+  entry.is_default = is_default();
+  entry.created_unix = created_unix_;
+  entry.max_context = facts_ ? facts_->max_context : 0;
+  entry.reason = reason();
+  if (state() == ModelState::kBackoff || state() == ModelState::kFailed) {
+    entry.retry_after_s = static_cast<int32_t>((until_retry_ms(now_ms) + 999) / 1000);
+    if (entry.retry_after_s == 0) entry.retry_after_s = 1;
+  } else if (state() != ModelState::kReady) {
+    entry.retry_after_s = kRetryAfterWhileLoadingS;
+  }
+  if (status() != nullptr) {
+    entry.load_bytes_done = status()->load_bytes_done.load(std::memory_order_relaxed);
+    entry.load_bytes_total = status()->load_bytes_total.load(std::memory_order_relaxed);
+  }
+  return entry;
+}
+
+std::string ModelWorker::Reload(WorkerSettings settings, const Timings& timings) {
+  SetTimings(timings, timings.restart);
+  const bool same = settings.model.source == settings_.model.source &&
+                    protocol::Encode(settings.heritage) == protocol::Encode(settings_.heritage);
+  settings_ = std::move(settings);
+  if (same && wanted()) {
+    if (state() != ModelState::kFailed) return {};
+    Run();
+    return fmt::format("{} is tried again", who());
+  }
+  Stop(timings_.drain_ms, timings_.drain_grace_ms);
+  Run();
+  return fmt::format("{} is started with other settings", who());
+}
+
+}  // namespace perdure::supervisor

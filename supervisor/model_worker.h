@@ -1,0 +1,76 @@
+// One model and its worker process.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "hub/model_source.h"
+#include "supervisor/managed_child.h"
+
+namespace perdure::supervisor {
+
+// What a worker is started with; equal settings mean that a reload leaves it alone.
+struct WorkerSettings {
+  ModelConfig model;
+  protocol::WorkerHeritage heritage;  // without folder, epoch and descriptors
+};
+WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model);
+
+class ModelWorker : public ManagedChild {
+ public:
+  struct Context {
+    std::filesystem::path program;
+    hub::ModelPlaces places;
+    std::string instance;
+    std::string log_level;
+    // The frontend's end of the channel to a worker that was just started.
+    std::function<void(const std::string& model, uint32_t epoch, UniqueFd fd)> offer;
+    // It closed its channel to the frontend, which broke the protocol.
+    std::function<void(const std::string& model)> wants_channel;
+    std::function<void()> changed;
+  };
+
+  // `context` outlives the worker.
+  ModelWorker(EventLoop& loop, const Context& context, WorkerSettings settings,
+              const Timings& timings);
+
+  const std::string& name() const { return settings_.model.name; }
+  uint32_t epoch() const { return epoch_; }
+  bool is_default() const { return settings_.model.is_default; }
+  const std::optional<protocol::WorkerReady>& facts() const { return facts_; }
+  protocol::RosterEntry Entry(int64_t now_ms) const;
+
+  // A config that was read again: restarts the worker if that is needed. Returns what was done, for
+  // the log; empty for nothing.
+  std::string Reload(WorkerSettings settings, const Timings& timings);
+
+  // The frontend closed the channel to the worker `epoch`, which broke the protocol. Without effect
+  // when that worker is gone already.
+  void OnChannelBroken(uint32_t epoch, const std::string& reason);
+
+  // The frontend was replaced: the worker's end of a channel to the new one.
+  void QueueNewChannel(UniqueFd fd);
+
+ private:
+  Result<std::unique_ptr<ChildProcess>> StartProcess(ChildProcess::Callbacks callbacks) override;
+  void OnFrame(protocol::ReceivedFrame frame) override;
+  void FlushToChild() override;
+  void QueueDrain(int timeout_s) override;
+  void OnGone() override;
+  void OnChanged() override { context_.changed(); }
+  bool HadProgress() const override;
+  std::string LastMessage() const override;
+
+  const Context& context_;
+  WorkerSettings settings_;
+  int64_t created_unix_;
+  uint32_t epoch_ = 0;
+  std::optional<protocol::WorkerReady> facts_;
+  std::optional<protocol::LoadFailed> load_failed_;
+  // Waits until the worker reads: the newest is enough of each.
+  UniqueFd new_channel_;
+  std::optional<int> drain_timeout_s_;
+};
+
+}  // namespace perdure::supervisor

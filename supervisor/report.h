@@ -1,0 +1,33 @@
+// What `perdure ps` shows, as one line of JSON; the fields stand in docs/wire_protocol.md.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "supervisor/frontend_child.h"
+#include "supervisor/model_worker.h"
+
+namespace perdure::supervisor {
+
+struct ReportInputs {
+  int64_t started_ms = 0;
+  bool draining = false;
+  std::string url;
+  const FrontendChild* frontend = nullptr;
+  std::vector<const ModelWorker*> models;
+};
+std::string PsReport(const ReportInputs& inputs);
+
+// {"error": "…"}
+std::string ErrorReport(std::string_view message);
+// {"ok": true, "pid": …, "changes": […], "warnings": […]}
+std::string OkReport(const std::vector<std::string>& changes,
+                     const std::vector<std::string>& warnings);
+
+// The "op" of a line that a client sent.
+Result<std::string> ParseControlLine(std::string_view line);
+
+}  // namespace perdure::supervisor

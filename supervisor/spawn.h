@@ -1,0 +1,29 @@
+// Starting a program: fork and exec, with exactly the descriptors it shall have.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "base/unique_fd.h"
+
+namespace perdure::supervisor {
+
+struct SpawnRequest {
+  std::filesystem::path program;
+  std::vector<std::string> arguments;  // argv[0] first
+  int output_fd = -1;                  // becomes its standard output and error
+  std::vector<int> inherited_fds;      // keep their numbers; all others are closed on exec
+};
+
+struct SpawnedProcess {
+  int pid = -1;
+  UniqueFd pidfd;
+};
+
+// The child gets default signal handling, an empty signal mask, /dev/null as standard input, and
+// dies with the calling thread. Where exec fails the child says so on output_fd and exits with 111.
+Result<SpawnedProcess> Spawn(const SpawnRequest& request);
+
+}  // namespace perdure::supervisor

@@ -1,0 +1,436 @@
+#include "supervisor/supervisor.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "protocol/heritage.h"
+#include "supervisor/control_server.h"
+#include "supervisor/event_loop.h"
+#include "supervisor/frontend_child.h"
+#include "supervisor/listen.h"
+#include "supervisor/model_worker.h"
+#include "supervisor/report.h"
+#include "supervisor/runtime_dir.h"
+
+namespace perdure::supervisor {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Two services of one user have different state folders, hence different names in shared memory.
+std::string InstanceName(const Config& config) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const unsigned char c : config.state_dir.string()) hash = (hash ^ c) * 0x100000001b3;
+  return fmt::format("{:012x}", hash & 0xffff'ffff'ffff);
+}
+
+class Supervisor {
+ public:
+  Supervisor(Config config, ConfigFlags flags, SupervisorOptions options, EventLoop loop)
+      : config_(std::move(config)),
+        flags_(std::move(flags)),
+        options_(std::move(options)),
+        loop_(std::move(loop)) {}
+
+  // What can fail before anything was started.
+  Status Open();
+  void Run();
+
+ private:
+  enum class Stage {
+    kRunning,
+    kDrainingFrontend,  // running answers are finished
+    kStoppingWorkers,
+  };
+
+  Timings CurrentTimings() const;
+  Status OpenSignals();
+  void OnSignal();
+  void BeginStop(std::string_view why);
+  void AdvanceStop();
+  bool AllGone() const;
+  Result<std::vector<std::string>> Reload(std::vector<std::string>* warnings);
+  // The answer for the control socket.
+  std::string ReloadAndLog();
+  void ReloadModels(std::vector<std::string>* changes);
+  ControlServer::Answer OnControl(std::string_view line);
+  ReportInputs Inputs() const;
+  protocol::Roster CurrentRoster() const;
+  void OfferChannel(ModelWorker& model);
+  void OfferChannels();
+  void AnnounceReadiness();
+  void ForgetStoppedModels();
+  int TimeoutMs(int64_t now_ms) const;
+  void OnTime(int64_t now_ms);
+
+  Config config_;
+  ConfigFlags flags_;
+  SupervisorOptions options_;
+  EventLoop loop_;
+  const int64_t started_ms_ = MonotonicMs();
+  UniqueFd lock_;
+  Listener listener_;
+  UniqueFd signals_;
+  EventLoop::Token signal_watch_ = 0;
+  ModelWorker::Context worker_context_;
+  FrontendChild::Context frontend_context_;
+  std::unique_ptr<ControlServer> control_;
+  std::unique_ptr<FrontendChild> frontend_;
+  std::vector<std::unique_ptr<ModelWorker>> models_;  // in the order of the config
+  Stage stage_ = Stage::kRunning;
+  bool end_now_ = false;
+  bool roster_changed_ = true;
+  std::string announced_;
+  int64_t next_sample_ms_ = 0;
+};
+
+Timings Supervisor::CurrentTimings() const {
+  Timings timings = TimingsOf(config_);
+  if (options_.adjust_timings) options_.adjust_timings(timings);
+  return timings;
+}
+
+Status Supervisor::OpenSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrFromErrno("cannot block signals");
+  signal(SIGPIPE, SIG_IGN);
+  signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return ErrFromErrno("cannot watch signals");
+  ASSIGN_OR_RETURN(signal_watch_,
+                   loop_.Add(signals_.get(), EPOLLIN, [this](uint32_t) { OnSignal(); }));
+  return {};
+}
+
+Status Supervisor::Open() {
+  RETURN_IF_ERROR(PrepareFolder(config_.runtime_dir, "runtime folder"));
+  ASSIGN_OR_RETURN(lock_, LockRuntimeDir(config_.runtime_dir));
+  RETURN_IF_ERROR(PrepareFolder(config_.state_dir, "state folder"));
+  ASSIGN_OR_RETURN(listener_, ListenTcp(config_.host, config_.port));
+  RETURN_IF_ERROR(OpenSignals());
+  ASSIGN_OR_RETURN(UniqueFd control, ListenUnix(config_.runtime_dir / "control.sock"));
+  ASSIGN_OR_RETURN(
+      control_, ControlServer::Create(loop_, std::move(control),
+                                      [this](std::string_view line) { return OnControl(line); }));
+
+  std::error_code error;
+  const fs::path own_dir = fs::read_symlink("/proc/self/exe", error).parent_path();
+  const fs::path programs = options_.program_dir.empty() ? own_dir : options_.program_dir;
+  for (const char* name : {"perdure-worker", "perdure-frontend"}) {
+    if (access((programs / name).c_str(), X_OK) != 0)
+      return ErrFromErrno(fmt::format("cannot use {}, which belongs beside this program",
+                                      (programs / name).string()));
+  }
+  const std::string instance = InstanceName(config_);
+  worker_context_.program = programs / "perdure-worker";
+  worker_context_.places.executable_dir = own_dir;
+  worker_context_.places.builtin_dir = options_.env("PERDURE_BUILTIN_MODELS").value_or("");
+  worker_context_.places.cache_dir = config_.model_cache_dir;
+  worker_context_.instance = instance;
+  worker_context_.log_level = std::string(LogLevelName(config_.log_level));
+  worker_context_.offer = [this](const std::string& model, uint32_t epoch, UniqueFd fd) {
+    frontend_->QueueOffer(model, epoch, std::move(fd));
+  };
+  worker_context_.wants_channel = [this](const std::string& name) {
+    for (const auto& model : models_) {
+      if (model->name() == name) OfferChannel(*model);
+    }
+  };
+  worker_context_.changed = [this] { roster_changed_ = true; };
+  frontend_context_.program = programs / "perdure-frontend";
+  frontend_context_.instance = instance;
+  frontend_context_.listen_fd = listener_.fd.get();
+  frontend_context_.roster = [this] { return CurrentRoster(); };
+  frontend_context_.wants_channels = [this] { OfferChannels(); };
+  frontend_context_.worker_misused = [this](const protocol::ChannelBroken& broken) {
+    for (const auto& model : models_) {
+      if (model->name() == broken.model) model->OnChannelBroken(broken.epoch, broken.reason);
+    }
+  };
+  frontend_context_.changed = [this] { roster_changed_ = true; };
+  frontend_ = std::make_unique<FrontendChild>(
+      loop_, frontend_context_, FrontendSettingsOf(config_, listener_.address, listener_.port),
+      CurrentTimings());
+  for (const ModelConfig& model : config_.models) {
+    models_.push_back(std::make_unique<ModelWorker>(
+        loop_, worker_context_, WorkerSettingsOf(config_, model), CurrentTimings()));
+  }
+  return {};
+}
+
+void Supervisor::Run() {
+  LogInfo("perdure {} serves {} (runtime folder {})", PERDURE_VERSION, listener_.Url(),
+          config_.runtime_dir.string());
+  frontend_->Run();
+  for (const auto& model : models_) model->Run();
+  while (!end_now_) {
+    const int64_t now_ms = MonotonicMs();
+    OnTime(now_ms);
+    if (stage_ != Stage::kRunning) {
+      AdvanceStop();
+      if (AllGone()) break;
+    }
+    ForgetStoppedModels();
+    // However much changed in this round: one roster.
+    if (std::exchange(roster_changed_, false)) {
+      frontend_->QueueRoster();
+      AnnounceReadiness();
+    }
+    loop_.Wait(TimeoutMs(MonotonicMs()));
+  }
+  LogInfo("the service has ended after {:.1f} s",
+          static_cast<double>(MonotonicMs() - started_ms_) / 1000.0);
+}
+
+int Supervisor::TimeoutMs(int64_t now_ms) const {
+  int64_t first = next_sample_ms_;
+  const auto consider = [&](const std::optional<int64_t>& deadline) {
+    if (deadline) first = std::min(first, *deadline);
+  };
+  consider(control_->deadline_ms());
+  consider(frontend_->deadline_ms());
+  for (const auto& model : models_) consider(model->deadline_ms());
+  return static_cast<int>(std::clamp<int64_t>(first - now_ms, 0, INT_MAX));
+}
+
+void Supervisor::OnTime(int64_t now_ms) {
+  control_->OnTime(now_ms);
+  frontend_->OnTime(now_ms);
+  for (const auto& model : models_) model->OnTime(now_ms);
+  if (now_ms < next_sample_ms_) return;
+  next_sample_ms_ = now_ms + CurrentTimings().health_sample_ms;
+  frontend_->SampleHealth(now_ms);
+  for (const auto& model : models_) {
+    model->SampleHealth(now_ms);
+    // The bytes loaded and the seconds to wait are part of the roster.
+    if (model->state() != ModelState::kReady && model->state() != ModelState::kStopped)
+      roster_changed_ = true;
+  }
+}
+
+void Supervisor::OnSignal() {
+  signalfd_siginfo info{};
+  while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGHUP) {
+      ReloadAndLog();
+    } else if (stage_ == Stage::kRunning) {
+      BeginStop(info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+    } else {
+      LogWarning("a second signal: the service ends at once");
+      end_now_ = true;
+    }
+  }
+}
+
+void Supervisor::BeginStop(std::string_view why) {
+  if (stage_ != Stage::kRunning) return;
+  LogInfo("{}: running answers have {} s to finish", why, config_.drain_timeout_s);
+  stage_ = Stage::kDrainingFrontend;
+  roster_changed_ = true;
+  const Timings timings = CurrentTimings();
+  frontend_->Stop(timings.drain_ms, timings.drain_grace_ms);
+}
+
+void Supervisor::AdvanceStop() {
+  if (stage_ != Stage::kDrainingFrontend) return;
+  // Nobody is left who waits for an answer.
+  if (frontend_->alive() && !frontend_->drained()) return;
+  stage_ = Stage::kStoppingWorkers;
+  for (const auto& model : models_) model->Stop(0, CurrentTimings().stop_grace_ms);
+}
+
+bool Supervisor::AllGone() const {
+  return stage_ == Stage::kStoppingWorkers && !frontend_->alive() &&
+         std::none_of(models_.begin(), models_.end(), [](const auto& m) { return m->alive(); });
+}
+
+void Supervisor::ForgetStoppedModels() {
+  const size_t before = models_.size();
+  std::erase_if(models_, [this](const auto& model) {
+    if (model->wanted() || model->alive() || stage_ != Stage::kRunning) return false;
+    return true;
+  });
+  if (models_.size() != before) roster_changed_ = true;
+}
+
+Result<std::vector<std::string>> Supervisor::Reload(std::vector<std::string>* warnings) {
+  if (stage_ != Stage::kRunning)
+    return Err(ErrorCode::shutting_down, "the service is stopping: nothing is read again");
+  ASSIGN_OR_RETURN(Config config, LoadConfig(flags_, options_.env, warnings));
+  const auto needs_restart = [&](bool differs, std::string_view what) {
+    if (differs)
+      warnings->push_back(fmt::format("{} cannot change while the service runs: restart it", what));
+  };
+  needs_restart(config.host != config_.host || config.port != config_.port, "host and port");
+  needs_restart(config.runtime_dir != config_.runtime_dir, "the runtime folder");
+  needs_restart(config.state_dir != config_.state_dir, "the state folder");
+  config.host = config_.host;
+  config.port = config_.port;
+  config.runtime_dir = config_.runtime_dir;
+  config.state_dir = config_.state_dir;
+
+  std::vector<std::string> changes;
+  if (config.log_level != config_.log_level)
+    changes.push_back(fmt::format("log level {}", LogLevelName(config.log_level)));
+  config_ = std::move(config);
+  SetLogLevel(config_.log_level);
+  worker_context_.log_level = std::string(LogLevelName(config_.log_level));
+  worker_context_.places.cache_dir = config_.model_cache_dir;
+  frontend_->Reload(FrontendSettingsOf(config_, listener_.address, listener_.port),
+                    CurrentTimings());
+  ReloadModels(&changes);
+  roster_changed_ = true;
+  return changes;
+}
+
+void Supervisor::ReloadModels(std::vector<std::string>* changes) {
+  const Timings timings = CurrentTimings();
+  std::vector<std::unique_ptr<ModelWorker>> models;
+  // First the list, then what it means: starting a worker sends the roster of a whole list.
+  for (const ModelConfig& wanted : config_.models) {
+    const auto found = std::find_if(models_.begin(), models_.end(), [&](const auto& m) {
+      return m != nullptr && m->name() == wanted.name;
+    });
+    if (found != models_.end()) {
+      models.push_back(std::move(*found));
+    } else {
+      models.push_back(std::make_unique<ModelWorker>(loop_, worker_context_,
+                                                     WorkerSettingsOf(config_, wanted), timings));
+    }
+  }
+  std::erase(models_, nullptr);
+  for (auto& unwanted : models_) models.push_back(std::move(unwanted));
+  models_ = std::move(models);
+
+  for (size_t i = 0; i < models_.size(); ++i) {
+    ModelWorker& model = *models_[i];
+    if (i >= config_.models.size()) {
+      if (!model.wanted()) continue;  // stops already
+      model.Stop(timings.drain_ms, timings.drain_grace_ms);
+      changes->push_back(fmt::format("{} is stopped", model.who()));
+    } else if (model.epoch() == 0 && !model.wanted()) {
+      model.Run();
+      changes->push_back(fmt::format("{} is started", model.who()));
+    } else {
+      std::string change = model.Reload(WorkerSettingsOf(config_, config_.models[i]), timings);
+      if (!change.empty()) changes->push_back(std::move(change));
+    }
+  }
+}
+
+std::string Supervisor::ReloadAndLog() {
+  std::vector<std::string> warnings;
+  const auto changes = Reload(&warnings);
+  for (const std::string& warning : warnings) LogWarning("{}", warning);
+  if (!changes) {
+    LogError("the config was not read again, all stays as it was: {}", changes.error().message);
+    return ErrorReport(changes.error().message);
+  }
+  LogInfo("the config was read again: {}", changes->empty()
+                                               ? "no worker is affected"
+                                               : fmt::format("{}", fmt::join(*changes, "; ")));
+  return OkReport(*changes, warnings);
+}
+
+ControlServer::Answer Supervisor::OnControl(std::string_view line) {
+  const auto op = ParseControlLine(line);
+  if (!op) return {ErrorReport(op.error().message)};
+  if (*op == "ps") return {PsReport(Inputs())};
+  if (*op == "stop") {
+    BeginStop("asked to stop");
+    return {OkReport({}, {}), true};
+  }
+  if (*op == "reload") return {ReloadAndLog()};
+  return {ErrorReport(fmt::format("unknown op \"{}\": ps, reload and stop are known",
+                                  op->substr(0, limits::kModelNameBytesMax)))};
+}
+
+ReportInputs Supervisor::Inputs() const {
+  ReportInputs inputs;
+  inputs.started_ms = started_ms_;
+  inputs.draining = stage_ != Stage::kRunning;
+  inputs.url = listener_.Url();
+  inputs.frontend = frontend_.get();
+  for (const auto& model : models_) inputs.models.push_back(model.get());
+  return inputs;
+}
+
+protocol::Roster Supervisor::CurrentRoster() const {
+  protocol::Roster roster;
+  const int64_t now_ms = MonotonicMs();
+  for (const auto& model : models_) roster.models.push_back(model->Entry(now_ms));
+  roster.draining = stage_ != Stage::kRunning;
+  return roster;
+}
+
+void Supervisor::OfferChannel(ModelWorker& model) {
+  if (model.pid() == 0 || frontend_->HasOffer(model.name(), model.epoch())) return;
+  auto pair = protocol::MakeChannelPair();
+  if (!pair) {
+    LogError("{} gets no channel to the frontend: {}", model.who(), pair.error().message);
+    return;
+  }
+  frontend_->QueueOffer(model.name(), model.epoch(), std::move(pair->a));
+  model.QueueNewChannel(std::move(pair->b));
+}
+
+void Supervisor::OfferChannels() {
+  for (const auto& model : models_) OfferChannel(*model);
+}
+
+// One line when everything serves, and another one whenever that sentence changes.
+void Supervisor::AnnounceReadiness() {
+  if (stage_ != Stage::kRunning || frontend_->state() != ModelState::kReady) return;
+  std::string ready, not_ready;
+  for (const auto& model : models_) {
+    switch (model->state()) {
+      case ModelState::kReady:
+        ready += (ready.empty() ? "" : ", ") + model->name();
+        break;
+      case ModelState::kFailed:
+        not_ready += fmt::format("; not {}: {}", model->name(), model->reason());
+        break;
+      default:
+        return;  // not settled
+    }
+  }
+  std::string line = fmt::format("ready: {}, models: {}{}", listener_.Url(),
+                                 ready.empty() ? "none" : ready, not_ready);
+  if (line == announced_) return;
+  announced_ = std::move(line);
+  LogInfo("{}", announced_);
+}
+
+}  // namespace
+
+int RunSupervisor(const Config& config, const ConfigFlags& flags,
+                  const SupervisorOptions& options) {
+  auto loop = EventLoop::Create();
+  if (!loop) {
+    LogError("{}", loop.error().message);
+    return protocol::kExitSystem;
+  }
+  Supervisor supervisor(config, flags, options, std::move(*loop));
+  if (Status opened = supervisor.Open(); !opened) {
+    LogError("{}", opened.error().message);
+    return protocol::kExitSystem;
+  }
+  supervisor.Run();
+  return protocol::kExitOk;
+}
+
+}  // namespace perdure::supervisor

@@ -1,0 +1,159 @@
+#include "frontend/access.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace perdure::frontend {
+namespace {
+
+protocol::FrontendSettings Bound(const std::string& host, std::vector<std::string> allowed = {},
+                                 std::vector<std::string> keys = {}) {
+  protocol::FrontendSettings settings;
+  settings.host = host;
+  settings.allowed_hosts = std::move(allowed);
+  settings.api_keys = std::move(keys);
+  return settings;
+}
+
+HttpRequest Request(std::vector<HttpHeader> headers) {
+  HttpRequest request;
+  request.headers = std::move(headers);
+  return request;
+}
+
+TEST(Access, ReadsAuthorities) {
+  struct Row {
+    const char* text;
+    const char* host;  // null: none
+  };
+  for (const Row& row : std::vector<Row>{{"localhost", "localhost"},
+                                         {"LocalHost:8000", "localhost"},
+                                         {"example.com.", "example.com"},
+                                         {" a:1 ", "a"},
+                                         {"127.0.0.1:80", "127.0.0.1"},
+                                         {"[::1]:8000", "::1"},
+                                         {"[::1]", "::1"},
+                                         {"", nullptr},
+                                         {":80", nullptr},
+                                         {"a:b", nullptr},
+                                         {"a:123456", nullptr},
+                                         {"a:1:2", nullptr},
+                                         {"::1", nullptr},
+                                         {"[::1", nullptr},
+                                         {"[evil]", nullptr},
+                                         {"[::1]x", nullptr},
+                                         {"user@localhost", nullptr},
+                                         {"localhost/evil", nullptr},
+                                         {"a b", nullptr}}) {
+    const auto host = HostOfAuthority(row.text);
+    EXPECT_EQ(host.has_value(), row.host != nullptr) << row.text;
+    if (host && row.host) {
+      EXPECT_EQ(*host, row.host);
+    }
+  }
+  EXPECT_EQ(HostOfAuthority("a:"), "a");
+}
+
+TEST(Access, ChecksTheHost) {
+  struct Row {
+    protocol::FrontendSettings settings;
+    const char* host;
+    bool allowed;
+  };
+  const auto local = Bound("127.0.0.1");
+  const auto lan = Bound("192.168.1.5", {"box.lan"});
+  const auto open = Bound("0.0.0.0");
+  const auto open_key = Bound("::", {}, {"k"});
+  for (const Row& row : std::vector<Row>{{local, "localhost:8000", true},
+                                         {local, "127.0.0.1", true},
+                                         {local, "127.1.2.3", true},
+                                         {local, "[::1]:8000", true},
+                                         {local, "app.localhost", true},
+                                         {local, "evil.com", false},
+                                         {local, "localhost.evil.com", false},
+                                         {local, "127.0.0.1.evil.com", false},
+                                         {local, "192.168.1.5", false},
+                                         {local, "0.0.0.0", false},
+                                         {lan, "192.168.1.5:8000", true},
+                                         {lan, "BOX.lan:8000", true},
+                                         {lan, "192.168.1.6", false},
+                                         {lan, "other.lan", false},
+                                         {open, "192.168.1.5", true},
+                                         {open, "[fe80::1]", true},
+                                         {open, "evil.com", false},
+                                         {open_key, "any.name", true},
+                                         {Bound("127.0.0.1", {"*"}), "any.name", true}}) {
+    EXPECT_EQ(CheckHost(Request({{"host", row.host}}), row.settings).has_value(), row.allowed)
+        << row.host << " at " << row.settings.host;
+  }
+  EXPECT_EQ(CheckHost(Request({}), local).error().code, ErrorCode::invalid_request);
+  HttpRequest old = Request({});
+  old.version_minor = 0;
+  EXPECT_TRUE(CheckHost(old, local));
+  EXPECT_EQ(CheckHost(Request({{"host", "evil.com"}}), local).error().code, ErrorCode::forbidden);
+}
+
+TEST(Access, ChecksTheOrigin) {
+  struct Row {
+    const char* origin;
+    bool allowed;
+  };
+  const auto settings = Bound("127.0.0.1", {"ui.example"});
+  for (const Row& row : std::vector<Row>{{"http://localhost:3000", true},
+                                         {"https://127.0.0.1", true},
+                                         {"https://ui.example", true},
+                                         {"https://UI.example:8443", true},
+                                         {"https://evil.example", false},
+                                         {"https://ui.example.evil", false},
+                                         {"null", false},
+                                         {"", false},
+                                         {"file://", false},
+                                         {"chrome-extension://abc", false},
+                                         {"http://", false},
+                                         {"http://192.168.1.5", false}}) {
+    EXPECT_EQ(
+        CheckOrigin(Request({{"host", "localhost"}, {"origin", row.origin}}), settings).has_value(),
+        row.allowed)
+        << row.origin;
+  }
+  EXPECT_TRUE(CheckOrigin(Request({}), settings));
+  // The service's own pages at an address.
+  EXPECT_TRUE(CheckOrigin(Request({{"host", "10.0.0.1:80"}, {"origin", "http://10.0.0.1:80"}}),
+                          Bound("0.0.0.0")));
+  // A rebound name is the same in both, and still refused.
+  EXPECT_FALSE(CheckOrigin(Request({{"host", "evil.com"}, {"origin", "http://evil.com"}}),
+                           Bound("::", {}, {"k"})));
+}
+
+TEST(Access, ChecksTheKey) {
+  const auto settings = Bound("127.0.0.1", {}, {"first-key", "second"});
+  struct Row {
+    const char* value;
+    bool allowed;
+  };
+  for (const Row& row : std::vector<Row>{{"Bearer first-key", true},
+                                         {"bearer second", true},
+                                         {"BEARER   second ", true},
+                                         {"Bearer", false},
+                                         {"Bearer ", false},
+                                         {"first-key", false},
+                                         {"Basic first-key", false},
+                                         {"Bearer first-key2", false},
+                                         {"Bearer first-ke", false},
+                                         {"Bearer secondsecond", false},
+                                         {"Bearer SECOND", false},
+                                         {"", false}}) {
+    const auto status = CheckKey(Request({{"authorization", row.value}}), settings);
+    EXPECT_EQ(status.has_value(), row.allowed) << row.value;
+    if (!status) {
+      EXPECT_EQ(status.error().code, ErrorCode::unauthorized);
+    }
+  }
+  EXPECT_FALSE(CheckKey(Request({}), settings));
+  EXPECT_TRUE(CheckKey(Request({}), Bound("127.0.0.1")));
+}
+
+}  // namespace
+}  // namespace perdure::frontend

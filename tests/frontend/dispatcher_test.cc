@@ -1,0 +1,309 @@
+// The dispatcher with a clock of the test's own, a sink and a port that only record.
+#include "frontend/dispatcher.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "base/limits.h"
+
+namespace perdure::frontend {
+namespace {
+
+using protocol::ModelState;
+using ::testing::HasSubstr;
+
+class RecordingSink final : public AnswerSink {
+ public:
+  void Respond(HttpResponse response) override {
+    EXPECT_FALSE(ended);
+    ended = true;
+    status = response.status;
+    bytes += response.body;
+  }
+  void BeginStream(HttpResponse head) override {
+    EXPECT_EQ(status, 0);
+    status = head.status;
+  }
+  void Stream(std::string more, size_t payload_bytes) override {
+    EXPECT_FALSE(ended);
+    bytes += more;
+    payload += payload_bytes;
+  }
+  void EndStream() override {
+    EXPECT_FALSE(ended);
+    ended = true;
+  }
+  bool caught_up() const override { return is_caught_up; }
+
+  int status = 0;
+  bool ended = false;
+  bool is_caught_up = true;
+  std::string bytes;
+  size_t payload = 0;
+};
+
+class RecordingPort final : public WorkerPort {
+ public:
+  void Send(std::string bytes) override {
+    reader.Append(bytes);
+    while (auto frame = *reader.Next()) frames.push_back(std::move(*frame));
+  }
+  size_t outbox_bytes() const override { return outbox; }
+  template <class T>
+  std::vector<T> All() const {
+    std::vector<T> messages;
+    for (const auto& frame : frames)
+      if (frame.type == T::kType) messages.push_back(*protocol::Decode<T>(frame.payload));
+    return messages;
+  }
+
+  protocol::FrameReader reader;
+  std::vector<protocol::Frame> frames;
+  size_t outbox = 0;
+};
+
+class DispatcherTest : public ::testing::Test {
+ protected:
+  DispatcherTest() : dispatcher_(&settings_, &models_) {
+    settings_.queue_max = 10;
+    settings_.sse_comment_s = 10;
+    SetState(ModelState::kReady);
+  }
+  void SetState(ModelState state) {
+    protocol::Roster roster;
+    roster.models.emplace_back();
+    roster.models[0].name = "m";
+    roster.models[0].state = state;
+    models_.Apply(roster);
+    dispatcher_.OnRoster(now_ms_);
+  }
+  WorkerId AddWorker(RecordingPort* port, uint32_t epoch = 1) {
+    const WorkerId id = dispatcher_.AddWorker("m", epoch, port);
+    EXPECT_TRUE(Send(id, protocol::Hello{"m", epoch, 100, 4}));
+    return id;
+  }
+  template <class T>
+  Status Send(WorkerId id, const T& message) {
+    return dispatcher_.OnFrame(id, {T::kType, protocol::Encode(message)}, now_ms_);
+  }
+  Status Start(protocol::RequestId rid, RecordingSink* sink, bool stream = true) {
+    ParsedRequest request;
+    request.stream = stream;
+    return dispatcher_.Start(rid, std::move(request), sink, now_ms_);
+  }
+  static protocol::End EndOf(protocol::RequestId rid, uint64_t seq) {
+    protocol::End end;
+    end.rid = rid;
+    end.seq = seq;
+    return end;
+  }
+
+  protocol::FrontendSettings settings_;
+  ModelTable models_;
+  Dispatcher dispatcher_;
+  int64_t now_ms_ = 1'000'000;
+};
+
+TEST_F(DispatcherTest, WaitsForAModelOnlySoLong) {
+  SetState(ModelState::kLoading);
+  RecordingSink stream, whole;
+  ASSERT_TRUE(Start(1, &stream));
+  ASSERT_TRUE(Start(2, &whole, false));
+  now_ms_ += 9'999;
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_EQ(stream.status, 0);
+  now_ms_ += 1;
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_EQ(stream.bytes, ": waiting\n\n");
+  EXPECT_EQ(whole.status, 0);
+  now_ms_ += limits::kModelWaitS * 1000;
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_EQ(whole.status, 503);
+  EXPECT_THAT(whole.bytes, HasSubstr("model_loading"));
+  EXPECT_THAT(stream.bytes, HasSubstr("model_loading"));
+  EXPECT_TRUE(stream.ended);
+  EXPECT_EQ(dispatcher_.active(), 0u);
+}
+
+TEST_F(DispatcherTest, NoCommentsForAClientThatDoesNotRead) {
+  SetState(ModelState::kLoading);
+  RecordingSink sink;
+  sink.is_caught_up = false;
+  ASSERT_TRUE(Start(1, &sink));
+  now_ms_ += 50'000;
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_EQ(sink.bytes, "");
+  dispatcher_.OnClientGone(1);
+}
+
+TEST_F(DispatcherTest, WaitsThroughABackoffButNotForAFailedModel) {
+  SetState(ModelState::kStarting);
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink, false));
+  SetState(ModelState::kBackoff);
+  EXPECT_FALSE(sink.ended);
+  RecordingSink late;
+  const auto refused = Start(2, &late, false);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::model_failed);
+  SetState(ModelState::kFailed);
+  EXPECT_EQ(sink.status, 503);
+}
+
+TEST_F(DispatcherTest, AModelThatLeavesTheRosterFailsWhatWaitsForIt) {
+  SetState(ModelState::kLoading);
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink, false));
+  models_.Apply({});
+  dispatcher_.OnRoster(now_ms_);
+  EXPECT_EQ(sink.status, 404);
+  EXPECT_FALSE(Start(2, &sink));
+}
+
+TEST_F(DispatcherTest, TheNewestWorkerGetsNewWorkWhileAnOlderOneEnds) {
+  RecordingPort old_port, new_port;
+  const WorkerId old_worker = AddWorker(&old_port, 1);
+  RecordingSink first, second;
+  ASSERT_TRUE(Start(1, &first, false));
+  const WorkerId new_worker = AddWorker(&new_port, 2);
+  ASSERT_TRUE(Start(2, &second, false));
+  EXPECT_EQ(old_port.All<protocol::Submit>().size(), 1u);
+  EXPECT_EQ(new_port.All<protocol::Submit>().size(), 1u);
+  // Frames about another worker's request have no effect.
+  EXPECT_TRUE(Send(old_worker, protocol::Accepted{2, {1}, ""}));
+  EXPECT_TRUE(Send(old_worker, protocol::Accepted{1, {1}, ""}));
+  EXPECT_TRUE(Send(old_worker, protocol::Event{1, 0, 1, {5}, "x"}));
+  EXPECT_TRUE(Send(old_worker, EndOf(1, 2)));
+  EXPECT_EQ(first.status, 200);
+  dispatcher_.OnWorkerGone(old_worker, now_ms_);
+  EXPECT_FALSE(second.ended);
+  EXPECT_TRUE(Send(new_worker, protocol::Accepted{2, {1}, ""}));
+  EXPECT_TRUE(Send(new_worker, EndOf(2, 1)));
+  EXPECT_EQ(second.status, 200);
+}
+
+TEST_F(DispatcherTest, RefusesBreachesOfTheProtocol) {
+  RecordingPort port;
+  auto fresh = [&] { return dispatcher_.AddWorker("m", 1, &port); };
+  EXPECT_FALSE(Send(fresh(), protocol::Hello{"other", 1, 1, 1}));
+  EXPECT_FALSE(Send(fresh(), protocol::Hello{"m", 2, 1, 1}));
+  EXPECT_FALSE(Send(fresh(), protocol::Accepted{1, {}, ""}));  // before Hello
+  const WorkerId worker = AddWorker(&port);
+  EXPECT_FALSE(Send(worker, protocol::Hello{"m", 1, 1, 1}));
+  EXPECT_FALSE(Send(worker, protocol::Release{1}));
+  EXPECT_FALSE(Send(worker, protocol::Roster{}));
+  EXPECT_FALSE(dispatcher_.OnFrame(worker, {static_cast<protocol::MessageType>(999), ""}, now_ms_));
+  EXPECT_FALSE(dispatcher_.OnFrame(worker, {protocol::MessageType::kEvent, "short"}, now_ms_));
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink));
+  EXPECT_FALSE(Send(worker, protocol::Event{1, 0, 1, {5}, "before Accepted"}));
+  EXPECT_TRUE(Send(worker, protocol::Accepted{1, {}, ""}));
+  EXPECT_FALSE(Send(worker, protocol::Accepted{1, {}, ""}));
+  EXPECT_FALSE(Send(worker, protocol::Event{1, 0, 3, {5}, "a gap"}));
+  EXPECT_FALSE(Send(worker, protocol::Event{1, 7, 1, {5}, "no such choice"}));
+  EXPECT_FALSE(Send(worker, EndOf(1, 9)));
+  // Of requests that are not known: they may have been cancelled.
+  EXPECT_TRUE(Send(worker, protocol::Event{77, 0, 3, {5}, "x"}));
+  EXPECT_TRUE(Send(worker, protocol::Failed{77, 1, "x", ""}));
+  dispatcher_.OnWorkerGone(worker, now_ms_);
+  EXPECT_THAT(sink.bytes, HasSubstr("worker_lost"));
+}
+
+TEST_F(DispatcherTest, CreditFollowsWhatTheClientTook) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  const protocol::Event small{1, 0, 1, {5}, "x"};
+  const size_t small_bytes = protocol::Encode(small).size();
+  ASSERT_TRUE(Send(worker, small));
+  EXPECT_EQ(sink.payload, small_bytes);
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_TRUE(port.All<protocol::Credit>().empty());  // nothing was taken
+  dispatcher_.OnTaken(1, small_bytes);
+  EXPECT_TRUE(port.All<protocol::Credit>().empty());  // a small portion waits for the tick
+  dispatcher_.OnTick(now_ms_);
+  ASSERT_EQ(port.All<protocol::Credit>().size(), 1u);
+  EXPECT_EQ(port.All<protocol::Credit>()[0].bytes, small_bytes);
+  const protocol::Event large{1, 0, 2, {5}, std::string(limits::kCreditPortionBytes, 'x')};
+  ASSERT_TRUE(Send(worker, large));
+  dispatcher_.OnTaken(1, protocol::Encode(large).size());
+  EXPECT_EQ(port.All<protocol::Credit>().size(), 2u);
+  // Events without text take no room at the client.
+  ASSERT_TRUE(Send(worker, protocol::Event{1, 0, 3, {5}, ""}));
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_EQ(port.All<protocol::Credit>().size(), 3u);
+  // After the end, too late for anything.
+  ASSERT_TRUE(Send(worker, EndOf(1, 4)));
+  dispatcher_.OnTaken(1, 5);
+  EXPECT_EQ(port.All<protocol::Release>().size(), 1u);
+  EXPECT_TRUE(port.All<protocol::Cancel>().empty());
+}
+
+TEST_F(DispatcherTest, UnstreamedAnswersTakeTheirEventsAtOnce) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink, false));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(
+      Send(worker, protocol::Event{1, 0, 1, {5}, std::string(limits::kCreditPortionBytes, 'x')}));
+  EXPECT_EQ(port.All<protocol::Credit>().size(), 1u);
+  EXPECT_EQ(sink.status, 0);
+}
+
+TEST_F(DispatcherTest, BoundsWhatItHolds) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  port.outbox = limits::kChannelOutboxBytesMax + 1;
+  RecordingSink sink;
+  auto refused = Start(1, &sink);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::overloaded);
+  port.outbox = 0;
+
+  ParsedRequest huge;
+  huge.generation.prompt.assign(limits::kFrameBytesMax, 'x');
+  refused = dispatcher_.Start(2, std::move(huge), &sink, now_ms_);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::payload_too_large);
+
+  // An answer without end.
+  ASSERT_TRUE(Start(3, &sink, false));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{3, {1}, ""}));
+  const std::string part(16 << 20, 'x');
+  for (uint64_t seq = 1; !sink.ended && seq < 100; ++seq)
+    ASSERT_TRUE(Send(worker, protocol::Event{3, 0, seq, {5}, part}));
+  EXPECT_EQ(sink.status, 500);
+  EXPECT_EQ(port.All<protocol::Cancel>().size(), 1u);
+  EXPECT_EQ(dispatcher_.active(), 0u);
+}
+
+TEST_F(DispatcherTest, TheRostersDrainRefusesNewWork) {
+  protocol::Roster roster;
+  roster.draining = true;
+  models_.Apply(roster);
+  RecordingSink sink;
+  const auto refused = Start(1, &sink);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::shutting_down);
+}
+
+TEST_F(DispatcherTest, ALateWorkerInADrainLosesWhatItHadNotAccepted) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink, false));
+  dispatcher_.BeginDrain();
+  EXPECT_FALSE(sink.ended);  // submitted: may still be answered
+  dispatcher_.OnWorkerGone(worker, now_ms_);
+  EXPECT_EQ(sink.status, 503);
+}
+
+}  // namespace
+}  // namespace perdure::frontend

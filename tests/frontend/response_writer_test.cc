@@ -1,0 +1,147 @@
+// The exact texts of OpenAI's objects.
+#include "frontend/response_writer.h"
+
+#include <gtest/gtest.h>
+
+#include "frontend/http_response.h"
+
+namespace perdure::frontend {
+namespace {
+
+AnswerIdentity Chat(bool include_usage = false) {
+  return {protocol::RequestKind::kChat, 0xabc, "org/m", 1'700'000'000, include_usage};
+}
+AnswerIdentity Completion(bool include_usage = false) {
+  return {protocol::RequestKind::kCompletion, 0xabc, "m", 1'700'000'000, include_usage};
+}
+AnswerEnd End() {
+  AnswerEnd end;
+  end.reason = protocol::FinishReason::kLength;
+  end.usage = {
+      10, 4, 3, 2, 5, 1'500, 2'000'000, 1'000'000,
+  };
+  end.waited_ms = 7;
+  return end;
+}
+
+constexpr char kTimings[] =
+    R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5}})";
+constexpr char kUsage[] =
+    R"("usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":5}})";
+
+TEST(ResponseWriter, WholeChat) {
+  EXPECT_EQ(
+      WholeAnswer(Chat(), "a\"\n\xff", End()),
+      std::string(
+          R"({"id":"chatcmpl-0000000000000abc","object":"chat.completion","created":1700000000,"model":"org/m","choices":[{"index":0,"message":{"role":"assistant","content":"a\"\n�","refusal":null},"logprobs":null,"finish_reason":"length"}],)") +
+          kUsage + "," + kTimings + "}");
+}
+
+TEST(ResponseWriter, WholeCompletion) {
+  EXPECT_EQ(
+      WholeAnswer(Completion(), "t", End()),
+      std::string(
+          R"({"id":"cmpl-0000000000000abc","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"t","logprobs":null,"finish_reason":"length"}],)") +
+          kUsage + "," + kTimings + "}");
+}
+
+constexpr char kChunk[] =
+    R"(data: {"id":"chatcmpl-0000000000000abc","object":"chat.completion.chunk","created":1700000000,"model":"org/m","choices":)";
+
+TEST(ResponseWriter, ChatStream) {
+  EXPECT_EQ(
+      StreamStart(Chat()),
+      std::string(kChunk) +
+          R"([{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"
+          "\n\n");
+  EXPECT_EQ(StreamDelta(Chat(), "é"),
+            std::string(kChunk) +
+                R"([{"index":0,"delta":{"content":"é"},"logprobs":null,"finish_reason":null}]})"
+                "\n\n");
+  EXPECT_EQ(StreamEnd(Chat(), End()),
+            std::string(kChunk) +
+                R"([{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],)" + kTimings +
+                "}\n\ndata: [DONE]\n\n");
+}
+
+TEST(ResponseWriter, ChatStreamWithUsage) {
+  EXPECT_EQ(
+      StreamDelta(Chat(true), "x"),
+      std::string(kChunk) +
+          R"([{"index":0,"delta":{"content":"x"},"logprobs":null,"finish_reason":null}],"usage":null})"
+          "\n\n");
+  EXPECT_EQ(StreamEnd(Chat(true), End()),
+            std::string(kChunk) +
+                R"([{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"
+                "\n\n" +
+                kChunk + "[]," + kUsage + "," + kTimings + "}\n\ndata: [DONE]\n\n");
+}
+
+TEST(ResponseWriter, CompletionStream) {
+  EXPECT_EQ(StreamStart(Completion()), "");
+  EXPECT_EQ(
+      StreamDelta(Completion(), "x"),
+      R"(data: {"id":"cmpl-0000000000000abc","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"x","logprobs":null,"finish_reason":null}]})"
+      "\n\n");
+}
+
+TEST(ResponseWriter, Errors) {
+  EXPECT_EQ(
+      ErrorBody({ErrorCode::context_length_exceeded, "too \"long\"", "messages", 0}),
+      R"({"error":{"message":"too \"long\"","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}})");
+  EXPECT_EQ(
+      StreamError({ErrorCode::worker_lost, "gone", "", 1}),
+      "data: "
+      R"({"error":{"message":"gone","type":"server_error","param":null,"code":"worker_lost"}})"
+      "\n\n");
+  EXPECT_EQ(RequestIdText(0xabc), "req_0000000000000abc");
+}
+
+TEST(ResponseWriter, Models) {
+  protocol::RosterEntry ready;
+  ready.name = "a";
+  ready.state = protocol::ModelState::kReady;
+  ready.is_default = true;
+  ready.created_unix = 5;
+  ready.max_context = 4096;
+  protocol::RosterEntry loading;
+  loading.name = "b";
+  loading.state = protocol::ModelState::kLoading;
+  loading.reason = "r";
+  loading.load_bytes_done = 1;
+  loading.load_bytes_total = 2;
+  const std::vector<protocol::RosterEntry> models = {ready, loading};
+  EXPECT_EQ(
+      ModelList(models),
+      R"({"object":"list","data":[{"id":"a","object":"model","created":5,"owned_by":"perdure","state":"ready","default":true,"max_context":4096},{"id":"b","object":"model","created":0,"owned_by":"perdure","state":"loading","default":false}]})");
+  EXPECT_EQ(
+      HealthBody("ok", models),
+      R"({"status":"ok","models":{"a":{"state":"ready"},"b":{"state":"loading","reason":"r","load":{"bytes_done":1,"bytes_total":2}}}})");
+}
+
+TEST(HttpResponse, Heads) {
+  HttpResponse response = JsonResponse(200, "{}");
+  response.headers = {{"x", "y"}};
+  EXPECT_EQ(SerializeHead(response, BodyFraming::kLength, 784111777),
+            "HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 2\r\nconnection: keep-alive\r\n"
+            "date: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: perdure\r\n\r\n");
+  response.close = true;
+  EXPECT_EQ(SerializeHead(response, BodyFraming::kChunked, 0),
+            "HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\nconnection: close\r\n"
+            "date: Thu, 01 Jan 1970 00:00:00 GMT\r\nserver: perdure\r\n\r\n");
+  EXPECT_EQ(Chunk("abcdefghijklmnopq"), "11\r\nabcdefghijklmnopq\r\n");
+  EXPECT_EQ(Chunk(""), "");
+}
+
+TEST(HttpResponse, EveryErrorHasAReasonPhrase) {
+  for (uint16_t wire = 1; wire <= 27; ++wire) {
+    const HttpResponse response = ErrorResponse({ErrorCodeFromWire(wire), "m", "", 0});
+    EXPECT_NE(ReasonPhrase(response.status), "Unknown") << response.status;
+    bool has_retry = false;
+    for (const auto& [name, value] : response.headers) has_retry |= name == "retry-after";
+    EXPECT_EQ(has_retry, InfoOf(ErrorCodeFromWire(wire)).retryable);
+  }
+}
+
+}  // namespace
+}  // namespace perdure::frontend

@@ -1,0 +1,240 @@
+// The small parts: log lines, figures of /proc, folders, sockets, the event loop, starting
+// programs.
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+
+#include "base/limits.h"
+#include "supervisor/event_loop.h"
+#include "supervisor/listen.h"
+#include "supervisor/log_tail.h"
+#include "supervisor/proc.h"
+#include "supervisor/report.h"
+#include "supervisor/runtime_dir.h"
+#include "supervisor/spawn.h"
+
+namespace perdure::supervisor {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class FolderTest : public testing::Test {
+ protected:
+  FolderTest() {
+    std::string pattern = (fs::temp_directory_path() / "perdure-parts-XXXXXX").string();
+    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+  }
+  ~FolderTest() override {
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  fs::path folder_;
+};
+
+TEST(LogTail, CutsLinesAndKeepsTheLast) {
+  LogTail tail;
+  EXPECT_THAT(tail.Append("one\ntwo\nthr"), ElementsAre("one\n", "two\n"));
+  EXPECT_THAT(tail.Append("ee\n\n"), ElementsAre("three\n"));
+  EXPECT_THAT(tail.Append("rest"), ElementsAre());
+  EXPECT_EQ(tail.Finish(), "rest\n");
+  EXPECT_EQ(tail.Finish(), "");
+  EXPECT_THAT(tail.lines(), ElementsAre("one", "two", "three", "rest"));
+}
+
+TEST(LogTail, IsBoundedWhateverComes) {
+  LogTail tail;
+  std::mt19937_64 random(3);
+  size_t in = 0, out = 0;
+  for (int i = 0; i < 300; ++i) {
+    std::string bytes(random() % 20'000, 'x');
+    for (size_t n = random() % 3; n > 0 && !bytes.empty(); --n)
+      bytes[random() % bytes.size()] = '\n';
+    for (const char c : bytes) in += c != '\n';
+    for (const std::string& line : tail.Append(bytes)) {
+      EXPECT_LE(line.size(), limits::kLogLineBytesMax + 1);
+      EXPECT_EQ(line.back(), '\n');
+      out += line.size() - 1;
+    }
+  }
+  const std::string rest = tail.Finish();
+  if (!rest.empty()) out += rest.size() - 1;
+  EXPECT_EQ(in, out) << "nothing is lost";
+  EXPECT_LE(tail.lines().size(), limits::kObituaryLines);
+  for (const std::string& line : tail.lines())
+    EXPECT_LE(line.size(), limits::kObituaryLineBytesMax);
+}
+
+TEST(Proc, ReadsItsOwnFigures) {
+  const auto memory = ReadMemoryUse(getpid());
+  ASSERT_TRUE(memory.has_value());
+  EXPECT_GT(memory->rss_bytes, 100'000u);
+  EXPECT_LE(memory->shared_bytes, memory->rss_bytes);
+  EXPECT_TRUE(ReadMajorFaults(getpid()).has_value());
+  EXPECT_FALSE(ReadMemoryUse(1 << 30).has_value());
+  EXPECT_FALSE(ReadMajorFaults(1 << 30).has_value());
+}
+
+TEST(Proc, StatWithAnyName) {
+  EXPECT_EQ(MajorFaultsFromStat("12 (a) R 1 2 3 4 5 6 7 8 99 10"), 99u);
+  EXPECT_EQ(MajorFaultsFromStat("12 (a) b (c)) S 1 2 3 4 5 6 7 8 99 10"), 99u);
+  for (const char* text : {"", "12", "12 (a", "12 (a) R 1 2 3", "12 (a) R 1 2 3 4 5 6 7 8 x 1"})
+    EXPECT_FALSE(MajorFaultsFromStat(text).has_value()) << text;
+}
+
+TEST_F(FolderTest, FoldersAreMadeForOneUser) {
+  const fs::path path = folder_ / "a/b";
+  ASSERT_TRUE(PrepareFolder(path, "folder").has_value());
+  struct stat st {};
+  ASSERT_EQ(stat(path.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0700u);
+  EXPECT_TRUE(PrepareFolder(path, "folder").has_value());
+  fs::permissions(path, fs::perms::group_write, fs::perm_options::add);
+  EXPECT_THAT(PrepareFolder(path, "folder").error().message, HasSubstr("chmod 700"));
+  const UniqueFd file(open((folder_ / "file").c_str(), O_CREAT | O_WRONLY, 0600));
+  EXPECT_FALSE(PrepareFolder(folder_ / "file", "folder").has_value());
+  EXPECT_FALSE(PrepareFolder(folder_ / "file/x", "folder").has_value());
+}
+
+TEST_F(FolderTest, TheLockNamesItsHolder) {
+  auto lock = LockRuntimeDir(folder_);
+  ASSERT_TRUE(lock.has_value());
+  const auto second = LockRuntimeDir(folder_);
+  ASSERT_FALSE(second.has_value());
+  EXPECT_THAT(second.error().message, HasSubstr("process " + std::to_string(getpid())));
+  lock->reset();
+  EXPECT_TRUE(LockRuntimeDir(folder_).has_value());
+}
+
+TEST(Listen, TakesAFreePortAndSaysWhich) {
+  const auto first = ListenTcp("127.0.0.1", 0);
+  ASSERT_TRUE(first.has_value()) << first.error().message;
+  EXPECT_GT(first->port, 0);
+  EXPECT_EQ(first->Url(), "http://127.0.0.1:" + std::to_string(first->port));
+  const auto second = ListenTcp("127.0.0.1", first->port);
+  ASSERT_FALSE(second.has_value());
+  EXPECT_THAT(second.error().message, HasSubstr("another program has that port"));
+  const auto named = ListenTcp("localhost", 0);
+  ASSERT_TRUE(named.has_value()) << named.error().message;
+  EXPECT_FALSE(ListenTcp("203.0.113.77", 0).has_value());
+  EXPECT_FALSE(ListenTcp("no such host", 0).has_value());
+}
+
+TEST(Listen, UrlsOfIpv6HaveBrackets) {
+  Listener listener;
+  listener.address = "::1";
+  listener.port = 5;
+  EXPECT_EQ(listener.Url(), "http://[::1]:5");
+}
+
+TEST_F(FolderTest, AControlSocketReplacesAStaleOne) {
+  ASSERT_TRUE(ListenUnix(folder_ / "s").has_value());
+  ASSERT_TRUE(ListenUnix(folder_ / "s").has_value());
+  EXPECT_THAT(ListenUnix(folder_ / std::string(200, 'x')).error().message, HasSubstr("too long"));
+}
+
+TEST(EventLoop, AHandlerMayRemoveAnyWatch) {
+  auto loop = EventLoop::Create();
+  ASSERT_TRUE(loop.has_value());
+  int fds[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+  const UniqueFd a(fds[0]), b(fds[1]);
+  // Both are writable at once: whichever comes first ends both.
+  EventLoop::Token first = 0, second = 0;
+  int calls = 0;
+  const auto handler = [&](uint32_t) {
+    ++calls;
+    loop->Remove(first);
+    loop->Remove(second);
+  };
+  first = *loop->Add(a.get(), EPOLLOUT, handler);
+  second = *loop->Add(b.get(), EPOLLOUT, handler);
+  loop->Wait(1000);
+  EXPECT_EQ(calls, 1);
+  loop->Wait(0);
+  EXPECT_EQ(calls, 1);
+  loop->Remove(first);  // again: no effect
+}
+
+struct Ran {
+  std::string output;
+  int status = 0;
+};
+
+Ran RunProgram(SpawnRequest request) {
+  int fds[2];
+  EXPECT_EQ(pipe2(fds, O_CLOEXEC), 0);
+  const UniqueFd out(fds[0]);
+  UniqueFd in(fds[1]);
+  request.output_fd = in.get();
+  auto process = Spawn(request);
+  EXPECT_TRUE(process.has_value());
+  in.reset();
+  Ran ran;
+  char buffer[4096];
+  for (ssize_t n; (n = read(out.get(), buffer, sizeof buffer)) > 0;)
+    ran.output.append(buffer, static_cast<size_t>(n));
+  waitpid(process->pid, &ran.status, 0);
+  return ran;
+}
+
+TEST(Spawn, PassesOnWhatIsNamedAndNothingElse) {
+  const UniqueFd leak(open("/dev/null", O_RDONLY));  // not close-on-exec
+  const UniqueFd kept(open("/dev/zero", O_RDONLY | O_CLOEXEC));
+  SpawnRequest request;
+  request.program = "/bin/sh";
+  request.arguments = {"sh", "-c", "for f in /proc/$$/fd/*; do echo ${f##*/}=$(readlink $f); done"};
+  request.inherited_fds = {kept.get()};
+  const Ran ran = RunProgram(request);
+  EXPECT_EQ(ran.status, 0) << ran.output;
+  EXPECT_THAT(ran.output, HasSubstr("0=/dev/null"));
+  EXPECT_THAT(ran.output, HasSubstr(std::to_string(kept.get()) + "=/dev/zero"));
+  EXPECT_THAT(ran.output, testing::Not(HasSubstr(std::to_string(leak.get()) + "=/dev/null\n")));
+}
+
+TEST(Spawn, SignalsAreAsInANewProgram) {
+  sigset_t blocked, before;
+  sigemptyset(&blocked);
+  sigaddset(&blocked, SIGTERM);
+  sigprocmask(SIG_BLOCK, &blocked, &before);
+  signal(SIGPIPE, SIG_IGN);
+  SpawnRequest request;
+  request.program = "/bin/grep";
+  request.arguments = {"grep", "-E", "SigBlk|SigIgn", "/proc/self/status"};
+  const Ran ran = RunProgram(request);
+  signal(SIGPIPE, SIG_DFL);
+  sigprocmask(SIG_SETMASK, &before, nullptr);
+  EXPECT_THAT(ran.output, HasSubstr("SigBlk:\t0000000000000000"));
+  EXPECT_THAT(ran.output, HasSubstr("SigIgn:\t0000000000000000"));
+}
+
+TEST(Spawn, AProgramThatCannotBeStartedSaysSo) {
+  SpawnRequest request;
+  request.program = "/nonexistent/program";
+  request.arguments = {"program"};
+  const Ran ran = RunProgram(request);
+  EXPECT_EQ(WEXITSTATUS(ran.status), 111);
+  EXPECT_EQ(ran.output, "cannot start /nonexistent/program: No such file or directory\n");
+}
+
+TEST(ControlLine, IsAnObjectWithAnOp) {
+  EXPECT_EQ(*ParseControlLine("{\"op\":\"ps\"}"), "ps");
+  EXPECT_EQ(*ParseControlLine("{\"op\":\"ps\",\"more\":[1]}"), "ps");
+  for (const char* line : {"", "{}", "[]", "{\"op\":1}", "{\"op\":\"ps\"} x"})
+    EXPECT_FALSE(ParseControlLine(line).has_value()) << line;
+}
+
+}  // namespace
+}  // namespace perdure::supervisor

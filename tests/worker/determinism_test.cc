@@ -1,0 +1,176 @@
+// The contract of docs/determinism.md with the real engine: the same tokens and the same bits of
+// logprobs, alone or in company, in chunks of any size, on any number of threads, after losing all
+// pages and starting again.
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "shm/status.h"
+#include "tests/engine/synth_model.h"
+#include "tests/worker/fake_model.h"
+#include "tests/worker/recording_sink.h"
+#include "worker/generator.h"
+
+namespace perdure::worker {
+namespace {
+
+constexpr int kRequests = 8;
+constexpr int kAnswer = 48;
+
+struct Schedule {
+  int threads;
+  int sequences;
+  int prefill;
+  PageIndex pages;
+};
+
+struct Answer {
+  std::vector<TokenId> ids;
+  std::vector<uint32_t> logprob_bits;
+  bool operator==(const Answer&) const = default;
+};
+
+// Every way of sampling at once: request k differs from its neighbours in settings and length.
+protocol::Submit RequestNumber(int k, int vocab) {
+  protocol::Submit submit;
+  submit.rid = static_cast<protocol::RequestId>(k + 1);
+  protocol::GenerationRequest& request = submit.request;
+  request.kind = protocol::RequestKind::kCompletion;
+  request.prompt_ids = engine::SynthTokens(static_cast<uint64_t>(k), 5 + k * 23, vocab);
+  request.max_tokens = kAnswer;
+  request.ignore_eos = true;
+  request.seed = 1000 + static_cast<uint64_t>(k);
+  request.sampling.temperature = k % 4 == 0 ? 0.0f : 0.7f + 0.1f * static_cast<float>(k);
+  if (k % 2 == 1) request.sampling.top_p = 0.9f;
+  if (k % 3 == 1) request.sampling.top_k = 40;
+  if (k % 3 == 2) request.sampling.min_p = 0.02f;
+  if (k % 4 == 1) request.sampling.repetition_penalty = 1.2f;
+  if (k % 4 == 2) request.sampling.frequency_penalty = 0.5f;
+  if (k % 4 == 3) request.sampling.presence_penalty = 0.5f;
+  submit.credit_bytes = limits::kCreditBytes;
+  return submit;
+}
+
+class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
+ protected:
+  DeterminismTest() { engine::WriteSynthModel(GetParam(), dir_.path()); }
+
+  std::vector<Answer> Run(const Schedule& schedule, int* preemptions) {
+    FakeModel fake = MakeFakeModel();  // for its tokenizer alone
+    Model model = std::move(fake.model);
+    engine::EngineOptions engine_options;
+    engine_options.threads = schedule.threads;
+    auto engine = engine::Engine::Load(dir_.path(), engine_options);
+    EXPECT_TRUE(engine) << engine.error().message;
+    if (!engine) return {};
+    model.engine = std::move(*engine);
+    CollectEosIds(&model);
+
+    GeneratorOptions options;
+    options.admission.max_context = 1024;
+    options.scheduler = {schedule.sequences, schedule.prefill, limits::kSequencesMax};
+    options.slow_client_timeout_us = 1'000'000'000;
+    options.now_us = &MonotonicUs;
+    PagePool pool(model.engine->info().kv.PageBytes(), schedule.pages, limits::kKvChunkBytes);
+    FillWithNan(&pool);
+    auto status = shm::StatusBlock::Create().value();
+    RecordingSink sink;
+    Generator generator(&model, options, &pool, &*status, &sink);
+    uint64_t tokens = 0;
+    for (int k = 0; k < kRequests; ++k) {
+      const auto submit = RequestNumber(k, GetParam().vocab);
+      tokens += submit.request.prompt_ids->size();
+      EXPECT_TRUE(generator.Submit(submit));
+    }
+    while (generator.HasWork()) generator.Step();
+    // Prompts are computed once, unless pages were lost. (Chunks of one token do not count.)
+    *preemptions = status->tokens_prefilled.load() > tokens ? 1 : 0;
+
+    std::vector<Answer> answers;
+    for (int k = 0; k < kRequests; ++k) {
+      const auto view = generator.answer(static_cast<protocol::RequestId>(k + 1), 0);
+      EXPECT_TRUE(view);
+      if (!view) return {};
+      Answer& answer = answers.emplace_back();
+      answer.ids.assign(view->ids.begin(), view->ids.end());
+      for (float logprob : view->logprobs)
+        answer.logprob_bits.push_back(std::bit_cast<uint32_t>(logprob));
+      EXPECT_EQ(answer.ids, sink[static_cast<protocol::RequestId>(k + 1)].choices[0].ids);
+      EXPECT_EQ(answer.ids.size(), static_cast<size_t>(kAnswer));
+    }
+    return answers;
+  }
+
+  // Every page is NaN as binary16 throughout: what was never computed shows where it is read.
+  static void FillWithNan(PagePool* pool) {
+    std::vector<PageIndex> pages;
+    while (const auto page = pool->Allocate()) pages.push_back(*page);
+    for (PageIndex page : pages) {
+      std::memset(pool->address(page), 0xFF, pool->page_bytes());
+      pool->Free(page);
+    }
+  }
+
+  engine::TempDir dir_;
+};
+
+TEST_P(DeterminismTest, EqualBitsUnderEverySchedule) {
+  int preemptions = 0;
+  const std::vector<Answer> expected = Run({1, 1, 64, 256}, &preemptions);
+  EXPECT_EQ(preemptions, 0);
+  ASSERT_EQ(expected.size(), static_cast<size_t>(kRequests));
+  EXPECT_NE(expected[1].ids, expected[2].ids);
+  bool lost_pages = false;
+  for (const int threads : {1, 2}) {
+    for (const int prefill : {16, 64, 256}) {
+      // At their ends the eight need 37 pages together, the longest one 7 of them.
+      for (const PageIndex pages : {256u, 8u}) {
+        SCOPED_TRACE(testing::Message() << threads << " threads, " << prefill << " tokens a step, "
+                                        << pages << " pages");
+        EXPECT_EQ(Run({threads, 8, prefill, pages}, &preemptions), expected);
+        lost_pages = lost_pages || preemptions != 0;
+      }
+    }
+  }
+  EXPECT_TRUE(lost_pages) << "the case of lost pages was not reached";
+}
+
+TEST_P(DeterminismTest, AnotherSeedIsAnotherAnswer) {
+  int preemptions = 0;
+  const std::vector<Answer> answers = Run({1, 8, 64, 256}, &preemptions);
+  ASSERT_EQ(answers.size(), static_cast<size_t>(kRequests));
+  for (size_t k = 1; k < answers.size(); ++k) EXPECT_NE(answers[k].ids, answers[k - 1].ids);
+}
+
+engine::SynthSpec Plain() {
+  engine::SynthSpec spec;
+  spec.logit_std = 2.0;
+  return spec;
+}
+
+engine::SynthSpec Quantized() {
+  engine::SynthSpec spec;
+  spec.model_type = "qwen2";
+  spec.hidden = 128;
+  spec.head_dim = 32;
+  spec.feed_forward = 192;
+  spec.bits = 4;
+  spec.tied = false;
+  spec.logit_std = 2.0;
+  return spec;
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, DeterminismTest, testing::Values(Plain(), Quantized()),
+                         [](const auto& info) {
+                           return info.param.model_type +
+                                  (info.param.bits == 0 ? "_bf16" : "_4bit");
+                         });
+
+}  // namespace
+}  // namespace perdure::worker

@@ -1,0 +1,76 @@
+// What a worker sent, by request, with the order of a stream checked as it comes.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "protocol/codec.h"
+#include "protocol/messages.h"
+#include "worker/generator.h"
+
+namespace perdure::worker {
+
+struct RecordedChoice {
+  std::vector<TokenId> ids;
+  std::string text;
+  uint64_t last_seq = 0;
+  size_t payload_bytes = 0;
+  std::optional<protocol::End> end;
+};
+
+struct RecordedRequest {
+  std::optional<protocol::Accepted> accepted;
+  std::map<int, RecordedChoice> choices;
+  std::optional<protocol::Failed> failed;
+};
+
+class RecordingSink : public EventSink {
+ public:
+  void Send(const protocol::Accepted& message) override {
+    RecordedRequest& request = Open(message.rid);
+    EXPECT_FALSE(request.accepted) << "accepted twice";
+    request.accepted = message;
+  }
+  void Send(const protocol::Event& message) override {
+    RecordedRequest& request = Open(message.rid);
+    EXPECT_TRUE(request.accepted);
+    RecordedChoice& choice = request.choices[message.choice];
+    EXPECT_FALSE(choice.end) << "an event after the end";
+    EXPECT_EQ(message.seq, choice.last_seq + 1);
+    choice.last_seq = message.seq;
+    choice.ids.insert(choice.ids.end(), message.token_ids.begin(), message.token_ids.end());
+    choice.text += message.text;
+    choice.payload_bytes += protocol::Encode(message).size();
+    ++events;
+  }
+  void Send(const protocol::End& message) override {
+    RecordedChoice& choice = Open(message.rid).choices[message.choice];
+    EXPECT_FALSE(choice.end) << "ended twice";
+    EXPECT_EQ(message.seq, choice.last_seq + 1);
+    EXPECT_EQ(message.usage.completion_tokens, static_cast<int32_t>(choice.ids.size()));
+    EXPECT_EQ(message.usage.from_arena + message.usage.from_snapshot + message.usage.computed,
+              message.usage.prompt_tokens);
+    choice.end = message;
+  }
+  void Send(const protocol::Failed& message) override { Open(message.rid).failed = message; }
+
+  RecordedRequest& operator[](protocol::RequestId rid) { return requests[rid]; }
+
+  std::map<protocol::RequestId, RecordedRequest> requests;
+  std::map<protocol::RequestId, bool> closed;  // cancelled or released: nothing may follow
+  size_t events = 0;
+
+ private:
+  RecordedRequest& Open(protocol::RequestId rid) {
+    RecordedRequest& request = requests[rid];
+    EXPECT_FALSE(closed[rid]) << "a message of a request that was given up";
+    EXPECT_FALSE(request.failed) << "a message after Failed";
+    return request;
+  }
+};
+
+}  // namespace perdure::worker

@@ -1,0 +1,207 @@
+// The loop over real sockets: the test is frontend and supervisor.
+#include "worker/worker_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "protocol/channel.h"
+#include "protocol/heritage.h"
+#include "shm/status.h"
+#include "tests/worker/fake_model.h"
+#include "tests/worker/peer.h"
+
+namespace perdure::worker {
+namespace {
+
+using protocol::MessageType;
+
+protocol::Submit Completion(protocol::RequestId rid, int max_tokens) {
+  protocol::Submit submit;
+  submit.rid = rid;
+  submit.request.kind = protocol::RequestKind::kCompletion;
+  submit.request.prompt = "hello";
+  submit.request.max_tokens = max_tokens;
+  submit.request.seed = 5;
+  submit.credit_bytes = limits::kCreditBytes;
+  return submit;
+}
+
+class WorkerLoopTest : public testing::Test {
+ protected:
+  WorkerLoopTest() : status_(shm::StatusBlock::Create().value()) {}
+  ~WorkerLoopTest() override {
+    supervisor_.reset();
+    if (thread_.joinable()) thread_.join();
+  }
+
+  void Start() {
+    fake_ = MakeFakeModel(model_options_);
+    auto control = protocol::MakeChannelPair().value();
+    auto channel = protocol::MakeChannelPair().value();
+    supervisor_ = std::make_unique<Peer>(std::move(control.a));
+    frontend_ = std::make_unique<Peer>(std::move(channel.a));
+    thread_ = std::thread([this, control_fd = control.b.release(), fd = channel.b.release()] {
+      protocol::Channel to_supervisor{UniqueFd(control_fd)};
+      GeneratorOptions options;
+      options.admission.max_context = model_options_.max_context;
+      options.scheduler = {4, 64, limits::kSequencesMax};
+      options.slow_client_timeout_us = int64_t{kGenerousMs} * 1000;
+      options.now_us = &MonotonicUs;
+      PagePool pool(256, 1 << 16, 1 << 20);
+      protocol::Hello hello;
+      hello.model = "fake";
+      hello.epoch = 3;
+      hello.max_context = model_options_.max_context;
+      WorkerLoop loop(hello, &fake_.model, options, &pool, &*status_, &to_supervisor, UniqueFd(fd));
+      exit_code_ = loop.Run();
+    });
+  }
+  int Join() {
+    thread_.join();
+    return exit_code_;
+  }
+  std::unique_ptr<Peer> NewFrontend() {
+    auto channel = protocol::MakeChannelPair().value();
+    supervisor_->Send(protocol::NewChannel{}, std::move(channel.b));
+    return std::make_unique<Peer>(std::move(channel.a));
+  }
+  static bool Ended(Peer& peer, protocol::RequestId rid) { return peer.Ended(rid); }
+
+  FakeModelOptions model_options_;
+  FakeModel fake_;
+  shm::StatusBlock status_;
+  std::unique_ptr<Peer> supervisor_;
+  std::unique_ptr<Peer> frontend_;
+  std::thread thread_;
+  std::atomic<int> exit_code_{-1};
+};
+
+TEST_F(WorkerLoopTest, GreetsAnswersAndGoesWithTheSupervisor) {
+  Start();
+  frontend_->Send(Completion(1, 20));
+  frontend_->Send(Completion(2, 30));
+  ASSERT_TRUE(Ended(*frontend_, 1));
+  ASSERT_TRUE(Ended(*frontend_, 2));
+  EXPECT_EQ(frontend_->types.front(), MessageType::kHello);
+  ASSERT_EQ(frontend_->hellos.size(), 1u);
+  EXPECT_EQ(frontend_->hellos[0].epoch, 3u);
+  EXPECT_EQ(frontend_->received[1].choices[0].ids.size(), 20u);
+  EXPECT_EQ(frontend_->received[2].choices[0].ids.size(), 30u);
+  frontend_->Send(protocol::Release{1});
+  supervisor_.reset();
+  EXPECT_EQ(Join(), protocol::kExitOk);
+}
+
+TEST_F(WorkerLoopTest, CancelsWhatADeadFrontendAskedForAndTakesTheNextOne) {
+  model_options_.max_context = 1 << 20;
+  Start();
+  frontend_->Send(Completion(1, 1 << 19));
+  ASSERT_TRUE(frontend_->ReadUntil([&] { return frontend_->received.events > 0; }));
+  frontend_.reset();
+  auto next = NewFrontend();
+  next->Send(Completion(1, 5));  // the same id: the old one is forgotten
+  ASSERT_TRUE(Ended(*next, 1));
+  EXPECT_EQ(next->types.front(), MessageType::kHello);
+  // Replaced without an EOF before.
+  auto third = NewFrontend();
+  third->Send(Completion(2, 5));
+  ASSERT_TRUE(Ended(*third, 2));
+  EXPECT_FALSE(next->ReadUntil([] { return false; }));
+  EXPECT_TRUE(next->closed);
+}
+
+TEST_F(WorkerLoopTest, ClosesAChannelThatSpeaksNonsenseAndLives) {
+  Start();
+  std::vector<std::string> nonsense;
+  std::string frame;
+  protocol::AppendFrame(MessageType::kSubmit, "not a submit", &frame);
+  nonsense.push_back(std::exchange(frame, {}));
+  protocol::AppendFrame(MessageType::kRoster, "", &frame);
+  nonsense.push_back(std::exchange(frame, {}));
+  protocol::AppendFrame(static_cast<MessageType>(999), "?", &frame);
+  nonsense.push_back(std::exchange(frame, {}));
+  nonsense.push_back(std::string(100, '\xFF'));
+  nonsense.push_back(protocol::MakeFrame(Completion(1, 1 << 20)) +
+                     protocol::MakeFrame(Completion(1, 5)));
+  for (const std::string& bytes : nonsense) {
+    frontend_->SendRaw(bytes);
+    EXPECT_FALSE(frontend_->ReadUntil([] { return false; }));
+    EXPECT_TRUE(frontend_->closed);
+    frontend_ = NewFrontend();
+    frontend_->Send(Completion(1, 3));
+    ASSERT_TRUE(Ended(*frontend_, 1));
+  }
+}
+
+TEST_F(WorkerLoopTest, DrainsWhatRunsAndRefusesWhatComes) {
+  model_options_.max_context = 1 << 20;
+  Start();
+  frontend_->Send(Completion(1, 3000));
+  ASSERT_TRUE(frontend_->ReadUntil([&] { return frontend_->received.events > 0; }));
+  supervisor_->Send(protocol::Drain{kGenerousMs / 1000});
+  // What is asked for after the worker learned of it fails; how soon it learns is its own affair.
+  bool refused = false;
+  for (protocol::RequestId rid = 2; !refused && rid < 1000; ++rid) {
+    frontend_->Send(Completion(rid, 1));
+    if (!frontend_->ReadUntil([&] {
+          return frontend_->received[rid].failed || frontend_->received[rid].choices[0].end;
+        }))
+      break;
+    refused = frontend_->received[rid].failed.has_value();
+  }
+  EXPECT_TRUE(refused);
+  ASSERT_TRUE(Ended(*frontend_, 1));
+  EXPECT_EQ(frontend_->received[1].choices[0].ids.size(), 3000u);
+  EXPECT_TRUE(supervisor_->ReadUntil([&] { return supervisor_->drained; }));
+  EXPECT_EQ(Join(), protocol::kExitOk);
+}
+
+TEST_F(WorkerLoopTest, DrainingEndsAtItsLimit) {
+  model_options_.max_context = 1 << 20;
+  Start();
+  protocol::Submit submit = Completion(1, 1 << 19);
+  submit.credit_bytes = 1000;  // stops early, and nobody gives more
+  frontend_->Send(submit);
+  ASSERT_TRUE(frontend_->ReadUntil([&] { return frontend_->received.events > 0; }));
+  supervisor_->Send(protocol::Drain{0});
+  ASSERT_TRUE(frontend_->ReadUntil([&] { return frontend_->received[1].failed.has_value(); }));
+  EXPECT_EQ(ErrorCodeFromWire(frontend_->received[1].failed->error_code), ErrorCode::shutting_down);
+  EXPECT_TRUE(supervisor_->ReadUntil([&] { return supervisor_->drained; }));
+  EXPECT_EQ(Join(), protocol::kExitOk);
+}
+
+TEST_F(WorkerLoopTest, ShowsThatItLives) {
+  Start();
+  frontend_->Send(Completion(1, 5));
+  ASSERT_TRUE(Ended(*frontend_, 1));
+  const int64_t deadline_ms = MonotonicMs() + kGenerousMs;
+  const auto await = [deadline_ms](const std::function<bool()>& condition) {
+    while (!condition() && MonotonicMs() < deadline_ms)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    return condition();
+  };
+  // The step that sent the end is completed a moment after it.
+  EXPECT_TRUE(await([&] { return status_->steps_completed.load() == 5; }));
+  // Idle, the progress still grows.
+  const uint64_t before = status_->progress.load();
+  EXPECT_TRUE(await([&] { return status_->progress.load() >= before + 3; }));
+  EXPECT_EQ(status_->phase.load(), static_cast<uint32_t>(shm::Phase::kIdle));
+}
+
+TEST_F(WorkerLoopTest, ASupervisorThatSpeaksNonsenseEndsIt) {
+  Start();
+  supervisor_->Send(Completion(1, 5));
+  EXPECT_EQ(Join(), protocol::kExitBug);
+}
+
+}  // namespace
+}  // namespace perdure::worker

@@ -1,0 +1,412 @@
+#include "worker/generator.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "protocol/codec.h"
+#include "shm/status.h"
+
+namespace perdure::worker {
+
+using protocol::RequestId;
+
+// One answer to a request.
+struct Generator::Choice {
+  Choice(int index_, text::OutputFold fold_) : index(index_), fold(std::move(fold_)) {}
+
+  int index;
+  text::OutputFold fold;
+  engine::SamplingParams sampling;
+  std::vector<TokenId> ids;
+  std::vector<float> logprobs;
+  uint64_t next_seq = 1;
+  std::deque<protocol::Event> unsent;  // wait for credit, in order
+  std::optional<protocol::End> unsent_end;
+  SequenceId sequence = 0;  // 0: not in the scheduler (any more)
+  bool ended = false;       // End is sent
+  int64_t first_step_us = 0;
+  int64_t first_token_us = 0;
+};
+
+struct Generator::Request {
+  RequestId rid = 0;
+  std::vector<TokenId> prompt_ids;
+  std::vector<Choice> choices;  // never grows beyond its reserve: places_ point into it
+  size_t choices_wanted = 0;
+  int64_t credit_bytes = 0;
+  int64_t received_us = 0;
+  int64_t starved_since_us = 0;  // 0: nothing waits for credit
+  bool live = true;
+};
+
+Generator::Generator(const Model* model, const GeneratorOptions& options, PagePool* pool,
+                     shm::StatusShm* status, EventSink* sink)
+    : model_(model),
+      options_(options),
+      pool_(pool),
+      status_(status),
+      sink_(sink),
+      scheduler_(options.scheduler, pool),
+      pace_(options.scheduler.prefill_tokens_per_step) {
+  CHECK(options.now_us != nullptr);
+  CHECK(options.scheduler.sequences_max <= limits::kSequencesMax);
+}
+
+Generator::~Generator() = default;
+
+// --- Admission ---------------------------------------------------------------------------------
+
+Status Generator::Submit(const protocol::Submit& submit) {
+  if (requests_.contains(submit.rid))
+    return Err(ErrorCode::protocol_error,
+               fmt::format("request id {:016x} is already in use", submit.rid));
+  const auto refuse = [&](ErrorCode code, std::string message) {
+    FailUnknown(submit.rid, Error{code, std::move(message), {}, 0});
+    return Status();
+  };
+  if (!admitting_) return refuse(ErrorCode::shutting_down, "this model is being shut down");
+  if (live_ >= limits::kWorkerRequestsMax)
+    return refuse(ErrorCode::overloaded,
+                  fmt::format("{} requests wait for this model already", live_));
+  const int64_t received_us = options_.now_us();
+  // A request whose rendering ends the process is as much a suspect as one that dies in a step.
+  const auto phase = status_->phase.exchange(static_cast<uint32_t>(shm::Phase::kStepping));
+  shm::BeginStep(*status_, step_ + 1, {&submit.rid, 1});
+  auto admitted = Admit(*model_, options_.admission, submit.request);
+  status_->manifest_step.store(0, std::memory_order_release);
+  status_->progress.fetch_add(1, std::memory_order_relaxed);
+  status_->phase.store(phase, std::memory_order_relaxed);
+  if (!admitted) {
+    FailUnknown(submit.rid, admitted.error());
+    return {};
+  }
+  if (prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
+    return refuse(ErrorCode::overloaded, "the prompts that wait for this model are too long");
+  Start(submit, std::move(*admitted), received_us);
+  PublishCounts();
+  return {};
+}
+
+void Generator::Start(const protocol::Submit& submit, AdmittedRequest admitted,
+                      int64_t received_us) {
+  auto owned = std::make_unique<Request>();
+  Request* request = owned.get();
+  requests_.emplace(submit.rid, std::move(owned));
+  ++live_;
+  prompt_tokens_ += admitted.prompt_ids.size();
+  request->rid = submit.rid;
+  request->prompt_ids = std::move(admitted.prompt_ids);
+  request->credit_bytes = submit.credit_bytes;
+  request->received_us = received_us;
+  sink_->Send(protocol::Accepted{submit.rid, request->prompt_ids, "kv"});
+
+  text::OutputSettings output;
+  output.stop = submit.request.stop;
+  output.eos_ids = model_->eos_ids;
+  output.ignore_eos = submit.request.ignore_eos;
+  output.max_tokens = admitted.answer_tokens_max;
+  request->choices_wanted = static_cast<size_t>(submit.request.choices);
+  request->choices.reserve(request->choices_wanted);
+  for (int i = 0; i < submit.request.choices; ++i) {
+    Choice& choice =
+        request->choices.emplace_back(i, text::OutputFold(model_->tokenizer.get(), output));
+    choice.sampling = admitted.sampling;
+    choice.sampling.seed = SeedOfChoice(admitted.sampling.seed, i);
+    if (admitted.answer_tokens_max > 0) {
+      choice.sequence = scheduler_.Add(static_cast<int>(request->prompt_ids.size()));
+      places_[choice.sequence] = {request, &choice};
+    }
+    SendEcho(request, &choice, admitted.echo);
+    if (admitted.answer_tokens_max == 0) Finish(request, &choice, protocol::FinishReason::kLength);
+  }
+}
+
+void Generator::SendEcho(Request* request, Choice* choice, std::string_view text) {
+  while (!text.empty()) {
+    size_t size = std::min(text.size(), limits::kEchoEventBytesMax);
+    // Not inside a character: continuation bytes begin with 10.
+    while (size < text.size() && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) --size;
+    Deliver(request, choice, {}, std::string(text.substr(0, size)));
+    text.remove_prefix(size);
+  }
+}
+
+// --- Sending -----------------------------------------------------------------------------------
+
+void Generator::Deliver(Request* request, Choice* choice, std::vector<TokenId> ids,
+                        std::string text) {
+  choice->unsent.push_back(protocol::Event{request->rid, choice->index, choice->next_seq++,
+                                           std::move(ids), std::move(text)});
+  Flush(request);
+}
+
+void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason reason) {
+  if (choice->sequence != 0) {
+    places_.erase(choice->sequence);
+    scheduler_.Remove(choice->sequence);
+    choice->sequence = 0;
+  }
+  const int64_t now_us = options_.now_us();
+  const int64_t begin_us = choice->first_step_us == 0 ? now_us : choice->first_step_us;
+  const int64_t token_us = choice->first_token_us == 0 ? now_us : choice->first_token_us;
+  protocol::End end;
+  end.rid = request->rid;
+  end.choice = choice->index;
+  end.seq = choice->next_seq;
+  end.reason = reason;
+  end.usage.prompt_tokens = static_cast<int32_t>(request->prompt_ids.size());
+  end.usage.completion_tokens = static_cast<int32_t>(choice->ids.size());
+  end.usage.computed = end.usage.prompt_tokens;
+  end.usage.queue_us = begin_us - request->received_us;
+  end.usage.prefill_us = token_us - begin_us;
+  end.usage.decode_us = now_us - token_us;
+  choice->unsent_end = end;
+  Flush(request);
+}
+
+// Sends what credit allows, and lets those sequences run whose events are all sent.
+void Generator::Flush(Request* request) {
+  bool starved = false;
+  bool all_ended = true;
+  for (Choice& choice : request->choices) {
+    while (!choice.unsent.empty()) {
+      const auto bytes = static_cast<int64_t>(protocol::Encode(choice.unsent.front()).size());
+      if (bytes > request->credit_bytes) break;
+      request->credit_bytes -= bytes;
+      sink_->Send(choice.unsent.front());
+      choice.unsent.pop_front();
+    }
+    const bool waits = !choice.unsent.empty();
+    starved = starved || waits;
+    if (!waits && choice.unsent_end) {
+      sink_->Send(*choice.unsent_end);
+      choice.unsent_end.reset();
+      choice.ended = true;
+    }
+    if (choice.sequence != 0) scheduler_.SetBlocked(choice.sequence, waits);
+    all_ended = all_ended && choice.ended;
+  }
+  if (!starved) {
+    request->starved_since_us = 0;
+  } else if (request->starved_since_us == 0) {
+    request->starved_since_us = options_.now_us();
+  }
+  // While choices are still being set up, the missing ones have not ended either.
+  if (all_ended && request->choices.size() == request->choices_wanted) NoteEnd(request);
+}
+
+void Generator::NoteEnd(Request* request) {
+  if (!request->live) return;
+  request->live = false;
+  --live_;
+  prompt_tokens_ -= request->prompt_ids.size();
+  ended_.push_back(request->rid);
+  // Their Release may be lost with a frontend that forgets: what is kept for it is bounded.
+  while (ended_.size() > limits::kWorkerEndedMax) {
+    const auto it = requests_.find(ended_.front());
+    if (it != requests_.end() && !it->second->live) requests_.erase(it);
+    ended_.pop_front();
+  }
+}
+
+void Generator::FailUnknown(RequestId rid, const Error& error) {
+  sink_->Send(protocol::Failed{rid, static_cast<uint16_t>(error.code), error.message, error.param});
+}
+
+void Generator::Fail(Request* request, const Error& error) {
+  const RequestId rid = request->rid;
+  FailUnknown(rid, error);
+  Forget(rid);
+}
+
+// --- Ends from outside -------------------------------------------------------------------------
+
+void Generator::Forget(RequestId rid) {
+  const auto it = requests_.find(rid);
+  if (it == requests_.end()) return;
+  Request& request = *it->second;
+  for (Choice& choice : request.choices) {
+    if (choice.sequence == 0) continue;
+    places_.erase(choice.sequence);
+    scheduler_.Remove(choice.sequence);
+  }
+  if (request.live) {
+    --live_;
+    prompt_tokens_ -= request.prompt_ids.size();
+  }
+  requests_.erase(it);
+}
+
+void Generator::Cancel(RequestId rid) {
+  Forget(rid);
+  PublishCounts();
+}
+
+void Generator::Release(RequestId rid) { Cancel(rid); }
+
+void Generator::Credit(RequestId rid, uint32_t bytes) {
+  const auto it = requests_.find(rid);
+  if (it == requests_.end()) return;
+  it->second->credit_bytes += bytes;
+  Flush(it->second.get());
+}
+
+void Generator::CancelAll() {
+  while (!requests_.empty()) Forget(requests_.begin()->first);
+  ended_.clear();
+  PublishCounts();
+}
+
+void Generator::FailAll(const Error& error) {
+  std::vector<Request*> live;
+  for (const auto& [rid, request] : requests_) {
+    if (request->live) live.push_back(request.get());
+  }
+  for (Request* request : live) Fail(request, error);
+  PublishCounts();
+}
+
+void Generator::FailSlowClients() {
+  const int64_t now_us = options_.now_us();
+  std::vector<Request*> slow;
+  for (const auto& [rid, request] : requests_) {
+    if (request->starved_since_us != 0 &&
+        now_us - request->starved_since_us > options_.slow_client_timeout_us)
+      slow.push_back(request.get());
+  }
+  for (Request* request : slow)
+    Fail(request, Error{ErrorCode::slow_client,
+                        "the answer was not read for too long and was given up",
+                        {},
+                        0});
+  if (!slow.empty()) PublishCounts();
+}
+
+// --- Steps -------------------------------------------------------------------------------------
+
+Generator::Place Generator::PlaceOf(SequenceId id) const {
+  const auto it = places_.find(id);
+  CHECK(it != places_.end());
+  return it->second;
+}
+
+void Generator::Step() {
+  scheduler_.SetPrefillTokensPerStep(pace_.tokens());
+  const StepPlan plan = scheduler_.PlanStep();
+  for (SequenceId id : plan.preempted)
+    LogInfo("request {:016x} gave its KV pages to an older one and will be computed again",
+            PlaceOf(id).request->rid);
+  std::vector<RequestId> lost;
+  for (SequenceId id : plan.out_of_memory) {
+    const Place place = PlaceOf(id);
+    places_.erase(id);
+    place.choice->sequence = 0;
+    lost.push_back(place.request->rid);
+  }
+  if (!plan.entries.empty()) Compute(plan);
+  for (RequestId rid : lost) {
+    const auto it = requests_.find(rid);
+    if (it == requests_.end()) continue;
+    Fail(it->second.get(),
+         Error{ErrorCode::out_of_memory,
+               "the system has no memory for this request's KV cache; try a shorter one",
+               {},
+               0});
+  }
+  PublishCounts();
+}
+
+void Generator::Compute(const StepPlan& plan) {
+  const int64_t begin_us = options_.now_us();
+  std::vector<RequestId> rids;
+  std::vector<engine::SequenceStep> steps(plan.entries.size());
+  std::vector<std::vector<std::byte*>> views(plan.entries.size());
+  std::vector<std::vector<TokenId>> joined(plan.entries.size());
+  uint64_t prefilled = 0;
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const StepEntry& entry = plan.entries[i];
+    const Place place = PlaceOf(entry.id);
+    if (rids.empty() || rids.back() != place.request->rid) rids.push_back(place.request->rid);
+    if (place.choice->first_step_us == 0) place.choice->first_step_us = begin_us;
+    for (PageIndex page : scheduler_.pages(entry.id)) views[i].push_back(pool_->address(page));
+    steps[i].kv.pages = views[i];
+    steps[i].start = entry.start;
+    steps[i].tokens = TokensOf(place, entry, &joined[i]);
+    steps[i].logits_from = entry.draws ? entry.count - 1 : entry.count;
+    if (entry.count > 1) prefilled += static_cast<uint64_t>(entry.count);
+  }
+  ++step_;
+  // The manifest stands until the step's events are out: sampling and folding can die as well.
+  shm::BeginStep(*status_, step_, rids);
+  const std::span<const float> logits = model_->engine->Step(steps);
+  pace_.Note(static_cast<int>(prefilled), options_.now_us() - begin_us);
+  scheduler_.FinishStep(plan);
+  const auto vocab = static_cast<size_t>(model_->engine->info().vocab_size);
+  size_t row = 0;
+  for (const StepEntry& entry : plan.entries) {
+    if (!entry.draws) continue;
+    CHECK((row + 1) * vocab <= logits.size());
+    Draw(PlaceOf(entry.id), logits.subspan(row * vocab, vocab));
+    ++row;
+  }
+  status_->tokens_prefilled.fetch_add(prefilled, std::memory_order_relaxed);
+  status_->tokens_generated.fetch_add(row, std::memory_order_relaxed);
+  shm::EndStep(*status_);
+}
+
+// The known tokens at [start, start + count): of the prompt, of the answer, or of both.
+std::span<const TokenId> Generator::TokensOf(const Place& place, const StepEntry& entry,
+                                             std::vector<TokenId>* joined) {
+  const std::vector<TokenId>& prompt = place.request->prompt_ids;
+  const std::vector<TokenId>& answer = place.choice->ids;
+  const auto start = static_cast<size_t>(entry.start);
+  const auto count = static_cast<size_t>(entry.count);
+  CHECK(start + count <= prompt.size() + answer.size());
+  if (start + count <= prompt.size()) return std::span(prompt).subspan(start, count);
+  if (start >= prompt.size()) return std::span(answer).subspan(start - prompt.size(), count);
+  joined->assign(prompt.begin() + static_cast<ptrdiff_t>(start), prompt.end());
+  const size_t of_answer = count - joined->size();
+  joined->insert(joined->end(), answer.begin(), answer.begin() + static_cast<ptrdiff_t>(of_answer));
+  return *joined;
+}
+
+void Generator::Draw(const Place& place, std::span<const float> logits) {
+  Choice& choice = *place.choice;
+  const engine::SampledToken token =
+      sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
+  if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
+  choice.ids.push_back(token.id);
+  choice.logprobs.push_back(token.logprob);
+  scheduler_.Append(choice.sequence);
+  text::OutputPiece piece = choice.fold.Push(token.id);
+  Deliver(place.request, &choice, {token.id}, std::move(piece.text));
+  if (piece.finish)
+    Finish(place.request, &choice,
+           *piece.finish == text::OutputFinish::kStop ? protocol::FinishReason::kStop
+                                                      : protocol::FinishReason::kLength);
+}
+
+void Generator::PublishCounts() {
+  status_->sequences_running.store(static_cast<uint32_t>(scheduler_.resident()),
+                                   std::memory_order_relaxed);
+  status_->sequences_waiting.store(static_cast<uint32_t>(scheduler_.waiting()),
+                                   std::memory_order_relaxed);
+  status_->kv_bytes_used.store(pool_->bytes_used(), std::memory_order_relaxed);
+  status_->kv_bytes_reserved.store(pool_->bytes_mapped(), std::memory_order_relaxed);
+}
+
+std::optional<Generator::AnswerView> Generator::answer(RequestId rid, int choice) const {
+  const auto it = requests_.find(rid);
+  if (it == requests_.end()) return std::nullopt;
+  const auto index = static_cast<size_t>(choice);
+  if (choice < 0 || index >= it->second->choices.size()) return std::nullopt;
+  const Choice& found = it->second->choices[index];
+  return AnswerView{found.ids, found.logprobs};
+}
+
+}  // namespace perdure::worker

@@ -1,0 +1,129 @@
+// The requests of one worker: admitted, scheduled, computed, sampled, folded into events.
+//
+// Knows no sockets: messages go to a sink. Nothing here blocks but the engine. Not thread-safe.
+//
+// The life of a request: Submit → Accepted → Event… → End per choice → Release. Failed may come
+// instead of anything after Submit, and nothing follows it. After Cancel nothing is sent at all.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "engine/sampler.h"
+#include "protocol/messages.h"
+#include "shm/layout.h"
+#include "text/output/output_fold.h"
+#include "worker/admission.h"
+#include "worker/model.h"
+#include "worker/page_pool.h"
+#include "worker/scheduler.h"
+#include "worker/step_pace.h"
+
+namespace perdure::worker {
+
+// Where messages to the frontend go. Never blocks.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  virtual void Send(const protocol::Accepted& message) = 0;
+  virtual void Send(const protocol::Event& message) = 0;
+  virtual void Send(const protocol::End& message) = 0;
+  virtual void Send(const protocol::Failed& message) = 0;
+};
+
+struct GeneratorOptions {
+  AdmissionSettings admission;
+  SchedulerLimits scheduler;
+  // A request that waits longer for credit is given up: a guard behind the frontend's own.
+  int64_t slow_client_timeout_us = 0;
+  int64_t (*now_us)() = nullptr;  // a monotonic clock
+};
+
+class Generator {
+ public:
+  // All that is pointed to must outlive the generator; the pool and the status are its alone.
+  Generator(const Model* model, const GeneratorOptions& options, PagePool* pool,
+            shm::StatusShm* status, EventSink* sink);
+  ~Generator();
+
+  // Errors of the request itself become Failed. A returned error (protocol_error) is a fault of the
+  // frontend: the request id is in use.
+  Status Submit(const protocol::Submit& submit);
+  // Ids that are not known belong to requests that ended in the meantime: no effect.
+  void Cancel(protocol::RequestId rid);
+  void Release(protocol::RequestId rid);
+  void Credit(protocol::RequestId rid, uint32_t bytes);
+  // The frontend is gone: nobody reads.
+  void CancelAll();
+  // From now on Submit fails with shutting_down.
+  void StopAdmitting() { admitting_ = false; }
+  // Fails every request that has not ended.
+  void FailAll(const Error& error);
+  // Fails those that waited for credit too long.
+  void FailSlowClients();
+
+  // True when Step would compute something.
+  bool HasWork() const { return scheduler_.HasWork(); }
+  // One forward pass and what follows from it.
+  void Step();
+
+  // Requests that have neither ended nor failed.
+  size_t live() const { return live_; }
+
+  // The tokens of an answer and their logprobs, until the request is released.
+  struct AnswerView {
+    std::span<const TokenId> ids;
+    std::span<const float> logprobs;
+  };
+  std::optional<AnswerView> answer(protocol::RequestId rid, int choice) const;
+
+ private:
+  struct Choice;
+  struct Request;
+  struct Place {  // whose sequence it is
+    Request* request = nullptr;
+    Choice* choice = nullptr;
+  };
+
+  void Start(const protocol::Submit& submit, AdmittedRequest admitted, int64_t received_us);
+  void SendEcho(Request* request, Choice* choice, std::string_view text);
+  void Deliver(Request* request, Choice* choice, std::vector<TokenId> ids, std::string text);
+  void Finish(Request* request, Choice* choice, protocol::FinishReason reason);
+  void Flush(Request* request);
+  void NoteEnd(Request* request);
+  void Fail(Request* request, const Error& error);
+  void FailUnknown(protocol::RequestId rid, const Error& error);
+  void Forget(protocol::RequestId rid);
+  void Compute(const StepPlan& plan);
+  static std::span<const TokenId> TokensOf(const Place& place, const StepEntry& entry,
+                                           std::vector<TokenId>* joined);
+  void Draw(const Place& place, std::span<const float> logits);
+  void PublishCounts();
+  Place PlaceOf(SequenceId id) const;
+
+  const Model* const model_;
+  const GeneratorOptions options_;
+  PagePool* const pool_;
+  shm::StatusShm* const status_;
+  EventSink* const sink_;
+  Scheduler scheduler_;
+  StepPace pace_;
+  engine::Sampler sampler_;
+  std::map<protocol::RequestId, std::unique_ptr<Request>> requests_;
+  std::map<SequenceId, Place> places_;
+  std::deque<protocol::RequestId> ended_;  // oldest first; may name released ones
+  size_t live_ = 0;
+  size_t prompt_tokens_ = 0;  // of live requests
+  uint64_t step_ = 0;
+  bool admitting_ = true;
+};
+
+}  // namespace perdure::worker

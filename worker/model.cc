@@ -1,0 +1,41 @@
+#include "worker/model.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace perdure::worker {
+
+Result<Model> LoadModel(const std::string& name, const std::filesystem::path& dir,
+                        const engine::EngineOptions& options) {
+  Model model;
+  model.name = name;
+  ASSIGN_OR_RETURN(model.tokenizer, text::Tokenizer::Load(dir));
+  ASSIGN_OR_RETURN(model.chat, text::LoadModelTemplate(dir));
+  ASSIGN_OR_RETURN(model.engine, engine::Engine::Load(dir, options));
+  CollectEosIds(&model);
+  const int tokens = model.tokenizer->vocab_size();
+  const int rows = model.engine->info().vocab_size;
+  if (tokens > rows)
+    LogWarning(
+        "the tokenizer knows {} tokens, the model only {}: prompts with the others will be "
+        "refused",
+        tokens, rows);
+  if (!model.chat.chat) LogWarning("the model has no chat template: only completions are served");
+  if (model.eos_ids.empty())
+    LogWarning(
+        "neither the model's config nor its tokenizer names an end token: answers end at "
+        "stop strings and limits alone");
+  return model;
+}
+
+void CollectEosIds(Model* model) {
+  model->eos_ids = model->engine->info().eos_ids;
+  // A base model's config often names another token than the one that ends a turn of its template.
+  const auto own =
+      model->chat.eos_token.empty() ? std::nullopt : model->tokenizer->IdOf(model->chat.eos_token);
+  if (own && std::find(model->eos_ids.begin(), model->eos_ids.end(), *own) == model->eos_ids.end())
+    model->eos_ids.push_back(*own);
+}
+
+}  // namespace perdure::worker

@@ -1,0 +1,108 @@
+// Which sequences take part in the next step, with how many tokens, and whose pages they use.
+//
+// A pure core: no clock, no sockets, no model. To it a sequence is a number of known tokens (prompt
+// and answer so far), of which a prefix is computed into pages. What is not computed is pending:
+// one pending token is decoding, more are prefill, also when a sequence that lost its pages starts
+// again from nothing; it then computes the same tokens and draws at the same position.
+//
+// Invariants, checked in tests/worker:
+//  1. A page belongs to at most one sequence; only sequences in residence have pages.
+//  2. A step has at most sequences_max sequences, and at most prefill_tokens_per_step tokens of
+//     sequences that prefill.
+//  3. Older sequences (lower ids) come first: in entering residence, in getting pages, in keeping
+//     them. Of those in residence the oldest that is not blocked takes part in every step, and
+//     nobody is admitted past an older one that could run, so everything ends.
+//  4. A blocked sequence (its client reads slowly) takes part in nothing, keeps its pages while
+//     nobody needs them, and holds no place that others could have.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "worker/page_pool.h"
+
+namespace perdure::worker {
+
+// Grows with arrival.
+using SequenceId = uint64_t;
+
+struct SchedulerLimits {
+  int sequences_max = 8;              // in one step, ≥ 1
+  int prefill_tokens_per_step = 256;  // ≥ 1
+  int resident_max = 256;  // sequences with pages, blocked ones included; ≥ sequences_max
+};
+
+struct StepEntry {
+  SequenceId id = 0;
+  int start = 0;  // position of the first token
+  int count = 0;
+  bool draws = false;  // the last token's logits are wanted: nothing is pending after this step
+};
+
+struct StepPlan {
+  std::vector<StepEntry> entries;  // ascending ids
+  // Lost their pages to older ones and wait to start again.
+  std::vector<SequenceId> preempted;
+  // Alone in the pool, and yet there is not memory enough for them; they were removed.
+  std::vector<SequenceId> out_of_memory;
+};
+
+class Scheduler {
+ public:
+  // `pool` must outlive the scheduler and is used by nobody else.
+  Scheduler(const SchedulerLimits& limits, PagePool* pool);
+
+  // A new sequence of `tokens` ≥ 1 known tokens starts waiting.
+  SequenceId Add(int tokens);
+  // Forgets a sequence in any state and frees its pages.
+  void Remove(SequenceId id);
+  void SetBlocked(SequenceId id, bool blocked);
+  // From the next step on; ≥ 1. What is computed does not depend on it.
+  void SetPrefillTokensPerStep(int tokens);
+
+  // The next step; nothing in it means that there is nothing to do. Hands out pages for every
+  // position that the step computes. Each plan must be followed by FinishStep or be empty.
+  StepPlan PlanStep();
+  // Marks the plan's tokens as computed. Every sequence that drew must then be given its token by
+  // Append, or be removed.
+  void FinishStep(const StepPlan& plan);
+  void Append(SequenceId id);
+
+  const std::vector<PageIndex>& pages(SequenceId id) const;
+  int tokens(SequenceId id) const;
+  // True when a step would have something to do.
+  bool HasWork() const;
+  int resident() const { return static_cast<int>(resident_.size()); }
+  int waiting() const { return static_cast<int>(waiting_.size()); }
+
+ private:
+  struct Sequence {
+    int tokens = 0;
+    int computed = 0;
+    bool blocked = false;
+    std::vector<PageIndex> pages;
+  };
+
+  Sequence& Find(SequenceId id);
+  const Sequence& Find(SequenceId id) const;
+  void FreePages(Sequence* sequence);
+  void Preempt(SequenceId id, StepPlan* plan);
+  // Grows to `pages`; false, with what there was, when the pool has no more.
+  bool TryGrow(Sequence* sequence, size_t pages);
+  bool GrowResident(SequenceId id, StepPlan* plan);
+  void Admit(StepPlan* plan);
+  bool PreemptBlocked(StepPlan* plan);
+  void ShareOut(StepPlan* plan) const;
+  int ActiveResidents() const;
+
+  SchedulerLimits limits_;
+  PagePool* const pool_;
+  std::map<SequenceId, Sequence> sequences_;
+  std::set<SequenceId> resident_;  // may have pages
+  std::set<SequenceId> waiting_;   // has none
+  SequenceId last_id_ = 0;
+};
+
+}  // namespace perdure::worker

@@ -1,0 +1,173 @@
+#include "worker/worker.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "protocol/channel.h"
+#include "shm/status.h"
+#include "worker/kv_budget.h"
+#include "worker/model.h"
+#include "worker/worker_loop.h"
+
+namespace perdure::worker {
+namespace {
+
+using protocol::WorkerHeritage;
+
+int UsableProcessors() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+// Keys of the keyboard reach the whole process group; the supervisor decides what they mean.
+void IgnoreKeyboardSignals() {
+  for (int number : {SIGINT, SIGHUP, SIGPIPE}) signal(number, SIG_IGN);
+}
+
+Result<engine::EngineOptions> OptionsOf(const WorkerHeritage& heritage, shm::StatusShm* status) {
+  engine::EngineOptions options;
+  options.threads = heritage.threads > 0 ? heritage.threads : UsableProcessors();
+  options.threads = std::min(options.threads, limits::kEngineThreadsMax);
+  if (!heritage.isa.empty()) {
+    const auto isa = engine::ParseIsa(heritage.isa);
+    if (!isa)
+      return Err(ErrorCode::bad_config,
+                 "isa is '" + heritage.isa + "', allowed are scalar, avx2, avx512 and nothing");
+    if (!engine::CpuHas(*isa))
+      return Err(ErrorCode::bad_config, "isa is '" + heritage.isa + "', which this CPU lacks");
+    options.isa = *isa;
+  }
+  options.on_progress = [status](const engine::LoadProgress& progress) {
+    status->load_bytes_total.store(progress.bytes_total, std::memory_order_relaxed);
+    status->load_bytes_done.store(progress.bytes_done, std::memory_order_relaxed);
+    status->progress.fetch_add(1, std::memory_order_relaxed);
+  };
+  options.on_layer = [status] { status->progress.fetch_add(1, std::memory_order_relaxed); };
+  return options;
+}
+
+struct Loaded {
+  Model model;
+  KvBudget budget;
+  engine::EngineOptions options;
+  int sequences_max = 0;
+};
+
+Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try {
+  Loaded loaded;
+  const int64_t begin_ms = MonotonicMs();
+  ASSIGN_OR_RETURN(loaded.options, OptionsOf(heritage, status));
+  ASSIGN_OR_RETURN(loaded.model, LoadModel(heritage.model, heritage.model_dir, loaded.options));
+  loaded.sequences_max = heritage.max_sequences > 0
+                             ? std::min(heritage.max_sequences, limits::kSequencesMax)
+                             : limits::kSequencesDefault;
+  const engine::ModelInfo& info = loaded.model.engine->info();
+  KvBudgetInputs inputs;
+  inputs.kv_bytes_max = heritage.kv_bytes_max;
+  inputs.max_context = heritage.max_context;
+  inputs.model_context = info.max_context;
+  inputs.sequences_max = loaded.sequences_max;
+  inputs.page_bytes = info.kv.PageBytes();
+  inputs.memory_available = AvailableMemory();
+  ASSIGN_OR_RETURN(loaded.budget, DeriveKvBudget(inputs));
+  LogInfo("loaded {} ({}, {}, {} million parameters) in {} ms: {} threads, {}, numerics {}",
+          heritage.model, info.architecture, info.quantization, info.parameters / 1'000'000,
+          MonotonicMs() - begin_ms, loaded.options.threads, engine::IsaName(loaded.options.isa),
+          info.numerics_id);
+  LogInfo("KV cache: up to {} MiB, {}; context {} tokens of the model's {}",
+          uint64_t{loaded.budget.pages_max} * inputs.page_bytes >> 20, loaded.budget.reason,
+          loaded.budget.max_context, info.max_context);
+  if (loaded.budget.context_cut)
+    LogWarning("the KV budget, not the model, bounds the context: raise kv_bytes_max for more");
+  return loaded;
+} catch (const std::bad_alloc&) {
+  return Err(ErrorCode::out_of_memory, "not enough memory to load the model");
+}
+
+int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
+          protocol::Channel* control) {
+  const engine::ModelInfo& info = loaded.model.engine->info();
+  GeneratorOptions options;
+  options.admission.max_context = loaded.budget.max_context;
+  options.admission.context_cut = loaded.budget.context_cut;
+  options.admission.default_temperature = heritage.default_temperature;
+  options.admission.default_max_tokens = heritage.default_max_tokens;
+  options.scheduler.sequences_max = loaded.sequences_max;
+  options.scheduler.prefill_tokens_per_step = heritage.prefill_tokens_per_step > 0
+                                                  ? heritage.prefill_tokens_per_step
+                                                  : limits::kPrefillTokensPerStepDefault;
+  options.scheduler.resident_max = limits::kSequencesMax;
+  // The frontend gives up first; this is for a frontend that does not.
+  const int slow_s = heritage.slow_client_timeout_s > 0 ? heritage.slow_client_timeout_s
+                                                        : limits::kSlowClientTimeoutS;
+  options.slow_client_timeout_us = int64_t{2'000'000} * slow_s;
+  options.now_us = &MonotonicUs;
+
+  PagePool pool(info.kv.PageBytes(), loaded.budget.pages_max, limits::kKvChunkBytes);
+  protocol::Hello hello;
+  hello.model = heritage.model;
+  hello.epoch = heritage.epoch;
+  hello.max_context = loaded.budget.max_context;
+  hello.max_sequences = loaded.sequences_max;
+  WorkerLoop loop(hello, &loaded.model, options, &pool, status, control,
+                  UniqueFd(heritage.channel_fd));
+
+  protocol::WorkerReady ready;
+  ready.max_context = loaded.budget.max_context;
+  ready.architecture = info.architecture;
+  ready.quantization = info.quantization;
+  ready.parameters = info.parameters;
+  ready.weight_bytes = info.weight_bytes;
+  ready.kv_bytes_per_token = info.kv.PageBytes() / engine::kPageTokens;
+  ready.kv_page_bytes = info.kv.PageBytes();
+  ready.isa = engine::IsaName(loaded.options.isa);
+  control->Send(ready);
+  return loop.Run();
+}
+
+}  // namespace
+
+int RunWorker(const protocol::Heritage& heritage) {
+  IgnoreKeyboardSignals();
+  if (!heritage.worker) {
+    LogError("this heritage is not a worker's");
+    return protocol::kExitUsage;
+  }
+  LogLevel level = LogLevel::kInfo;
+  ParseLogLevel(heritage.log_level, &level);
+  InitLogging("worker " + heritage.worker->model, level);
+  auto block = shm::StatusBlock::Attach(heritage.status_fd);
+  if (!block) {
+    LogError("{}", block.error().message);
+    return protocol::kExitSystem;
+  }
+  shm::StatusShm* const status = &**block;
+  shm::InstallPanicSink(*status);
+  status->pid.store(static_cast<uint32_t>(getpid()), std::memory_order_relaxed);
+  status->phase.store(static_cast<uint32_t>(shm::Phase::kLoading), std::memory_order_relaxed);
+  protocol::Channel control{UniqueFd(heritage.control_fd)};
+
+  auto loaded = Load(*heritage.worker, status);
+  if (!loaded) {
+    LogError("cannot serve {}: {}", heritage.worker->model, loaded.error().message);
+    control.Send(
+        protocol::LoadFailed{static_cast<uint16_t>(loaded.error().code), loaded.error().message});
+    FlushChannel(&control, limits::kDrainFlushMs);
+    return protocol::kExitBadModel;
+  }
+  const int code = Serve(*heritage.worker, std::move(*loaded), status, &control);
+  SetPanicSink(nullptr);  // the block goes with this function
+  return code;
+}
+
+}  // namespace perdure::worker
