@@ -1,0 +1,1 @@
+"""Generated conversations: what the demonstration model learns from, and nothing else."""
