@@ -59,7 +59,6 @@ Status Server::Open(UniqueFd listener, UniqueFd control) {
                     LogInfo("the supervisor is gone; exiting");
                     io_.stop();
                   });
-  WaitAccept();
   WaitTick();
   control_->Send(protocol::MakeFrame(protocol::FrontendReady{}));
   LogInfo("serving on {}:{}", settings_.host, settings_.port);
@@ -71,7 +70,7 @@ void Server::Run() { io_.run(); }
 // --- Clients ------------------------------------------------------------------------------------
 
 void Server::WaitAccept() {
-  if (waits_accept_) return;
+  if (!knows_models_ || waits_accept_) return;
   waits_accept_ = true;
   acceptor_.async_wait(tcp::acceptor::wait_read, [this](const ErrorCodeAsio& ec) {
     waits_accept_ = false;
@@ -180,6 +179,8 @@ Status Server::OnControl(protocol::ReceivedFrame received) {
     case MessageType::kRoster: {
       ASSIGN_OR_RETURN(auto roster, protocol::Decode<protocol::Roster>(frame.payload));
       models_.Apply(std::move(roster));
+      knows_models_ = true;
+      WaitAccept();
       dispatcher_.OnRoster(MonotonicMs());
       return {};
     }

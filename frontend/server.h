@@ -73,6 +73,8 @@ class Server final : public SessionHost {
   std::unordered_map<HttpSession*, std::shared_ptr<HttpSession>> sessions_;
   size_t refused_sessions_ = 0;
   size_t bodies_bytes_ = 0;
+  // Until the first roster connections queue in the kernel: nothing true could be answered yet.
+  bool knows_models_ = false;
   bool waits_accept_ = false;
   int64_t drain_deadline_ms_ = 0;
   bool drain_ended_ = false;  // its time is over: what runs was ended

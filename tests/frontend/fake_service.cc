@@ -240,7 +240,7 @@ protocol::FrontendSettings FakeService::DefaultSettings() {
   return settings;
 }
 
-FakeService::FakeService(protocol::FrontendSettings settings) {
+FakeService::FakeService(protocol::FrontendSettings settings, bool tell_roster) {
   UniqueFd listener(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -282,6 +282,7 @@ FakeService::FakeService(protocol::FrontendSettings settings) {
   pair->b.reset();
   supervisor_.emplace(std::move(pair->a));
   supervisor_->Expect<protocol::FrontendReady>();
+  if (tell_roster) supervisor_->Send(roster_);
 }
 
 FakeService::~FakeService() {

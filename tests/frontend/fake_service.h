@@ -111,7 +111,9 @@ class FakeService {
  public:
   static protocol::FrontendSettings DefaultSettings();
 
-  explicit FakeService(protocol::FrontendSettings settings = DefaultSettings());
+  // With an empty roster, told at once, or none yet.
+  explicit FakeService(protocol::FrontendSettings settings = DefaultSettings(),
+                       bool tell_roster = true);
   ~FakeService();
 
   int port() const { return port_; }

@@ -178,6 +178,18 @@ TEST(Server, AWorkersDeathEndsItsStreamsAndNoOthers) {
   EXPECT_EQ(json::parse(kept.ReadReply().body)["choices"][0]["text"], "fine");
 }
 
+TEST(Server, ConnectionsQueueUntilTheModelsAreKnown) {
+  FakeService service(FakeService::DefaultSettings(), false);
+  FakeClient client(service.port());
+  client.Send(PostText("/v1/chat/completions", kHi));
+  service.Settle();  // long enough to have answered that no model is known
+  FakePeer worker = service.OfferChannel("nano", 1);
+  worker.Send(protocol::Hello{"nano", 1, 4096, 8});
+  service.SetModel("nano", ModelState::kReady);
+  Answer(worker, worker.Expect<protocol::Submit>().rid, {"ok"});
+  EXPECT_EQ(client.ReadReply().status, 200);
+}
+
 TEST(Server, RequestsNotYetAcceptedGoToTheNextWorkerTwiceAtMost) {
   FakeService service;
   auto first = std::make_optional(service.AddWorker("nano"));
