@@ -1,11 +1,15 @@
 """Held-out scores of an exported model: values, names and sums that training never showed.
 
-Greedy decoding gives exactly the expected answer if and only if, at every position of that answer,
-the likeliest token is the expected one; so one pass over the whole conversation scores it.
+With --model alone, the training code scores it: greedy decoding gives exactly the expected answer if
+and only if, at every position of that answer, the likeliest token is the expected one; so one pass
+over the whole conversation is enough. With --url, a running service answers the same conversations
+over its API, which scores its engine, template, tokenizer and precision too.
 """
 
 import argparse
 import json
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -148,23 +152,47 @@ def score(model: NanoModel, batch: list, tokenizer: Tokenizer, failures: list) -
     return right
 
 
+def ask(url: str, d: Dialogue) -> str:
+    """The service's greedy answer to all but the last message."""
+    messages = json.loads(json.dumps(d.messages[:-1]))
+    for call in (c for m in messages for c in m.get("tool_calls", ())):
+        call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+    body = {"messages": messages, "temperature": 0, "max_tokens": 400} | ({"tools": d.tools} if d.tools else {})
+    request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=600) as response:
+        return json.load(response)["choices"][0]["message"]["content"]
+
+
+def score_service(url: str, batch: list, failures: list) -> int:
+    right = 0
+    with ThreadPoolExecutor(8) as pool:
+        for (_, _, answer, d), said in zip(batch, pool.map(lambda e: ask(url, e[3]), batch)):
+            if said == answer:
+                right += 1
+            else:
+                failures.append((d, answer, said))
+    return right
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="exported folder")
+    parser.add_argument("--url", help="of a service that serves it: score its answers instead")
     parser.add_argument("--count", type=int, default=300, help="conversations for each task")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--failures", type=int, default=0, help="print so many wrong answers of each task")
     parser.add_argument("--threads", type=int, default=2)
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
-    model, tokenizer = load(a.model), Tokenizer.from_file(str(a.model / "tokenizer.json"))
+    model, tokenizer = None if a.url else load(a.model), Tokenizer.from_file(str(a.model / "tokenizer.json"))
     print("| Task | Exactly right |\n|---|---|")
     for name, task in TASKS.items():
         failures: list = []
-        right = score(model, examples(task, tokenizer, f"{a.seed}/{name}", a.count), tokenizer, failures)
+        batch = examples(task, tokenizer, f"{a.seed}/{name}", a.count)
+        right = score_service(a.url, batch, failures) if a.url else score(model, batch, tokenizer, failures)
         print(f"| {name} | {right / a.count:.1%} |", flush=True)
         for d, wanted, said in failures[:a.failures]:
-            print(f"    asked {d.messages[-2]['content'][-200:]!r}\n    wanted {wanted!r}\n    said   {said!r} (token by token, given the right ones before)")
+            print(f"    asked {d.messages[-2]['content'][-200:]!r}\n    wanted {wanted!r}\n    said   {said!r}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ class Shards:
 def optimizers(model: NanoModel, a) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.dim() != 2 or "embed" in n]
-    return [Muon(matrices, lr=a.muon_lr, weight_decay=a.weight_decay),
+    return [Muon(matrices, lr=a.muon_lr, weight_decay=a.weight_decay, compute=getattr(torch, a.compute)),
             torch.optim.AdamW(others, lr=a.adam_lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True)]
 
 
