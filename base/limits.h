@@ -24,6 +24,8 @@ inline constexpr int kHeadDimMax = 512;
 inline constexpr int kFeedForwardMax = 1 << 20;
 inline constexpr int kVocabMax = 1 << 21;
 inline constexpr int kContextMax = 1 << 24;
+// Experts of a layer: an order of magnitude above the largest published model.
+inline constexpr int kExpertsMax = 4096;
 // Shards of one checkpoint: the largest published ones have below 300.
 inline constexpr size_t kShardsMax = 4096;
 
@@ -32,6 +34,9 @@ inline constexpr size_t kShardsMax = 4096;
 // Rows (tokens) that go through the layers at once; a longer step is cut, which changes no bit.
 // Activations of 512 rows stay near the caches, and weights are read once for all of them.
 inline constexpr int kEngineRowsMax = 512;
+// Pairs of (token, expert) that go through a layer of experts at once: kEngineRowsMax tokens of
+// eight experts each. More of them are cut, which changes no bit and bounds the activations.
+inline constexpr int kExpertSlotsMax = 4096;
 // Threads of one engine: above any machine's core count, it keeps a typing error harmless.
 inline constexpr int kEngineThreadsMax = 1024;
 
@@ -55,6 +60,8 @@ inline constexpr int kTemplateValueDepthMax = 200;
 inline constexpr int kTemplateEvalDepthMax = 400;
 // Width and precision in format strings: nobody pads further.
 inline constexpr int64_t kTemplateFormatWidthMax = 10'000;
+// Templates of one model: published ones have at most four (default, tool_use, rag, …).
+inline constexpr size_t kTemplatesMax = 32;
 
 // --- Configuration -----------------------------------------------------------------------------
 
@@ -113,6 +120,18 @@ inline constexpr size_t kNormalizedSlackBytes = size_t{64} << 10;
 // match. Runs of white space take two to four steps a byte and are retried at 16 times the limit.
 inline constexpr int64_t kRegexStepsBase = int64_t{1} << 24;
 inline constexpr int64_t kRegexStepsPerByte = 256;
+// Vocabularies that merge by rank (tekken.json, tokenizer.model) have no list of merges: each way to
+// cut a token into two others is one. Real ones have 310,000 of them and tokens of 156 bytes, as the
+// byte-level alphabet writes them.
+inline constexpr size_t kRankedMergesMax = size_t{1} << 22;
+inline constexpr size_t kRankedTokenBytesMax = 512;
+// Tokens that a post-processor puts around a text: real ones add one or two.
+inline constexpr size_t kAroundTextTokensMax = 64;
+// Special tokens of a tekken.json, which are made even where the file does not list them: real ones
+// have 1,000.
+inline constexpr int kTekkenSpecialTokensMax = 1 << 16;
+// WordPiece: a word of more characters is unknown. Real models say 100; the work is quadratic.
+inline constexpr int kWordPieceCharsMax = 1024;
 // PCRE2's memory for backtracking; its own defaults are 20 MB and 32 KiB.
 inline constexpr uint32_t kRegexHeapBytesMax = uint32_t{64} << 20;
 inline constexpr size_t kRegexJitStackBytesMax = size_t{4} << 20;

@@ -1,8 +1,10 @@
-// Prefill and decode of a model with Qwen3-0.6B's shapes and random weights (or of a given folder),
-// beside the machine's bounds measured in the same run.
+// Prefill and decode of a model with the shapes of a known one and random weights (or of a given
+// folder), beside the machine's bounds measured in the same run.
 //
-//   engine_bench [--threads N] [--isa avx512|avx2|scalar] [--bits 16,8,4] [--model DIR]
-//                [--prompt 512] [--decode 32] [--layers 28]
+//   engine_bench [--threads N] [--isa avx512|avx2|scalar] [--bits 16,8,4,mxfp4] [--model DIR]
+//                [--shape qwen3-0.6b|qwen3-30b-a3b] [--layers N] [--prompt 512] [--decode 32]
+//
+// qwen3-30b-a3b has 2 of its 48 layers unless --layers says otherwise: 128 experts each.
 
 #include <algorithm>
 #include <cstdio>
@@ -31,18 +33,20 @@ using engine::KvShape;
 struct Options {
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   Isa isa = engine::BestIsa();
-  std::vector<int> bits = {16, 8, 4};
+  std::vector<std::string> bits = {"16", "8", "4"};
   std::string model;
+  std::string shape = "qwen3-0.6b";
   int prompt = 512;
   int decode = 32;
-  int layers = 28;
+  int layers = 0;  // 0: the shape's
 };
 
 [[noreturn]] void Usage(const char* what) {
   std::fprintf(stderr,
                "engine_bench: %s\n"
-               "Usage: engine_bench [--threads N] [--isa scalar|avx2|avx512] [--bits 16,8,4] "
-               "[--layers N]\n"
+               "Usage: engine_bench [--threads N] [--isa scalar|avx2|avx512] "
+               "[--bits 16,8,4,mxfp4]\n"
+               "                    [--shape qwen3-0.6b|qwen3-30b-a3b] [--layers N]\n"
                "                    [--prompt N] [--decode N] [--model FOLDER]\n",
                what);
   std::exit(2);
@@ -65,11 +69,13 @@ Options Parse(int argc, char** argv) {
       options.bits.clear();
       for (size_t at = 0; at < value.size();) {
         const size_t comma = std::min(value.find(',', at), value.size());
-        options.bits.push_back(std::atoi(value.substr(at, comma - at).c_str()));
+        options.bits.push_back(value.substr(at, comma - at));
         at = comma + 1;
       }
     } else if (flag == "--model") {
       options.model = value;
+    } else if (flag == "--shape") {
+      options.shape = value;
     } else if (flag == "--prompt") {
       options.prompt = std::atoi(value.c_str());
     } else if (flag == "--decode") {
@@ -80,17 +86,43 @@ Options Parse(int argc, char** argv) {
       Usage(("unknown flag " + flag).c_str());
     }
   }
-  if (options.threads < 1 || options.prompt < 1 || options.decode < 1 || options.layers < 1)
+  if (options.threads < 1 || options.prompt < 1 || options.decode < 1 || options.layers < 0)
     Usage("numbers must be positive");
   return options;
 }
 
-// Of the embedding and, where it has one, the head.
-int64_t HeadParameters(const std::filesystem::path& dir, const engine::ModelInfo& info) {
+engine::SynthSpec Shape(const Options& options, const std::string& bits) {
+  engine::SynthSpec spec{.hidden = 1024,
+                         .layers = 28,
+                         .heads = 16,
+                         .kv_heads = 8,
+                         .head_dim = 128,
+                         .feed_forward = 3072,
+                         .vocab = 151936};
+  if (options.shape == "qwen3-30b-a3b") {
+    spec.model_type = "qwen3_moe";
+    spec.hidden = 2048;
+    spec.layers = 2;
+    spec.heads = 32;
+    spec.kv_heads = 4;
+    spec.feed_forward = 6144;
+    spec.tied = false;
+    spec.experts = 128;
+    spec.experts_per_token = 8;
+    spec.expert_feed_forward = 768;
+  } else if (options.shape != "qwen3-0.6b") {
+    Usage("unknown shape");
+  }
+  if (options.layers > 0) spec.layers = options.layers;
+  spec.bits = bits == "16" ? 0 : bits == "mxfp4" ? 4 : std::atoi(bits.c_str());
+  if (bits == "mxfp4") spec.mode = bits;
+  return spec;
+}
+
+int64_t HeadWeights(const std::filesystem::path& dir, const engine::ModelInfo& info) {
   const auto config = engine::ReadModelConfig(dir);
   if (!config) Usage(config.error().message.c_str());
-  return int64_t{info.vocab_size} * config->hidden_size *
-         (config->tied_embeddings.value_or(true) ? 1 : 2);
+  return int64_t{info.vocab_size} * config->hidden_size;
 }
 
 double Since(int64_t begin_us) { return static_cast<double>(MonotonicUs() - begin_us) * 1e-6; }
@@ -107,7 +139,6 @@ void Measure(const std::filesystem::path& dir, const Options& options,
   Engine& engine = **loaded;
   const double load_s = Since(load_begin);
   const engine::ModelInfo& info = engine.info();
-  const int64_t head_parameters = HeadParameters(dir, info);
 
   const int positions = options.prompt + options.decode + 1;
   const auto pages = static_cast<size_t>(KvShape::PagesFor(positions));
@@ -138,15 +169,16 @@ void Measure(const std::filesystem::path& dir, const Options& options,
   const double decode_s = Since(decode_begin) / options.decode;
 
   // Bounds: the multiply-adds of the layers' weights (the embedding is looked up, the head works
-  // for one token), and the bytes that every token has to read.
-  const double layer_parameters = static_cast<double>(info.parameters - head_parameters);
+  // for one token), and the bytes that every token has to read. Of experts, the chosen ones count.
+  const double layer_weights = static_cast<double>(info.token_weights - HeadWeights(dir, info));
   const double prefill_rate = options.prompt / prefill_s, decode_rate = 1.0 / decode_s;
   std::printf(
       "%-24s load %4.1f s | prefill %6.1f tok/s = %4.1f%% of f32 peak | decode %5.2f tok/s = "
-      "%4.1f%% of read bandwidth\n",
+      "%4.1f%% of read bandwidth at %.0f MB each\n",
       info.quantization.c_str(), load_s, prefill_rate,
-      100.0 * 2.0 * layer_parameters * prefill_rate / bounds.f32_flop_per_s, decode_rate,
-      100.0 * static_cast<double>(info.weight_bytes) * decode_rate / bounds.read_bytes_per_s);
+      100.0 * 2.0 * layer_weights * prefill_rate / bounds.f32_flop_per_s, decode_rate,
+      100.0 * static_cast<double>(info.token_bytes) * decode_rate / bounds.read_bytes_per_s,
+      static_cast<double>(info.token_bytes) * 1e-6);
   std::fflush(stdout);
 }
 
@@ -161,18 +193,9 @@ int Main(int argc, char** argv) {
     Measure(options.model, options, bounds);
     return 0;
   }
-  for (int bits : options.bits) {
+  for (const std::string& bits : options.bits) {
     engine::TempDir dir;
-    engine::WriteSynthModel({.dtype = "bf16",
-                             .hidden = 1024,
-                             .layers = options.layers,
-                             .heads = 16,
-                             .kv_heads = 8,
-                             .head_dim = 128,
-                             .feed_forward = 3072,
-                             .vocab = 151936,
-                             .bits = bits == 16 ? 0 : bits},
-                            dir.path());
+    engine::WriteSynthModel(Shape(options, bits), dir.path());
     Measure(dir.path(), options, bounds);
   }
   return 0;

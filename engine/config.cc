@@ -2,104 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "engine/config_reader.h"
 
 namespace perdure::engine {
 namespace {
-
-// One JSON object of a model's folder, with errors that name file and key.
-class Reader {
- public:
-  Reader(const Json& json, std::string path, std::string prefix = {})
-      : json_(json), path_(std::move(path)), prefix_(std::move(prefix)) {}
-
-  tl::unexpected<Error> Bad(std::string_view reason) const {
-    return Err(ErrorCode::bad_model, fmt::format("{}: {}", path_, reason));
-  }
-  tl::unexpected<Error> Unsupported(std::string_view reason) const {
-    return Err(ErrorCode::unsupported, fmt::format("{}: {}", path_, reason));
-  }
-
-  // Null counts as absent: writers use both.
-  const Json* Find(std::string_view key) const {
-    const auto it = json_.find(key);
-    return it == json_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  Result<std::optional<int>> OptionalInt(std::string_view key, int min, int max) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return std::optional<int>();
-    if (!value->is_number_integer() ||
-        (value->is_number_unsigned() && value->get<uint64_t>() > uint64_t{INT64_MAX}))
-      return Bad(fmt::format("{}{} is {}, not a whole number", prefix_, key, DumpJson(*value)));
-    const int64_t number = value->get<int64_t>();
-    if (number < min || number > max)
-      return Bad(fmt::format("{}{} is {}, outside of [{}, {}]", prefix_, key, number, min, max));
-    return std::optional<int>(static_cast<int>(number));
-  }
-  Result<int> Int(std::string_view key, int min, int max) const {
-    ASSIGN_OR_RETURN(const std::optional<int> value, OptionalInt(key, min, max));
-    if (!value) return Bad(fmt::format("{}{} is missing", prefix_, key));
-    return *value;
-  }
-  Result<std::optional<double>> OptionalNumber(std::string_view key, double min, double max) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return std::optional<double>();
-    if (!value->is_number())
-      return Bad(fmt::format("{}{} is {}, not a number", prefix_, key, DumpJson(*value)));
-    const double number = value->get<double>();
-    if (!(number >= min && number <= max))
-      return Bad(fmt::format("{}{} is {}, outside of [{}, {}]", prefix_, key, number, min, max));
-    return std::optional<double>(number);
-  }
-  Result<std::optional<bool>> OptionalBool(std::string_view key) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return std::optional<bool>();
-    if (!value->is_boolean())
-      return Bad(fmt::format("{}{} is {}, not true or false", prefix_, key, DumpJson(*value)));
-    return std::optional<bool>(value->get<bool>());
-  }
-  Result<std::optional<std::string>> OptionalString(std::string_view key) const {
-    const Json* value = Find(key);
-    if (value == nullptr) return std::optional<std::string>();
-    if (!value->is_string())
-      return Bad(fmt::format("{}{} is {}, not a string", prefix_, key, DumpJson(*value)));
-    return std::optional<std::string>(value->get<std::string>());
-  }
-  // One id or a list of them; ids outside of the vocabulary can never be drawn and are left out.
-  Result<std::optional<std::vector<TokenId>>> TokenIds(std::string_view key, int vocab_size) const {
-    using Ids = std::optional<std::vector<TokenId>>;
-    const Json* value = Find(key);
-    if (value == nullptr) return Ids();
-    std::vector<TokenId> ids;
-    const auto add = [&](const Json& id) {
-      if (!id.is_number_integer()) return false;
-      if (id.is_number_unsigned() && id.get<uint64_t>() < static_cast<uint64_t>(vocab_size))
-        ids.push_back(id.get<TokenId>());
-      return true;
-    };
-    bool good = true;
-    if (value->is_array()) {
-      for (const Json& id : *value) good = good && add(id);
-    } else {
-      good = add(*value);
-    }
-    if (!good)
-      return Bad(fmt::format("{}{} is {}, neither a token id nor a list of them", prefix_, key,
-                             DumpJson(*value).substr(0, 200)));
-    return Ids(std::move(ids));
-  }
-
- private:
-  const Json& json_;
-  std::string path_;
-  std::string prefix_;
-};
 
 Result<Json> ReadObject(const std::filesystem::path& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFile(path, limits::kModelJsonBytesMax));
@@ -110,133 +22,7 @@ Result<Json> ReadObject(const std::filesystem::path& path) {
   return json;
 }
 
-// --- RoPE ----------------------------------------------------------------------------------------
-
-constexpr double kThetaMax = 1e12;
-
-Status ReadScaling(const Json& json, const std::string& path, std::string_view name,
-                   RopeConfig* rope) {
-  const std::string prefix = fmt::format("{}.", name);
-  const Reader reader(json, path, prefix);
-  ASSIGN_OR_RETURN(const std::optional<double> theta,
-                   reader.OptionalNumber("rope_theta", 1.0, kThetaMax));
-  if (theta) rope->theta = *theta;
-  ASSIGN_OR_RETURN(std::optional<std::string> type, reader.OptionalString("rope_type"));
-  if (!type) {
-    ASSIGN_OR_RETURN(type, reader.OptionalString("type"));
-  }
-  if (!type || *type == "default") return {};
-  if (*type == "linear") {
-    rope->scaling = RopeConfig::Scaling::kLinear;
-  } else if (*type == "llama3") {
-    rope->scaling = RopeConfig::Scaling::kLlama3;
-    ASSIGN_OR_RETURN(const std::optional<double> low,
-                     reader.OptionalNumber("low_freq_factor", 1e-3, 1e6));
-    ASSIGN_OR_RETURN(const std::optional<double> high,
-                     reader.OptionalNumber("high_freq_factor", 1e-3, 1e6));
-    ASSIGN_OR_RETURN(
-        const std::optional<int> original,
-        reader.OptionalInt("original_max_position_embeddings", 1, limits::kContextMax));
-    if (!low || !high || !original)
-      return reader.Bad(
-          fmt::format("{} of type llama3 needs low_freq_factor, high_freq_factor and "
-                      "original_max_position_embeddings",
-                      name));
-    if (*high <= *low)
-      return reader.Bad(fmt::format("{}.high_freq_factor is not above low_freq_factor", name));
-    rope->low_freq_factor = *low;
-    rope->high_freq_factor = *high;
-    rope->original_context = *original;
-  } else {
-    return reader.Unsupported(
-        fmt::format("{} is of type \"{}\"; default, linear and llama3 are supported", name, *type));
-  }
-  ASSIGN_OR_RETURN(const std::optional<double> factor, reader.OptionalNumber("factor", 1.0, 1e6));
-  if (!factor) return reader.Bad(fmt::format("{}.factor is missing", name));
-  rope->factor = *factor;
-  return {};
-}
-
-Result<RopeConfig> ReadRope(const Reader& reader, const std::string& path) {
-  RopeConfig rope;
-  ASSIGN_OR_RETURN(const std::optional<double> theta,
-                   reader.OptionalNumber("rope_theta", 1.0, kThetaMax));
-  if (theta) rope.theta = *theta;
-  for (std::string_view key : {"rope_scaling", "rope_parameters"}) {
-    const Json* value = reader.Find(key);
-    if (value == nullptr) continue;
-    if (!value->is_object())
-      return reader.Bad(fmt::format("{} is {}, not an object", key, DumpJson(*value)));
-    RETURN_IF_ERROR(ReadScaling(*value, path, key, &rope));
-  }
-  ASSIGN_OR_RETURN(const std::optional<double> partial,
-                   reader.OptionalNumber("partial_rotary_factor", 0.0, 1.0));
-  if (partial && *partial != 1.0)
-    return reader.Unsupported(fmt::format(
-        "partial_rotary_factor is {}; only whole heads are rotated here (1.0)", *partial));
-  return rope;
-}
-
-// --- Quantization --------------------------------------------------------------------------------
-
-Result<QuantConfig> ReadQuant(const Json& json, const std::string& path, std::string prefix) {
-  const Reader reader(json, path, prefix);
-  ASSIGN_OR_RETURN(const std::optional<std::string> mode, reader.OptionalString("mode"));
-  if (mode && *mode != "affine")
-    return reader.Unsupported(fmt::format("{}mode is \"{}\"; affine is supported", prefix, *mode));
-  QuantConfig quant;
-  ASSIGN_OR_RETURN(const std::optional<int> bits, reader.OptionalInt("bits", 1, 64));
-  ASSIGN_OR_RETURN(const std::optional<int> group,
-                   reader.OptionalInt("group_size", 1, limits::kFeedForwardMax));
-  if (bits) quant.bits = *bits;
-  if (group) quant.group = *group;
-  if (quant.bits < 2 || quant.bits > 8 || quant.bits == 7)
-    return reader.Unsupported(
-        fmt::format("{}bits is {}; 2, 3, 4, 5, 6 and 8 are supported", prefix, quant.bits));
-  if (quant.group != 32 && quant.group != 64 && quant.group != 128)
-    return reader.Unsupported(
-        fmt::format("{}group_size is {}; 32, 64 and 128 are supported", prefix, quant.group));
-  return quant;
-}
-
-Result<std::optional<QuantizationConfig>> ReadQuantization(const Reader& reader,
-                                                           const std::string& path) {
-  using Found = std::optional<QuantizationConfig>;
-  std::string_view key = "quantization";
-  const Json* value = reader.Find(key);
-  if (value == nullptr) {
-    // Of other tools, unless it is MLX's copy of its own key.
-    key = "quantization_config";
-    value = reader.Find(key);
-    if (value == nullptr) return Found();
-    if (value->is_object() && value->contains("quant_method"))
-      return reader.Unsupported(
-          fmt::format("quantization_config.quant_method is {}; unquantized weights and MLX's "
-                      "affine quantization are supported",
-                      DumpJson((*value)["quant_method"])));
-  }
-  if (!value->is_object())
-    return reader.Bad(fmt::format("{} is {}, not an object", key, DumpJson(*value)));
-
-  QuantizationConfig config;
-  ASSIGN_OR_RETURN(config.all, ReadQuant(*value, path, fmt::format("{}.", key)));
-  for (const auto& [name, entry] : value->items()) {
-    if (entry.is_boolean()) {
-      config.overrides[name] =
-          entry.get<bool>() ? std::optional<QuantConfig>(config.all) : std::nullopt;
-    } else if (entry.is_object()) {
-      // A missing mode means affine here, whatever the model's is.
-      ASSIGN_OR_RETURN(const QuantConfig quant,
-                       ReadQuant(entry, path, fmt::format("{}.{}.", key, name)));
-      config.overrides[name] = quant;
-    }
-  }
-  return Found(std::move(config));
-}
-
-// --- The whole -----------------------------------------------------------------------------------
-
-Status ReadShapes(const Reader& reader, ModelConfig* config) {
+Status ReadShapes(const ConfigReader& reader, ModelConfig* config) {
   ASSIGN_OR_RETURN(config->hidden_size, reader.Int("hidden_size", 1, limits::kHiddenMax));
   ASSIGN_OR_RETURN(config->layers, reader.Int("num_hidden_layers", 1, limits::kLayersMax));
   ASSIGN_OR_RETURN(config->heads, reader.Int("num_attention_heads", 1, limits::kHeadsMax));
@@ -272,15 +58,119 @@ Status ReadShapes(const Reader& reader, ModelConfig* config) {
   return {};
 }
 
-Status ReadSlidingWindow(const Reader& reader, ModelConfig* config) {
-  ASSIGN_OR_RETURN(const std::optional<bool> use, reader.OptionalBool("use_sliding_window"));
-  ASSIGN_OR_RETURN(const std::optional<int> window,
+Status ReadExperts(const ConfigReader& reader, ModelConfig* config) {
+  ExpertsConfig& experts = config->experts;
+  // transformers 5 writes the second name.
+  for (std::string_view key : {"num_experts", "num_local_experts"}) {
+    ASSIGN_OR_RETURN(const auto count, reader.OptionalInt(key, 1, limits::kExpertsMax));
+    if (count) experts.count = *count;
+  }
+  ASSIGN_OR_RETURN(const auto per_token,
+                   reader.OptionalInt("num_experts_per_tok", 1, limits::kExpertsMax));
+  ASSIGN_OR_RETURN(const auto feed_forward,
+                   reader.OptionalInt("moe_intermediate_size", 1, limits::kFeedForwardMax));
+  ASSIGN_OR_RETURN(const auto normalize, reader.OptionalBool("norm_topk_prob"));
+  ASSIGN_OR_RETURN(const auto step,
+                   reader.OptionalInt("decoder_sparse_step", 1, limits::kLayersMax));
+  experts.per_token = per_token.value_or(0);
+  experts.feed_forward = feed_forward.value_or(0);
+  experts.normalize = normalize.value_or(false);
+  experts.sparse_step = step.value_or(1);
+  const Json* dense = reader.Find("mlp_only_layers");
+  if (dense == nullptr) return {};
+  const auto is_layer = [](const Json& value) { return value.is_number_unsigned(); };
+  if (!dense->is_array() || !std::all_of(dense->begin(), dense->end(), is_layer))
+    return reader.Bad(fmt::format("mlp_only_layers is {}, not a list of layers",
+                                  DumpJson(*dense).substr(0, limits::kEchoBytesMax)));
+  for (const Json& layer : *dense)
+    if (layer.get<uint64_t>() < static_cast<uint64_t>(config->layers))
+      experts.dense_layers.insert(layer.get<int>());
+  return {};
+}
+
+Status ReadLayerTypes(const ConfigReader& reader, ModelConfig* config) {
+  const Json* types = reader.Find("layer_types");
+  if (types == nullptr) return {};
+  if (!types->is_array() || types->size() != static_cast<size_t>(config->layers))
+    return reader.Bad(
+        fmt::format("layer_types is no list of num_hidden_layers ({}) entries", config->layers));
+  for (const Json& type : *types) {
+    if (type == "full_attention")
+      config->layer_types.push_back(LayerAttention::kFull);
+    else if (type == "sliding_attention")
+      config->layer_types.push_back(LayerAttention::kSliding);
+    else
+      return reader.Unsupported(fmt::format(
+          "layer_types has {}; \"full_attention\" and \"sliding_attention\" are supported",
+          DumpJson(type).substr(0, limits::kEchoBytesMax)));
+  }
+  return {};
+}
+
+Status ReadSlidingWindow(const ConfigReader& reader, ModelConfig* config) {
+  ASSIGN_OR_RETURN(config->use_sliding_window, reader.OptionalBool("use_sliding_window"));
+  ASSIGN_OR_RETURN(config->sliding_window,
                    reader.OptionalInt("sliding_window", 1, limits::kContextMax));
-  ASSIGN_OR_RETURN(const std::optional<int> from,
+  ASSIGN_OR_RETURN(config->max_window_layers,
                    reader.OptionalInt("max_window_layers", 0, limits::kLayersMax));
-  if (!use.value_or(false) || !window) return {};
-  config->sliding_window = window;
-  config->sliding_from = from.value_or(0);
+  return ReadLayerTypes(reader, config);
+}
+
+Result<ModelKind> ReadKind(const ConfigReader& reader) {
+  ModelKind kind;
+  ASSIGN_OR_RETURN(const std::optional<std::string> model_type,
+                   reader.OptionalString("model_type"));
+  if (!model_type) {
+    for (std::string_view key : {"dim", "n_layers", "n_heads"})
+      if (reader.Find(key) != nullptr)
+        return reader.Unsupported(
+            fmt::format("it is of an old format ({}, no model_type); configs of Hugging Face's "
+                        "format are supported: convert the model anew from its original there",
+                        key));
+    return reader.Bad("model_type is missing");
+  }
+  kind.model_type = *model_type;
+  const Json* architectures = reader.Find("architectures");
+  if (architectures != nullptr && architectures->is_array())
+    for (const Json& name : *architectures)
+      if (name.is_string()) kind.architectures.push_back(name.get<std::string>());
+  return kind;
+}
+
+// The text model's own part of config.json.
+Status ReadText(const ConfigReader& reader, ModelConfig* config) {
+  RETURN_IF_ERROR(ReadShapes(reader, config));
+  ASSIGN_OR_RETURN(config->rope, ReadRope(reader));
+  // YaRN's configs keep the context that the model was first trained for.
+  if (config->rope.scaling == RopeConfig::Scaling::kYarn)
+    config->max_context =
+        static_cast<int>(std::clamp(config->rope.factor * config->rope.original_context,
+                                    double(config->max_context), double(limits::kContextMax)));
+  ASSIGN_OR_RETURN(config->tied_embeddings, reader.OptionalBool("tie_word_embeddings"));
+  ASSIGN_OR_RETURN(config->attention_bias, reader.OptionalBool("attention_bias"));
+  ASSIGN_OR_RETURN(config->mlp_bias, reader.OptionalBool("mlp_bias"));
+  ASSIGN_OR_RETURN(const std::optional<std::string> activation,
+                   reader.OptionalString("hidden_act"));
+  if (activation && *activation != "silu" && *activation != "swish")
+    return reader.Unsupported(fmt::format("hidden_act is \"{}\"; silu is supported", *activation));
+  RETURN_IF_ERROR(ReadSlidingWindow(reader, config));
+  RETURN_IF_ERROR(ReadExperts(reader, config));
+  ASSIGN_OR_RETURN(config->quantization, ReadQuantization(reader));
+  ASSIGN_OR_RETURN(auto eos, reader.TokenIds("eos_token_id", config->vocab_size));
+  if (eos) config->eos_ids = std::move(*eos);
+  return {};
+}
+
+// A config whose text_config describes the text model. What concerns the folder as a whole may
+// stand on either level; converters write it on the outer one.
+Status ReadWrapped(const ConfigReader& outer, const ConfigReader& text, ModelConfig* config) {
+  ASSIGN_OR_RETURN(const auto type, text.OptionalString("model_type"));
+  config->text_model_type = type.value_or("");
+  RETURN_IF_ERROR(ReadText(text, config));
+  ASSIGN_OR_RETURN(auto quantization, ReadQuantization(outer));
+  if (quantization) config->quantization = std::move(quantization);
+  ASSIGN_OR_RETURN(auto eos, outer.TokenIds("eos_token_id", config->vocab_size));
+  if (eos) config->eos_ids = std::move(*eos);
   return {};
 }
 
@@ -288,7 +178,7 @@ Status ReadGeneration(const std::filesystem::path& path, ModelConfig* config) {
   std::error_code error;
   if (!std::filesystem::exists(path, error)) return {};
   ASSIGN_OR_RETURN(const Json json, ReadObject(path));
-  const Reader reader(json, path.string());
+  const ConfigReader reader(json, path.string());
   ASSIGN_OR_RETURN(auto eos, reader.TokenIds("eos_token_id", config->vocab_size));
   if (eos) config->eos_ids = std::move(*eos);
 
@@ -311,37 +201,26 @@ Status ReadGeneration(const std::filesystem::path& path, ModelConfig* config) {
 
 }  // namespace
 
+Result<ModelKind> ReadModelKind(const std::filesystem::path& model_dir) {
+  const std::filesystem::path path = model_dir / "config.json";
+  ASSIGN_OR_RETURN(const Json json, ReadObject(path));
+  return ReadKind(ConfigReader(json, path.string()));
+}
+
 Result<ModelConfig> ReadModelConfig(const std::filesystem::path& model_dir) {
   const std::filesystem::path path = model_dir / "config.json";
   ASSIGN_OR_RETURN(const Json json, ReadObject(path));
-  const Reader reader(json, path.string());
-
+  const ConfigReader outer(json, path.string());
   ModelConfig config;
-  ASSIGN_OR_RETURN(const std::optional<std::string> model_type,
-                   reader.OptionalString("model_type"));
-  if (!model_type) {
-    if (reader.Find("dim") != nullptr || reader.Find("n_layers") != nullptr)
-      return reader.Unsupported(
-          "it is of an old format (dim, n_layers, no model_type); convert the model from its "
-          "Hugging Face original");
-    return reader.Bad("model_type is missing");
+  ASSIGN_OR_RETURN(ModelKind kind, ReadKind(outer));
+  config.model_type = std::move(kind.model_type);
+
+  const Json* text = outer.Find("text_config");
+  if (text != nullptr && text->is_object()) {
+    RETURN_IF_ERROR(ReadWrapped(outer, outer.Inner("text_config"), &config));
+  } else {
+    RETURN_IF_ERROR(ReadText(outer, &config));
   }
-  config.model_type = *model_type;
-  RETURN_IF_ERROR(ReadShapes(reader, &config));
-  ASSIGN_OR_RETURN(config.rope, ReadRope(reader, path.string()));
-  ASSIGN_OR_RETURN(config.tied_embeddings, reader.OptionalBool("tie_word_embeddings"));
-  ASSIGN_OR_RETURN(config.attention_bias, reader.OptionalBool("attention_bias"));
-  ASSIGN_OR_RETURN(const std::optional<bool> mlp_bias, reader.OptionalBool("mlp_bias"));
-  if (mlp_bias.value_or(false))
-    return reader.Unsupported("mlp_bias is true; feed-forward layers have no bias here");
-  ASSIGN_OR_RETURN(const std::optional<std::string> activation,
-                   reader.OptionalString("hidden_act"));
-  if (activation && *activation != "silu" && *activation != "swish")
-    return reader.Unsupported(fmt::format("hidden_act is \"{}\"; silu is supported", *activation));
-  RETURN_IF_ERROR(ReadSlidingWindow(reader, &config));
-  ASSIGN_OR_RETURN(config.quantization, ReadQuantization(reader, path.string()));
-  ASSIGN_OR_RETURN(auto eos, reader.TokenIds("eos_token_id", config.vocab_size));
-  if (eos) config.eos_ids = std::move(*eos);
   RETURN_IF_ERROR(ReadGeneration(model_dir / "generation_config.json", &config));
   return config;
 }

@@ -18,6 +18,10 @@ Result<std::unique_ptr<Engine>> Engine::Load(const std::filesystem::path& model_
   if (!CpuHas(options.isa))
     return Err(ErrorCode::unsupported, fmt::format("this CPU does not have {}; its best is {}",
                                                    IsaName(options.isa), IsaName(BestIsa())));
+  // First of all: what is of another kind has other keys.
+  ASSIGN_OR_RETURN(const ModelKind kind, ReadModelKind(model_dir));
+  if (auto status = CheckModelKind(kind); !status)
+    return ErrWithContext(model_dir.string(), std::move(status).error());
   ASSIGN_OR_RETURN(const ModelConfig config, ReadModelConfig(model_dir));
   auto spec = DescribeModel(config);
   if (!spec) return ErrWithContext(model_dir.string(), std::move(spec).error());

@@ -39,16 +39,22 @@ struct EngineOptions {
 // What a person or another layer wants to know of a loaded model.
 struct ModelInfo {
   std::string architecture;  // config.json's model_type
-  std::string quantization;  // "bf16", "f32", "affine 4-bit, group 64", …
+  std::string quantization;  // "bf16", "f32", "affine 4-bit, group 64", "mxfp4, group 32", …
   // Kernel version and activation mode. Equal ids give equal bits, on every instruction-set path.
   std::string numerics_id;
   int64_t parameters = 0;
   uint64_t weight_bytes = 0;
+  // Weights that a step of one token multiplies, and their bytes: of experts the chosen ones, of an
+  // embedding that is not the head none.
+  int64_t token_weights = 0;
+  uint64_t token_bytes = 0;
   int layers = 0;
   int vocab_size = 0;
   int max_context = 0;  // max_position_embeddings
   KvShape kv;
   std::vector<TokenId> eos_ids;  // generation_config.json over config.json
+  // What a person should know, one sentence each: "its vision tower is not used: …".
+  std::vector<std::string> notes;
 };
 
 // Sampling defaults of generation_config.json; absent where the file does not say.

@@ -1,5 +1,6 @@
 // Rotary position embedding, half-split: element i of a head is paired with i + head_dim / 2.
-// Source: Su et al., RoFormer (2021); the llama3 scaling as in its model card's reference code.
+// Sources: Su et al., RoFormer (2021); the llama3 scaling as in its model card's reference code;
+// Peng et al., YaRN (2023), with borders rounded outward as in its reference implementation.
 #pragma once
 
 #include <vector>
@@ -8,10 +9,14 @@
 
 namespace perdure::engine {
 
-// head_dim / 2 angles per position, in radians.
-std::vector<double> RopeFrequencies(const RopeConfig& rope, int head_dim);
+struct RopeTable {
+  std::vector<double> frequencies;  // head_dim / 2 angles per position, in radians
+  double magnitude = 1.0;           // of the rotated heads
+};
 
-// cos and sin of position × frequency, computed in double and rounded once.
-void RopeRow(const std::vector<double>& frequencies, int position, float* cosines, float* sines);
+RopeTable MakeRopeTable(const RopeConfig& rope, int head_dim);
+
+// magnitude × cos and sin of position × frequency, computed in double and rounded once.
+void RopeRow(const RopeTable& table, int position, float* cosines, float* sines);
 
 }  // namespace perdure::engine

@@ -17,14 +17,18 @@ PanelLayout MakePanelLayout(PanelFormat format, int k, int group, ScaleType scal
       return layout;
     case PanelFormat::kQ8:
     case PanelFormat::kQ4:
+      layout.group_header_bytes = 2 * kPanelWidth * (scale_type == ScaleType::kF32 ? 4 : 2);
+      break;
+    case PanelFormat::kMxfp4:
+      CHECK(group == kMxfp4Group);
+      layout.group_header_bytes = kPanelWidth;
       break;
   }
   CHECK(group > 0 && k % group == 0 && kChunkRows % group == 0);
   layout.group = group;
-  layout.group_header_bytes = 2 * kPanelWidth * (scale_type == ScaleType::kF32 ? 4 : 2);
   const size_t group_elements = size_t(group) * kPanelWidth;
   layout.group_bytes = layout.group_header_bytes +
-                       (format == PanelFormat::kQ4 ? group_elements / 2 : group_elements);
+                       (format == PanelFormat::kQ8 ? group_elements : group_elements / 2);
   layout.panel_bytes = size_t(k / group) * layout.group_bytes;
   return layout;
 }

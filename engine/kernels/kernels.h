@@ -34,13 +34,16 @@ inline constexpr int kDirectRowsMax = 4;
 //   kBf16  [K][16] uint32: output i in the low half of word i, output i + 16 in the high half
 //   kQ8    per group: scale[32] bias[32], then [group][32] uint8
 //   kQ4    per group: scale[32] bias[32], then [group / 8][32] uint32, K in ascending nibbles
-enum class PanelFormat : uint8_t { kF32, kF16, kBf16, kQ8, kQ4 };
+//   kMxfp4 per group: scale[32] E8M0, then [4][32] uint32, K in ascending nibbles, E2M1
+// Of OCP's Microscaling formats: E8M0 is a byte s for 2^(s - 127), 255 (NaN) is not allowed here;
+// E2M1 is a sign and one of 0, 0.5, 1, 1.5, 2, 3, 4, 6.
+enum class PanelFormat : uint8_t { kF32, kF16, kBf16, kQ8, kQ4, kMxfp4 };
 enum class ScaleType : uint8_t { kF32, kF16, kBf16 };
 
 struct PanelLayout {
   PanelFormat format = PanelFormat::kF32;
   ScaleType scale_type = ScaleType::kF32;
-  int group = 0;  // kQ8, kQ4
+  int group = 0;  // kQ8, kQ4, kMxfp4
   int k = 0;
   // Bytes of a group's scales and biases, of a group in all, and of a whole panel.
   size_t group_header_bytes = 0;
@@ -48,7 +51,10 @@ struct PanelLayout {
   size_t panel_bytes = 0;
 };
 
-// Fills in the sizes. `group` (32, 64 or 128; divides k) is used by kQ8 and kQ4 only.
+inline constexpr int kMxfp4Group = 32;
+
+// Fills in the sizes. `group` divides k; it is 32, 64 or 128 for kQ8 and kQ4, 32 for kMxfp4, and
+// without meaning elsewhere. `scale_type` is that of kQ8 and kQ4.
 PanelLayout MakePanelLayout(PanelFormat format, int k, int group, ScaleType scale_type);
 
 // Queries of `rows` consecutive positions × `group` heads that share one KV head.
@@ -59,6 +65,7 @@ struct AttentionTile {
   int group = 0;
   int rows = 0;
   int start = 0;             // position of the first row
+  int window = 0;            // positions that a query sees, its own the last; 0: all up to it
   const float* q = nullptr;  // row r, head g: q + r·q_stride + g·head_dim
   float* out = nullptr;      // the same with out_stride
   ptrdiff_t q_stride = 0;
@@ -86,19 +93,23 @@ struct Kernels {
   void (*direct)(const PanelLayout& layout, const std::byte* first_panel, int panels,
                  const float* a, ptrdiff_t lda, int rows, float* c, ptrdiff_t ldc);
 
-  // out[i·12 + r] = a[r·lda + i] for r < rows; the rows up to 12 are zero.
-  void (*pack_rows)(const float* a, ptrdiff_t lda, int rows, int k, float* out);
+  // out[i·12 + r] = a[r][i] for r < rows; the rows up to 12 are zero.
+  void (*pack_rows)(const float* const* a, int rows, int k, float* out);
 
   // y = x / rms(x) · weight; y may be x.
   void (*rms_norm)(const float* x, const float* weight, int n, float epsilon, float* y);
   // Half-split rotation of x[0 … 2·half) by the angles whose cosines and sines are given.
   void (*rope)(float* x, const float* cosines, const float* sines, int half);
-  void (*add)(float* x, const float* y, size_t n);           // x += y
+  void (*add)(float* x, const float* y, size_t n);  // x += y
+  // x += factor · y, with one rounding.
+  void (*add_scaled)(float* x, const float* y, float factor, size_t n);
   void (*silu_mul)(float* gate, const float* up, size_t n);  // gate = gate · σ(gate) · up
+  void (*softmax)(float* x, int n);                          // n ≥ 1
   // Clamped to ±65504 (so stored KV is always finite; NaN becomes -65504), then to nearest even.
   void (*to_f16)(const float* x, uint16_t* y, size_t n);
 
-  // Causal attention over the pages, block by block of absolute positions, online softmax.
+  // Causal attention over the pages, block by block of absolute positions, online softmax. Pages
+  // that lie wholly outside the windows of the tile's queries are not read.
   // `scratch`: AttentionScratchFloats(head_dim), aligned to 64 bytes.
   void (*attend)(const AttentionTile& tile, float* scratch);
 };

@@ -68,10 +68,14 @@ void Tile(const float* a, const float* b, int k, int rows, float* c, ptrdiff_t l
   TileAny<kTileRows, 1>(a, b, kPanelWidth, k, rows, c, ldc, accumulate);
 }
 
-void PackRows(const float* a, ptrdiff_t lda, int rows, int k, float* out) {
-  for (int i = 0; i < k; ++i)
+void PackRows(const float* const* a, int rows, int k, float* out) {
+  constexpr int kBlock = 64;  // columns whose 12 rows stay in L1
+  for (int begin = 0; begin < k; begin += kBlock) {
+    const int end = k - begin < kBlock ? k : begin + kBlock;
     for (int r = 0; r < kTileRows; ++r)
-      out[ptrdiff_t(i) * kTileRows + r] = r < rows ? a[r * lda + i] : 0.0f;
+      for (int i = begin; i < end; ++i)
+        out[ptrdiff_t(i) * kTileRows + r] = r < rows ? a[r][i] : 0.0f;
+  }
 }
 
 // --- Panels --------------------------------------------------------------------------------------
@@ -179,6 +183,32 @@ struct Q4Reader : QuantizedReader {
   PERDURE_INLINE void Next() { p += 128; }
 };
 
+// Exact but for overflow: a scale is a power of two.
+struct Mxfp4Reader {
+  static constexpr int kStep = 8;
+  const std::byte* p;
+  F scale0, scale1;
+  Simd::W words0, words1;
+  PERDURE_INLINE void Begin(const PanelLayout&, const std::byte* panel) { p = panel; }
+  PERDURE_INLINE void Group(const PanelLayout& layout) {
+    const auto* scales = reinterpret_cast<const uint8_t*>(p);
+    scale0 = Simd::LoadE8M0(scales);
+    scale1 = Simd::LoadE8M0(scales + 16);
+    p += layout.group_header_bytes;
+  }
+  PERDURE_INLINE void Fetch() {
+    Simd::Prefetch(p + 1024);
+    Simd::Prefetch(p + 1024 + 64);
+    words0 = Simd::LoadWords(p);
+    words1 = Simd::LoadWords(p + 64);
+  }
+  PERDURE_INLINE void Get(int j, F& w0, F& w1) {
+    w0 = Simd::Mul(scale0, Simd::E2M1(words0, j));
+    w1 = Simd::Mul(scale1, Simd::E2M1(words1, j));
+  }
+  PERDURE_INLINE void Next() { p += 128; }
+};
+
 // Calls fn(Reader{}) for the layout's format.
 template <class Fn>
 PERDURE_INLINE void WithReader(const PanelLayout& layout, Fn fn) {
@@ -193,6 +223,8 @@ PERDURE_INLINE void WithReader(const PanelLayout& layout, Fn fn) {
       return fn(Q8Reader{});
     case PanelFormat::kQ4:
       return fn(Q4Reader{});
+    case PanelFormat::kMxfp4:
+      return fn(Mxfp4Reader{});
   }
 }
 
@@ -369,6 +401,32 @@ void AddTo(float* x, const float* y, size_t n) {
   }
 }
 
+void AddScaled(float* x, const float* y, float factor, size_t n) {
+  const F f = Simd::Set1(factor);
+  for (size_t i = 0; i < n; i += 16) {
+    const int left = Left(n, i);
+    const F sum = Simd::Fma(f, Simd::LoadFirst(y + i, left), Simd::LoadFirst(x + i, left));
+    Simd::StoreFirst(x + i, sum, left);
+  }
+}
+
+void Softmax(float* x, int n) {
+  const F minus_infinity = Simd::Set1(-__builtin_inff());
+  F top = minus_infinity;
+  for (int i = 0; i < n; i += 16)
+    top = Simd::Max(top, Simd::SelectFirst(Simd::LoadFirst(x + i, n - i), minus_infinity, n - i));
+  const F pivot = Simd::Set1(Simd::ReduceMax(top));
+  F sum = Simd::Zero();
+  for (int i = 0; i < n; i += 16) {
+    const F power = Exp(Simd::Sub(Simd::LoadFirst(x + i, n - i), pivot));
+    Simd::StoreFirst(x + i, power, n - i);
+    sum = Simd::Add(sum, Simd::SelectFirst(power, Simd::Zero(), n - i));
+  }
+  const F total = Simd::Set1(Simd::ReduceAdd(sum));
+  for (int i = 0; i < n; i += 16)
+    Simd::StoreFirst(x + i, Simd::Div(Simd::LoadFirst(x + i, n - i), total), n - i);
+}
+
 void SiluMul(float* gate, const float* up, size_t n) {
   const F one = Simd::Set1(1.0f);
   for (size_t i = 0; i < n; i += 16) {
@@ -409,13 +467,17 @@ void WidenF16(const uint16_t* from, int rows, int n, float* to, int padded) {
   }
 }
 
-// One query, one block: scores become weights (zero from `valid` on), the running maximum and sum
-// move on, what was summed so far is rescaled.
-PERDURE_INLINE void SoftmaxStep(float* scores, int valid, float* maximum, float* sum, float* out,
-                                int padded) {
+// One query, one block: scores become weights (zero before `from` and from `valid` on), the running
+// maximum and sum move on, what was summed so far is rescaled.
+PERDURE_INLINE void SoftmaxStep(float* scores, int from, int valid, float* maximum, float* sum,
+                                float* out, int padded) {
   const F minus_infinity = Simd::Set1(-__builtin_inff());
-  const F s0 = Simd::SelectFirst(Simd::Load(scores), minus_infinity, valid);
-  const F s1 = Simd::SelectFirst(Simd::Load(scores + 16), minus_infinity, valid - 16);
+  F s0 = Simd::SelectFirst(Simd::Load(scores), minus_infinity, valid);
+  F s1 = Simd::SelectFirst(Simd::Load(scores + 16), minus_infinity, valid - 16);
+  if (from > 0) {
+    s0 = Simd::SelectFirst(minus_infinity, s0, from);
+    s1 = Simd::SelectFirst(minus_infinity, s1, from - 16);
+  }
   const float block = Simd::ReduceMax(Simd::Max(s0, s1));
   const float before = *maximum;
   const float now = block > before ? block : before;
@@ -434,6 +496,11 @@ PERDURE_INLINE void SoftmaxStep(float* scores, int valid, float* maximum, float*
   *sum = *sum * factors[0] + added;
   const F factor = Simd::Set1(factors[0]);
   for (int i = 0; i < padded; i += 16) Simd::Store(out + i, Simd::Mul(Simd::Load(out + i), factor));
+}
+
+// The first position that a query at `position` sees.
+PERDURE_INLINE int SeesFrom(const AttentionTile& t, int position) {
+  return t.window > 0 && position >= t.window ? position - t.window + 1 : 0;
 }
 
 void Attend(const AttentionTile& t, float* scratch) {
@@ -468,7 +535,7 @@ void Attend(const AttentionTile& t, float* scratch) {
   }
 
   const int last = t.start + t.rows - 1;
-  for (int block = 0; block <= last / kPanelWidth; ++block) {
+  for (int block = SeesFrom(t, t.start) / kPanelWidth; block <= last / kPanelWidth; ++block) {
     const int base = block * kPanelWidth;
     const int filled = last - base + 1 < kPanelWidth ? last - base + 1 : kPanelWidth;
     const auto* k16 = reinterpret_cast<const uint16_t*>(t.pages[block] + t.head_offset);
@@ -477,25 +544,28 @@ void Attend(const AttentionTile& t, float* scratch) {
     WidenF16(v16, filled, head_dim, values, padded);
     for (int first = 0; first < queries; first += kTileRows) {
       const int rows = queries - first < kTileRows ? queries - first : kTileRows;
-      // Every query of this tile lies before the block.
-      if (t.start + (first + rows - 1) / t.group < base) continue;
+      // No query of this tile sees the block: all lie before it, or their windows behind it.
+      if (t.start + (first + rows - 1) / t.group < base ||
+          SeesFrom(t, t.start + first / t.group) >= base + kPanelWidth)
+        continue;
       float* tile_scores = scores + first * kPanelWidth;
       float* tile_out = out + first * padded;
       TileAny<kTileRows, 1>(packed_q + first * padded, keys, kPanelWidth, head_dim, rows,
                             tile_scores, kPanelWidth, false);
       for (int r = 0; r < rows; ++r) {
-        const int valid = t.start + (first + r) / t.group - base + 1;
+        const int position = t.start + (first + r) / t.group;
+        const int from = SeesFrom(t, position) - base, valid = position - base + 1;
         float* row = tile_scores + r * kPanelWidth;
-        if (valid <= 0) {
+        if (valid <= 0 || from >= kPanelWidth) {
           Simd::Store(row, Simd::Zero());
           Simd::Store(row + 16, Simd::Zero());
         } else {
-          SoftmaxStep(row, valid, maximum + first + r, sum + first + r, tile_out + r * padded,
+          SoftmaxStep(row, from, valid, maximum + first + r, sum + first + r, tile_out + r * padded,
                       padded);
         }
       }
-      // Weights of positions after a query are zero; they can change nothing but the sign of a
-      // zero, which the last addition below makes positive.
+      // Weights of positions that a query does not see are zero; they can change nothing but the
+      // sign of a zero, which the last addition below makes positive.
       for (int i = 0; i < padded; i += kPanelWidth)
         TileAny<1, kPanelWidth>(tile_scores, values + i, padded, filled, rows, tile_out + i, padded,
                                 true);
@@ -521,7 +591,9 @@ constexpr Kernels MakeKernels(Isa isa) {
           .rms_norm = RmsNorm,
           .rope = Rope,
           .add = AddTo,
+          .add_scaled = AddScaled,
           .silu_mul = SiluMul,
+          .softmax = Softmax,
           .to_f16 = ToF16,
           .attend = Attend};
 }

@@ -75,6 +75,25 @@ struct Simd {
     return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.lo, 4 * j), mask)),
             _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.hi, 4 * j), mask))};
   }
+  // The permutation looks at the low three bits of an index only; bit 3 is the sign.
+  static __m256 E2M1(__m256i bits) {
+    const __m256 table = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
+    const __m256i sign =
+        _mm256_and_si256(_mm256_slli_epi32(bits, 28), _mm256_set1_epi32(INT32_MIN));
+    return _mm256_or_ps(_mm256_permutevar8x32_ps(table, bits), _mm256_castsi256_ps(sign));
+  }
+  static F E2M1(W w, int j) {
+    return {E2M1(_mm256_srli_epi32(w.lo, 4 * j)), E2M1(_mm256_srli_epi32(w.hi, 4 * j))};
+  }
+  // The byte is the exponent of a binary32, but for 0: 2^-127 is subnormal.
+  static __m256 E8M0(__m128i bytes) {
+    const __m256i exponents = _mm256_slli_epi32(_mm256_cvtepu8_epi32(bytes), 23);
+    return _mm256_max_ps(_mm256_castsi256_ps(exponents), _mm256_set1_ps(0x1p-127f));
+  }
+  static F LoadE8M0(const uint8_t* p) {
+    const __m128i bytes = Load128(p);
+    return {E8M0(bytes), E8M0(_mm_srli_si128(bytes, 8))};
+  }
   static F Fma(F a, F b, F c) {
     return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
   }

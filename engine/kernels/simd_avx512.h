@@ -50,6 +50,18 @@ struct Simd {
     const __m512 table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return _mm512_permutexvar_ps(_mm512_srli_epi32(w, static_cast<unsigned>(4 * j)), table);
   }
+  static F E2M1(W w, int j) {
+    const __m512 table = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f,
+                                        -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(w, static_cast<unsigned>(4 * j)), table);
+  }
+  // The byte is the exponent of a binary32, but for 0: 2^-127 is subnormal.
+  static F LoadE8M0(const uint8_t* p) {
+    const __m512i bytes =
+        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    return _mm512_max_ps(_mm512_castsi512_ps(_mm512_slli_epi32(bytes, 23)),
+                         _mm512_set1_ps(0x1p-127f));
+  }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
   static F Sub(F a, F b) { return _mm512_sub_ps(a, b); }

@@ -68,6 +68,16 @@ struct Simd {
   static F Nibble(W w, int j) {
     return Map([&](int i) { return static_cast<float>((w.v[i] >> (4 * j)) & 15u); });
   }
+  static F E2M1(W w, int j) {
+    constexpr float kMagnitudes[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+    return Map([&](int i) {
+      const uint32_t bits = w.v[i] >> (4 * j);
+      return (bits & 8u) != 0 ? -kMagnitudes[bits & 7u] : kMagnitudes[bits & 7u];
+    });
+  }
+  static F LoadE8M0(const uint8_t* p) {
+    return Map([&](int i) { return std::ldexp(1.0f, p[i] - 127); });
+  }
   static F Fma(F a, F b, F c) {
     return Map([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
   }

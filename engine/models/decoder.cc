@@ -9,7 +9,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "engine/models/decoder_buffers.h"
-#include "engine/rope.h"
+#include "engine/models/work_memory.h"
 
 namespace perdure::engine {
 namespace {
@@ -21,11 +21,6 @@ int Padded(int outputs) { return (outputs + kPanelWidth - 1) / kPanelWidth * kPa
 void Decoder::Reserve(int rows, size_t logits_rows) {
   Buffers& b = *buffers_;
   const ModelConfig& c = spec_.config;
-  const auto allocate = [](size_t floats, std::string_view what) {
-    auto memory = AlignedBuffer::Allocate(floats * sizeof(float), what);
-    CHECK_MSG(memory.has_value(), "no memory for activations");
-    return std::move(*memory);
-  };
   if (rows > b.rows) {
     // Powers of two: a growing batch does not allocate at every step.
     b.rows = std::min(static_cast<int>(std::bit_ceil(static_cast<unsigned>(rows))),
@@ -34,14 +29,12 @@ void Decoder::Reserve(int rows, size_t logits_rows) {
     const auto n = static_cast<size_t>(b.rows);
     b.scratch_floats = std::max(AttentionScratchFloats(c.head_dim), size_t(c.hidden_size));
     b.scratch_floats = (b.scratch_floats + 15) / 16 * 16;
+    // Layers of experts have buffers of their own (MoeCompute).
+    const int inner = HasDenseLayers() ? c.feed_forward : 0;
     const size_t packed =
-        std::max({PackedRowsFloats(b.rows, c.hidden_size), PackedRowsFloats(b.rows, q_size),
-                  PackedRowsFloats(b.rows, c.feed_forward)});
-    struct Part {
-      float** to;
-      size_t floats;
-    };
-    const Part parts[] = {
+        std::max({PackedRowsFloats(b.rows, 1, c.hidden_size), PackedRowsFloats(b.rows, 1, q_size),
+                  PackedRowsFloats(b.rows, 1, inner)});
+    const WorkArray arrays[] = {
         {&b.x, n * size_t(c.hidden_size)},
         {&b.normed, n * size_t(c.hidden_size)},
         {&b.q, n * size_t(Padded(q_size))},
@@ -49,28 +42,22 @@ void Decoder::Reserve(int rows, size_t logits_rows) {
         {&b.v, n * size_t(Padded(kv_size))},
         {&b.attended, n * size_t(q_size)},
         {&b.out, n * size_t(Padded(c.hidden_size))},
-        {&b.gate, n * size_t(Padded(c.feed_forward))},
-        {&b.up, n * size_t(Padded(c.feed_forward))},
-        {&b.hidden, n * size_t(c.feed_forward)},
+        {&b.gate, n * size_t(Padded(inner))},
+        {&b.up, n * size_t(Padded(inner))},
         {&b.packed, packed},
         {&b.cosines, n * size_t(c.head_dim / 2)},
         {&b.sines, n * size_t(c.head_dim / 2)},
         {&b.scratch, size_t(pool_.threads()) * b.scratch_floats},
     };
-    size_t total = 0;
-    for (const Part& part : parts) total += (part.floats + 15) / 16 * 16;
     b.memory = AlignedBuffer();  // give the old one back first
-    b.memory = allocate(total, "activations");
-    float* at = b.memory.as<float>();
-    for (const Part& part : parts) {
-      *part.to = at;
-      at += (part.floats + 15) / 16 * 16;
-    }
+    b.memory = AllocateWork(arrays);
   }
   if (logits_rows > b.logits_rows) {
     b.logits_rows = std::bit_ceil(logits_rows);
     b.logits = AlignedBuffer();
-    b.logits = allocate(b.logits_rows * size_t(Padded(c.vocab_size)), "logits");
+    float* at = nullptr;
+    const WorkArray logits{&at, b.logits_rows * size_t(Padded(c.vocab_size))};
+    b.logits = AllocateWork({&logits, 1});
   }
 }
 
@@ -141,7 +128,7 @@ void Decoder::Pass(std::span<const Row> rows, size_t logits_row) {
     for (int i = begin; i < end; ++i) {
       const Row& row = rows[static_cast<size_t>(i)];
       ReadRow(embedding_, row.token, b.x + i * hidden);
-      RopeRow(frequencies_, row.position, b.cosines + i * half, b.sines + i * half);
+      RopeRow(rope_, row.position, b.cosines + i * half, b.sines + i * half);
     }
   });
   for (int layer = 0; layer < c.layers; ++layer) {
@@ -175,11 +162,8 @@ void Decoder::Norm(const float* x, const std::vector<float>& weight, int rows, f
   });
 }
 
-void Decoder::AddBias(const Linear& linear, int rows, float* c) {
-  if (linear.bias.empty()) return;
-  const size_t n = linear.bias.size();
-  for (int i = 0; i < rows; ++i)
-    kernels_.add(c + static_cast<ptrdiff_t>(size_t(i) * n), linear.bias.data(), n);
+void Decoder::AddBias(const Linear& linear, float* row) const {
+  if (!linear.bias.empty()) kernels_.add(row, linear.bias.data(), linear.bias.size());
 }
 
 void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Row> rows) {
@@ -211,11 +195,12 @@ void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Ro
   const ptrdiff_t out_stride = layer.output.weights.padded_outputs();
   const Product product{&layer.output.weights, b.out, out_stride};
   Multiply(kernels_, pool_, b.attended, count, b.packed, {&product, 1});
-  AddBias(layer.output, count, b.out);
   const ptrdiff_t hidden = c.hidden_size;
   pool_.Split(count, [&](int begin, int end, int) {
-    for (int i = begin; i < end; ++i)
+    for (int i = begin; i < end; ++i) {
+      AddBias(layer.output, b.out + i * out_stride);
       kernels_.add(b.x + i * hidden, b.out + i * out_stride, size_t(hidden));
+    }
   });
 }
 
@@ -272,6 +257,7 @@ void Decoder::Attend(int index, const Run& run, int kv_head, float* scratch) {
   tile.head_dim = c.head_dim;
   tile.rows = run.rows;
   tile.start = run.start;
+  tile.window = spec_.windows.empty() ? 0 : spec_.windows[static_cast<size_t>(index)];
   tile.q_stride = Padded(static_cast<int>(q_size));
   tile.out_stride = q_size;
   tile.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));
@@ -289,6 +275,7 @@ void Decoder::FeedForward(const DecoderLayer& layer, int rows) {
   const ModelConfig& c = spec_.config;
   Buffers& b = *buffers_;
   Norm(b.x, layer.feed_forward_norm, rows, b.normed);
+  if (layer.experts) return moe_->Add(*layer.experts, b.normed, rows, b.x);
   const ptrdiff_t stride = layer.gate.weights.padded_outputs();
   const Product products[] = {{&layer.gate.weights, b.gate, stride},
                               {&layer.up.weights, b.up, stride}};
@@ -296,16 +283,20 @@ void Decoder::FeedForward(const DecoderLayer& layer, int rows) {
   const ptrdiff_t width = c.feed_forward, hidden = c.hidden_size;
   pool_.Split(rows, [&](int begin, int end, int) {
     for (int i = begin; i < end; ++i) {
+      AddBias(layer.gate, b.gate + i * stride);
+      AddBias(layer.up, b.up + i * stride);
       kernels_.silu_mul(b.gate + i * stride, b.up + i * stride, size_t(width));
-      std::memcpy(b.hidden + i * width, b.gate + i * stride, size_t(width) * sizeof(float));
     }
   });
   const ptrdiff_t out_stride = layer.down.weights.padded_outputs();
   const Product product{&layer.down.weights, b.out, out_stride};
-  Multiply(kernels_, pool_, b.hidden, rows, b.packed, {&product, 1});
+  const RowGroup group{.a = b.gate, .lda = stride, .rows = rows, .products = {&product, 1}};
+  Multiply(kernels_, pool_, {&group, 1}, b.packed);
   pool_.Split(rows, [&](int begin, int end, int) {
-    for (int i = begin; i < end; ++i)
+    for (int i = begin; i < end; ++i) {
+      AddBias(layer.down, b.out + i * out_stride);
       kernels_.add(b.x + i * hidden, b.out + i * out_stride, size_t(hidden));
+    }
   });
 }
 

@@ -10,8 +10,10 @@
 #include "engine/aligned_buffer.h"
 #include "engine/engine.h"
 #include "engine/kernels/kernels.h"
+#include "engine/models/moe.h"
 #include "engine/models/registry.h"
 #include "engine/packed_matrix.h"
+#include "engine/rope.h"
 #include "engine/thread_pool.h"
 #include "engine/weights/checkpoint.h"
 
@@ -29,7 +31,9 @@ struct DecoderLayer {
   std::vector<float> attention_norm, feed_forward_norm;
   Linear q, k, v, output;
   std::vector<float> q_norm, k_norm;
+  // One or the other.
   Linear gate, up, down;
+  std::optional<MoeLayer> experts;
 };
 
 class Decoder final : public Engine {
@@ -61,7 +65,9 @@ class Decoder final : public Engine {
 
   Decoder(DecoderSpec spec, const EngineOptions& options);
   Status LoadWeights(const Checkpoint& checkpoint, const EngineOptions& options);
-  Status LoadLayer(WeightReader& reader, int index, DecoderLayer* layer);
+  Status LoadLayer(WeightReader& reader, const std::string& prefix, int index, DecoderLayer* layer);
+  Status LoadFeedForward(WeightReader& reader, const std::string& mlp, int index,
+                         DecoderLayer* layer);
   void FillInfo(int64_t parameters, const Checkpoint& checkpoint);
 
   void Pass(std::span<const Row> rows, size_t logits_row);
@@ -70,7 +76,8 @@ class Decoder final : public Engine {
   void StoreKeysAndValues(const DecoderLayer& layer, int index, const Run& run, int kv_head);
   void Attend(int index, const Run& run, int kv_head, float* scratch);
   void Norm(const float* x, const std::vector<float>& weight, int rows, float* y);
-  void AddBias(const Linear& linear, int rows, float* c);
+  void AddBias(const Linear& linear, float* row) const;
+  bool HasDenseLayers() const;
   void Reserve(int rows, size_t logits_rows);
 
   DecoderSpec spec_;
@@ -78,12 +85,13 @@ class Decoder final : public Engine {
   const Kernels& kernels_;
   ThreadPool pool_;
   ModelInfo info_;
-  std::vector<double> frequencies_;
+  RopeTable rope_;
 
   PackedMatrix embedding_;
   std::optional<PackedMatrix> head_;  // nothing: tied to the embedding
   std::vector<float> final_norm_;
   std::vector<DecoderLayer> layers_;
+  std::optional<MoeCompute> moe_;  // where layers have experts
 
   std::unique_ptr<Buffers> buffers_;
   std::vector<Row> rows_;

@@ -19,7 +19,6 @@ struct Decoder::Buffers {
   float* out = nullptr;       // [rows][hidden, padded]
   float* gate = nullptr;      // [rows][feed_forward, padded]
   float* up = nullptr;        // the same
-  float* hidden = nullptr;    // [rows][feed_forward]
   float* packed = nullptr;    // Multiply's
   float* cosines = nullptr;   // [rows][head_dim / 2]
   float* sines = nullptr;     // the same

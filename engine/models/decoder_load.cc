@@ -7,8 +7,7 @@
 
 #include "engine/models/decoder.h"
 #include "engine/models/decoder_buffers.h"
-#include "engine/rope.h"
-#include "engine/weights/pack.h"
+#include "engine/weights/weight_reader.h"
 
 namespace perdure::engine {
 namespace {
@@ -20,16 +19,17 @@ Result<Linear> ReadLinear(WeightReader& reader, const std::string& module, int o
   if (bias) {
     ASSIGN_OR_RETURN(linear.bias, reader.Vector(module + ".bias", outputs));
     linear.bias.resize(static_cast<size_t>(linear.weights.padded_outputs()), 0.0f);
-  } else if (reader.Has(module + ".bias")) {
-    return Err(
-        ErrorCode::unsupported,
-        fmt::format("the checkpoint has {}.bias, which this architecture does not use", module));
+  } else {
+    RETURN_IF_ERROR(reader.RefuseBias(module));
   }
   return linear;
 }
 
-size_t Bytes(const Linear& linear) {
-  return linear.weights.data.size() + linear.bias.size() * sizeof(float);
+// The first whose tensors are there; where none is, the first, for the error message.
+TensorNames FindNames(const WeightReader& reader, const std::vector<TensorNames>& candidates) {
+  for (const TensorNames& names : candidates)
+    if (reader.Has(fmt::format("{}.norm.weight", names.body))) return names;
+  return candidates.front();
 }
 
 std::string_view FormatName(PanelFormat format) {
@@ -42,9 +42,15 @@ std::string_view FormatName(PanelFormat format) {
       return "bf16";
     case PanelFormat::kQ8:
     case PanelFormat::kQ4:
+    case PanelFormat::kMxfp4:
       break;
   }
   return "quantized";
+}
+
+std::string QuantName(const QuantConfig& quant) {
+  if (quant.mode == QuantMode::kMxfp4) return fmt::format("mxfp4, group {}", quant.group);
+  return fmt::format("affine {}-bit, group {}", quant.bits, quant.group);
 }
 
 }  // namespace
@@ -54,7 +60,7 @@ Decoder::Decoder(DecoderSpec spec, const EngineOptions& options)
       on_layer_(options.on_layer),
       kernels_(KernelsFor(options.isa)),
       pool_(options.threads),
-      frequencies_(RopeFrequencies(spec_.config.rope, spec_.config.head_dim)),
+      rope_(MakeRopeTable(spec_.config.rope, spec_.config.head_dim)),
       buffers_(std::make_unique<Buffers>()) {}
 
 Result<std::unique_ptr<Engine>> Decoder::Load(DecoderSpec spec, const Checkpoint& checkpoint,
@@ -71,15 +77,19 @@ Status Decoder::LoadWeights(const Checkpoint& checkpoint, const EngineOptions& o
     if (options.on_progress) options.on_progress(progress);
   });
   const ModelConfig& c = spec_.config;
-  ASSIGN_OR_RETURN(embedding_, reader.Matrix("model.embed_tokens", c.vocab_size, c.hidden_size));
+  const TensorNames names = FindNames(reader, spec_.names);
+  const std::string body(names.body), head(names.head);
+  ASSIGN_OR_RETURN(embedding_, reader.Matrix(body + ".embed_tokens", c.vocab_size, c.hidden_size));
   layers_.resize(static_cast<size_t>(c.layers));
-  for (int i = 0; i < c.layers; ++i)
-    RETURN_IF_ERROR(LoadLayer(reader, i, &layers_[static_cast<size_t>(i)]));
-  ASSIGN_OR_RETURN(final_norm_, reader.Vector("model.norm.weight", c.hidden_size));
+  for (size_t i = 0; i < layers_.size(); ++i)
+    RETURN_IF_ERROR(
+        LoadLayer(reader, fmt::format("{}.layers.{}.", body, i), static_cast<int>(i), &layers_[i]));
+  ASSIGN_OR_RETURN(final_norm_, reader.Vector(body + ".norm.weight", c.hidden_size));
   // Where the config does not say: tied unless there is a head.
-  if (!c.tied_embeddings.value_or(!reader.Has("lm_head.weight"))) {
-    ASSIGN_OR_RETURN(head_, reader.Matrix("lm_head", c.vocab_size, c.hidden_size));
+  if (!c.tied_embeddings.value_or(!reader.Has(head + ".weight"))) {
+    ASSIGN_OR_RETURN(head_, reader.Matrix(head, c.vocab_size, c.hidden_size));
   }
+  if (spec_.experts) moe_.emplace(kernels_, pool_, c.hidden_size, c.experts);
   // Tensors that are not used (a tied head's copy, inv_freq) count as done, too.
   progress.bytes_done = progress.bytes_total;
   if (options.on_progress) options.on_progress(progress);
@@ -87,10 +97,10 @@ Status Decoder::LoadWeights(const Checkpoint& checkpoint, const EngineOptions& o
   return {};
 }
 
-Status Decoder::LoadLayer(WeightReader& reader, int index, DecoderLayer* layer) {
+Status Decoder::LoadLayer(WeightReader& reader, const std::string& prefix, int index,
+                          DecoderLayer* layer) {
   const ModelConfig& c = spec_.config;
-  const std::string prefix = fmt::format("model.layers.{}.", index);
-  const std::string attention = prefix + "self_attn.", mlp = prefix + "mlp.";
+  const std::string attention = prefix + "self_attn.";
   const int q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
   ASSIGN_OR_RETURN(layer->attention_norm,
                    reader.Vector(prefix + "input_layernorm.weight", c.hidden_size));
@@ -108,13 +118,29 @@ Status Decoder::LoadLayer(WeightReader& reader, int index, DecoderLayer* layer) 
   }
   ASSIGN_OR_RETURN(layer->feed_forward_norm,
                    reader.Vector(prefix + "post_attention_layernorm.weight", c.hidden_size));
-  ASSIGN_OR_RETURN(layer->gate,
-                   ReadLinear(reader, mlp + "gate_proj", c.feed_forward, c.hidden_size, false));
-  ASSIGN_OR_RETURN(layer->up,
-                   ReadLinear(reader, mlp + "up_proj", c.feed_forward, c.hidden_size, false));
-  ASSIGN_OR_RETURN(layer->down,
-                   ReadLinear(reader, mlp + "down_proj", c.hidden_size, c.feed_forward, false));
-  return {};
+  return LoadFeedForward(reader, prefix + "mlp", index, layer);
+}
+
+Status Decoder::LoadFeedForward(WeightReader& reader, const std::string& mlp, int index,
+                                DecoderLayer* layer) {
+  const ModelConfig& c = spec_.config;
+  if (spec_.experts && c.experts.InLayer(index)) {
+    ASSIGN_OR_RETURN(layer->experts, LoadMoeLayer(reader, mlp, c.hidden_size, c.experts));
+    return {};
+  }
+  const auto read = [&](Linear* linear, std::string_view name, int outputs, int inputs) -> Status {
+    ASSIGN_OR_RETURN(*linear, ReadLinear(reader, fmt::format("{}.{}", mlp, name), outputs, inputs,
+                                         spec_.mlp_bias));
+    return {};
+  };
+  RETURN_IF_ERROR(read(&layer->gate, "gate_proj", c.feed_forward, c.hidden_size));
+  RETURN_IF_ERROR(read(&layer->up, "up_proj", c.feed_forward, c.hidden_size));
+  return read(&layer->down, "down_proj", c.hidden_size, c.feed_forward);
+}
+
+bool Decoder::HasDenseLayers() const {
+  return std::any_of(layers_.begin(), layers_.end(),
+                     [](const DecoderLayer& layer) { return !layer.experts; });
 }
 
 void Decoder::FillInfo(int64_t parameters, const Checkpoint& checkpoint) {
@@ -127,28 +153,46 @@ void Decoder::FillInfo(int64_t parameters, const Checkpoint& checkpoint) {
   info_.max_context = c.max_context;
   info_.kv = {.layers = c.layers, .kv_heads = c.kv_heads, .head_dim = c.head_dim};
   info_.eos_ids = c.eos_ids;
+  info_.notes = spec_.notes;
 
-  uint64_t bytes = embedding_.data.size() + final_norm_.size() * sizeof(float);
-  if (head_) bytes += head_->data.size();
   std::set<PanelFormat> formats;
+  info_.weight_bytes = head_ ? embedding_.data.size() : 0;
+  // `used`: of the matrix's parts, for one token.
+  const auto count = [&](const PackedMatrix& matrix, int used) {
+    formats.insert(matrix.layout.format);
+    info_.weight_bytes += matrix.data.size();
+    info_.token_bytes +=
+        matrix.data.size() / static_cast<size_t>(matrix.parts) * static_cast<size_t>(used);
+    info_.token_weights += int64_t{matrix.outputs} * matrix.layout.k * used;
+  };
+  count(head_ ? *head_ : embedding_, 1);
   for (const DecoderLayer& layer : layers_) {
-    for (const Linear* linear :
-         {&layer.q, &layer.k, &layer.v, &layer.output, &layer.gate, &layer.up, &layer.down}) {
-      bytes += Bytes(*linear);
-      formats.insert(linear->weights.layout.format);
+    std::vector<const Linear*> linears = {&layer.q, &layer.k, &layer.v, &layer.output};
+    if (layer.experts) {
+      count(layer.experts->router, 1);
+      for (const PackedMatrix* matrix :
+           {&layer.experts->gate, &layer.experts->up, &layer.experts->down})
+        count(*matrix, c.experts.per_token);
+    } else {
+      linears.insert(linears.end(), {&layer.gate, &layer.up, &layer.down});
     }
-    bytes += (2 * layer.attention_norm.size() + 2 * layer.q_norm.size()) * sizeof(float);
+    for (const Linear* linear : linears) {
+      count(linear->weights, 1);
+      info_.weight_bytes += linear->bias.size() * sizeof(float);
+    }
+    info_.weight_bytes += 2 * (layer.attention_norm.size() + layer.q_norm.size()) * sizeof(float);
   }
-  info_.weight_bytes = bytes;
+  info_.weight_bytes += final_norm_.size() * sizeof(float);
 
-  const bool quantized = formats.contains(PanelFormat::kQ4) || formats.contains(PanelFormat::kQ8);
+  const bool quantized = std::any_of(formats.begin(), formats.end(), [](PanelFormat format) {
+    return FormatName(format) == "quantized";
+  });
   if (quantized && c.quantization) {
     const bool mixed = std::any_of(
         c.quantization->overrides.begin(), c.quantization->overrides.end(), [&](const auto& entry) {
           return entry.second != c.quantization->all && checkpoint.Has(entry.first + ".weight");
         });
-    info_.quantization = fmt::format("affine {}-bit, group {}{}", c.quantization->all.bits,
-                                     c.quantization->all.group, mixed ? ", mixed" : "");
+    info_.quantization = QuantName(c.quantization->all) + (mixed ? ", mixed" : "");
   } else {
     info_.quantization = FormatName(layers_[0].q.weights.layout.format);
   }

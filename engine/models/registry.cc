@@ -1,45 +1,66 @@
 #include "engine/models/registry.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/check.h"
 
 namespace perdure::engine {
-
-Result<DecoderSpec> DescribeQwen2(const ModelConfig& config);
-Result<DecoderSpec> DescribeQwen3(const ModelConfig& config);
-
 namespace {
+
+using DescribeFn = Result<DecoderSpec> (*)(const ModelConfig& config);
 
 struct Row {
   std::string_view model_type;
   DescribeFn describe;
 };
 constexpr Row kArchitectures[] = {
-    {"qwen2", DescribeQwen2},
-    {"qwen3", DescribeQwen3},
+#define ARCHITECTURE(model_type, describe) {#model_type, describe},
+#include "engine/models/architectures.inc"
+#undef ARCHITECTURE
 };
+
+const Row* FindRow(std::string_view model_type) {
+  for (const Row& row : kArchitectures)
+    if (row.model_type == model_type) return &row;
+  return nullptr;
+}
+
+// By the names that Hugging Face transformers gives its classes.
+bool GeneratesText(std::string_view architecture) {
+  return architecture.find("CausalLM") != std::string_view::npos ||
+         architecture.find("ConditionalGeneration") != std::string_view::npos ||
+         architecture.find("LMHead") != std::string_view::npos;
+}
 
 }  // namespace
 
-Result<DecoderSpec> DescribeModel(const ModelConfig& config) {
-  std::string known;
-  for (const Row& row : kArchitectures) {
-    if (row.model_type == config.model_type) return row.describe(config);
-    known += known.empty() ? "" : ", ";
-    known += row.model_type;
+Status CheckModelKind(const ModelKind& kind) {
+  const std::string names = fmt::format("{}", fmt::join(kind.architectures, ", "));
+  if (FindRow(kind.model_type) == nullptr) {
+    std::string known;
+    for (const Row& row : kArchitectures)
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", row.model_type);
+    return Err(ErrorCode::unsupported,
+               fmt::format("config.json: model_type is \"{}\"{}; supported are decoders that "
+                           "generate text, of the types {}",
+                           kind.model_type, names.empty() ? "" : " (" + names + ")", known));
   }
-  return Err(
-      ErrorCode::unsupported,
-      fmt::format("config.json: model_type is \"{}\"; supported are {}", config.model_type, known));
+  if (!names.empty() &&
+      std::none_of(kind.architectures.begin(), kind.architectures.end(), GeneratesText))
+    return Err(ErrorCode::unsupported,
+               fmt::format("config.json: architectures is {}, which does not generate text; "
+                           "supported are models with a language head (…ForCausalLM)",
+                           names));
+  return {};
 }
 
-Status RefuseSlidingWindow(const ModelConfig& config) {
-  if (!config.sliding_window || config.sliding_from >= config.layers ||
-      *config.sliding_window >= config.max_context)
-    return {};
-  return Err(ErrorCode::unsupported,
-             fmt::format("config.json: use_sliding_window with a window of {} from layer {} of {}; "
-                         "only attention to all positions is supported",
-                         *config.sliding_window, config.sliding_from, config.layers));
+Result<DecoderSpec> DescribeModel(const ModelConfig& config) {
+  const Row* row = FindRow(config.model_type);
+  CHECK(row != nullptr);
+  return row->describe(config);
 }
 
 }  // namespace perdure::engine

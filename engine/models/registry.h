@@ -1,12 +1,21 @@
-// Which architectures there are. A new one is a file of its own and a line in registry.cc.
+// Which architectures there are. A new one is a file of its own and a line in architectures.inc
+// (docs/adding_a_model.md).
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "engine/config.h"
 
 namespace perdure::engine {
+
+// Where the tensors are: `<body>.embed_tokens.weight`, `<body>.layers.0.…`, `<head>.weight`.
+struct TensorNames {
+  std::string_view body = "model";
+  std::string_view head = "lm_head";
+};
 
 // What a pre-norm decoder of the common kind (attention and SwiGLU, each behind an RMSNorm) leaves
 // open; tensors are named as in Hugging Face checkpoints. models/decoder.h computes it.
@@ -14,16 +23,28 @@ struct DecoderSpec {
   ModelConfig config;
   bool qkv_bias = false;     // self_attn.{q,k,v}_proj.bias
   bool output_bias = false;  // self_attn.o_proj.bias
+  bool mlp_bias = false;     // mlp.{gate,up,down}_proj.bias
+  bool experts = false;      // layers with experts, as config.experts says
   bool qk_norm = false;      // self_attn.{q,k}_norm: RMSNorm over each head before RoPE
+  // By layer, the positions that a query sees, its own the last; 0: all up to it. Empty: all 0.
+  std::vector<int> windows = {};
+  // The first of which the checkpoint has the body.
+  std::vector<TensorNames> names = {TensorNames()};
+  // What a person should know of this model, one sentence each: ModelInfo::notes.
+  std::vector<std::string> notes = {};
 };
 
-// `unsupported` where the config asks for something the architecture does not do here.
-using DescribeFn = Result<DecoderSpec> (*)(const ModelConfig& config);
+// One a file of this folder; `unsupported` where the config asks for something that is not done
+// here.
+#define ARCHITECTURE(model_type, describe) Result<DecoderSpec> describe(const ModelConfig& config);
+#include "engine/models/architectures.inc"
+#undef ARCHITECTURE
 
-// By config.model_type; `unsupported` lists the known ones.
+// `unsupported`, with a list of the known ones, for a model_type that has no architecture here or
+// for a model made for something other than generating text.
+Status CheckModelKind(const ModelKind& kind);
+
+// By config.model_type, which passed CheckModelKind.
 Result<DecoderSpec> DescribeModel(const ModelConfig& config);
-
-// For the architectures' own files: refuses a sliding window that would hide positions.
-Status RefuseSlidingWindow(const ModelConfig& config);
 
 }  // namespace perdure::engine

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
@@ -80,13 +81,20 @@ Status Checkpoint::OpenShards(const std::filesystem::path& index) {
     return bad(
         fmt::format("{} shards are above the limit of {}", names.size(), limits::kShardsMax));
 
+  std::vector<std::string> missing;
+  std::error_code error;
+  std::copy_if(names.begin(), names.end(), std::back_inserter(missing),
+               [&](const auto& name) { return !std::filesystem::exists(dir_ / name, error); });
+  if (!missing.empty()) {
+    const size_t told = std::min<size_t>(missing.size(), 16);
+    return bad(fmt::format("{} of {} shards are missing from the folder: {}{}", missing.size(),
+                           names.size(), fmt::join(missing.begin(), missing.begin() + told, ", "),
+                           told < missing.size() ? ", …" : ""));
+  }
+
   std::unordered_map<std::string, size_t> file_index;
   for (const std::string& name : names) {
-    const std::filesystem::path path = dir_ / name;
-    std::error_code error;
-    if (!std::filesystem::exists(path, error))
-      return bad(fmt::format("the shard {} is missing from the folder", name));
-    ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(path));
+    ASSIGN_OR_RETURN(SafetensorsFile file, SafetensorsFile::Open(dir_ / name));
     file_index.emplace(name, files_.size());
     files_.push_back(std::move(file));
   }

@@ -22,6 +22,7 @@ class Checkpoint {
   const std::filesystem::path& dir() const { return dir_; }
   uint64_t data_bytes() const { return data_bytes_; }  // of all tensors
 
+  const std::unordered_map<std::string, const TensorInfo*>& tensors() const { return by_name_; }
   bool Has(std::string_view name) const { return Find(name) != nullptr; }
   const TensorInfo* Find(std::string_view name) const;
   // bad_model where the tensor is missing or has another shape.

@@ -136,7 +136,8 @@ Status SafetensorsFile::ParseHeader() {
   const std::span<const std::byte> data = bytes.subspan(sizeof header_bytes + header_bytes);
   for (const auto& [name, value] : json.items()) {
     if (name == "__metadata__") {
-      if (!value.is_object()) return bad("__metadata__ is not an object");
+      // null: MLX's way to write that there is none.
+      if (!value.is_object() && !value.is_null()) return bad("__metadata__ is not an object");
       continue;
     }
     auto entry = ParseEntry(value, data.size());

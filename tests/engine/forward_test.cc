@@ -182,6 +182,61 @@ TEST_P(ForwardTest, LogitsOnlyForTheRowsAskedFor) {
   EXPECT_TRUE(engine->Step({}).empty());
 }
 
+// Where every layer has a window, the pages behind it may be gone.
+TEST(SlidingWindowTest, PagesBehindTheWindowAreNotRead) {
+  constexpr int kWindow = 40, kTokens = 300;
+  const SynthSpec spec{.model_type = "mistral", .config = R"({"sliding_window": 40})"};
+  TempDir dir;
+  WriteSynthModel(spec, dir.path());
+  const std::vector<TokenId> tokens = SynthTokens(7, kTokens, spec.vocab);
+  for (Isa isa : Isas()) {
+    const auto engine = LoadEngine(dir.path(), 2, isa);
+    ASSERT_NE(engine, nullptr);
+    const KvMemory whole_kv(engine->info().kv, kTokens);
+    const Logits whole = RunChunks(*engine, whole_kv, tokens, kTokens);
+    for (size_t chunk : {1, 7, 32, 50}) {
+      const KvMemory kv(engine->info().kv, kTokens);
+      std::vector<std::byte*> pages(kv.view().pages.begin(), kv.view().pages.end());
+      Logits all;
+      for (size_t at = 0; at < tokens.size(); at += chunk) {
+        const int behind = std::max(0, static_cast<int>(at) - kWindow + 1) / kPageTokens;
+        std::fill_n(pages.begin(), behind, nullptr);
+        const SequenceStep step{
+            .kv = {pages},
+            .start = static_cast<int>(at),
+            .tokens = std::span(tokens).subspan(at, std::min(chunk, tokens.size() - at)),
+            .logits_from = 0};
+        const auto logits = engine->Step({&step, 1});
+        all.insert(all.end(), logits.begin(), logits.end());
+      }
+      EXPECT_GE(std::count(pages.begin(), pages.end(), nullptr), 6);
+      EXPECT_TRUE(SameBits(whole, all)) << IsaName(isa) << ", steps of " << chunk;
+    }
+  }
+}
+
+// A window that reaches over everything changes nothing; a smaller one does.
+TEST(SlidingWindowTest, HidesWhatLiesBehind) {
+  constexpr int kTokens = 100;
+  TempDir dir;
+  const auto run = [&](const char* config) {
+    const SynthSpec spec{.model_type = "mistral", .config = config};
+    WriteSynthModel(spec, dir.path());
+    const auto engine = LoadEngine(dir.path(), 2, BestIsa());
+    const KvMemory kv(engine->info().kv, kTokens);
+    return RunChunks(*engine, kv, SynthTokens(7, kTokens, spec.vocab), kTokens);
+  };
+  const Logits full = run("{}");
+  EXPECT_TRUE(SameBits(full, run(R"({"sliding_window": 100})")));
+  const Logits slid = run(R"({"sliding_window": 60})");
+  const size_t vocab = full.size() / kTokens;
+  EXPECT_TRUE(SameBits(std::span(full).first(60 * vocab), std::span(slid).first(60 * vocab)));
+  for (size_t row = 60; row < kTokens; ++row)
+    EXPECT_FALSE(SameBits(std::span(full).subspan(row * vocab, vocab),
+                          std::span(slid).subspan(row * vocab, vocab)))
+        << row;
+}
+
 const Case kCases[] = {
     {"Qwen3Bf16", {}},
     {"Qwen3F16OddShapes",
@@ -202,6 +257,26 @@ const Case kCases[] = {
       .kv_heads = 1,
       .head_dim = 8,
       .tied = false}},
+    {"LlamaBiases",
+     {.model_type = "llama",
+      .dtype = "f16",
+      .hidden = 72,
+      .feed_forward = 100,
+      .tied = false,
+      .attention_bias = true,
+      .mlp_bias = true}},
+    {"MistralWindow",
+     {.model_type = "mistral",
+      .hidden = 72,
+      .heads = 6,
+      .head_dim = 24,
+      .config = R"({"sliding_window": 21})"}},
+    {"MistralWindowOfOne", {.model_type = "mistral", .config = R"({"sliding_window": 1})"}},
+    {"Qwen3SomeLayersWindows",
+     {.layers = 3,
+      .heads = 6,
+      .kv_heads = 1,
+      .config = R"({"use_sliding_window": true, "sliding_window": 33, "max_window_layers": 1})"}},
     {"Qwen3FourBits", {.hidden = 128, .heads = 4, .head_dim = 32, .feed_forward = 192, .bits = 4}},
     {"Qwen3EightBitsGroup32",
      {.dtype = "f16",
@@ -220,6 +295,28 @@ const Case kCases[] = {
       .feed_forward = 256,
       .bits = 5,
       .group = 128}},
+    {"Qwen3Mxfp4Untied",
+     {.hidden = 96, .feed_forward = 160, .vocab = 150, .tied = false, .bits = 4, .mode = "mxfp4"}},
+    {"Qwen3MoeBf16", {.model_type = "qwen3_moe", .experts = 8}},
+    {"Qwen3MoeFourBitsDenseBetween",
+     {.model_type = "qwen3_moe",
+      .dtype = "f16",
+      .hidden = 128,
+      .layers = 3,
+      .feed_forward = 192,
+      .bits = 4,
+      .overrides = {{"model.layers.0.mlp.gate", 8}},
+      .experts = 12,
+      .experts_per_token = 3,
+      .expert_feed_forward = 128,
+      .dense_layers = {1}}},
+    {"Qwen3MoeMxfp4",
+     {.model_type = "qwen3_moe",
+      .bits = 4,
+      .mode = "mxfp4",
+      .experts = 16,
+      .experts_per_token = 4,
+      .expert_feed_forward = 32}},
 };
 INSTANTIATE_TEST_SUITE_P(Models, ForwardTest, testing::ValuesIn(kCases),
                          [](const auto& info) { return std::string(info.param.name); });

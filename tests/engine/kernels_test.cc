@@ -85,6 +85,12 @@ Panels RandomPanels(PanelFormat format, int k, int group, ScaleType scale_type, 
     return p;
   }
   for (std::byte& byte : p.bytes) byte = static_cast<std::byte>(random());
+  if (format == PanelFormat::kMxfp4) {  // scales from 2^-7 to 2^8
+    for (size_t at = 0; at < p.bytes.size(); at += p.layout.group_bytes)
+      for (size_t i = 0; i < kPanelWidth; ++i)
+        p.bytes[at + i] = (p.bytes[at + i] & std::byte{15}) | std::byte{0x78};
+    return p;
+  }
   const PanelFormat scales = scale_type == ScaleType::kF32   ? PanelFormat::kF32
                              : scale_type == ScaleType::kF16 ? PanelFormat::kF16
                                                              : PanelFormat::kBf16;
@@ -103,7 +109,7 @@ const FormatCase kFormats[] = {
     {PanelFormat::kBf16, 0, ScaleType::kF32}, {PanelFormat::kQ8, 32, ScaleType::kF16},
     {PanelFormat::kQ8, 64, ScaleType::kBf16}, {PanelFormat::kQ8, 128, ScaleType::kF32},
     {PanelFormat::kQ4, 32, ScaleType::kBf16}, {PanelFormat::kQ4, 64, ScaleType::kF32},
-    {PanelFormat::kQ4, 128, ScaleType::kF16},
+    {PanelFormat::kQ4, 128, ScaleType::kF16}, {PanelFormat::kMxfp4, 32, ScaleType::kF32},
 };
 
 TEST_P(KernelsTest, UnpackGivesTheScalarBits) {
@@ -158,7 +164,9 @@ TEST_P(KernelsTest, ProductsAreOneChainInOrder) {
         }
         for (int rows : {1, 5, 6, 7, 11, 12}) {
           Floats packed(size_t(kTileRows) * size_t(k), 0), chunk(kChunkRows * kPanelWidth, 0);
-          kernels->pack_rows(a.data(), k, rows, k, packed.data());
+          const float* pointers[kTileRows];
+          for (int r = 0; r < rows; ++r) pointers[r] = a.data() + r * k;
+          kernels->pack_rows(pointers, rows, k, packed.data());
           Floats c(size_t(rows) * size_t(ldc), 5, 99.0f);
           for (int panel = 0; panel < kPanels; ++panel)
             for (int k0 = 0; k0 < k; k0 += kChunkRows) {
@@ -243,6 +251,78 @@ TEST_P(KernelsTest, ElementwiseGivesTheScalarBits) {
   }
 }
 
+// Every scale byte but 255 with every element: powers of two from 2^-127 on, exact down to the
+// subnormals.
+TEST_P(KernelsTest, Mxfp4IsExact) {
+  constexpr float kValues[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
+                                 -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
+  constexpr int kGroups = 8;  // of 32 outputs, each with a scale of its own
+  const PanelLayout layout =
+      MakePanelLayout(PanelFormat::kMxfp4, kGroups * kMxfp4Group, kMxfp4Group, ScaleType::kF32);
+  ASSERT_EQ(layout.panel_bytes, size_t{kGroups} * (32 + 512));
+  std::vector<std::byte> panel(layout.panel_bytes);
+  for (size_t g = 0; g < kGroups; ++g) {
+    std::byte* group = &panel[g * layout.group_bytes];
+    for (size_t lane = 0; lane < kPanelWidth; ++lane) {
+      group[lane] = static_cast<std::byte>(std::min<size_t>(g * kPanelWidth + lane, 254));
+      for (size_t word = 0; word < 4; ++word) {
+        const uint32_t nibbles = word % 2 == 0 ? 0x76543210u : 0xFEDCBA98u;
+        std::memcpy(group + 32 + (word * kPanelWidth + lane) * 4, &nibbles, 4);
+      }
+    }
+  }
+  for (const Kernels* kernels : {&scalar_, vector_})
+    for (int k0 = 0; k0 < layout.k; k0 += kChunkRows) {
+      Floats out(size_t(kChunkRows) * kPanelWidth, 1);
+      kernels->unpack(layout, panel.data(), k0, k0 + kChunkRows, out.data());
+      for (int i = 0; i < kChunkRows; ++i)
+        for (int lane = 0; lane < kPanelWidth; ++lane) {
+          const int scale = std::min((k0 + i) / kMxfp4Group * kPanelWidth + lane, 254);
+          const auto expected =
+              static_cast<float>(std::ldexp(double{kValues[i % 16]}, scale - 127));
+          ASSERT_EQ(std::bit_cast<uint32_t>(out.data()[i * kPanelWidth + lane]),
+                    std::bit_cast<uint32_t>(expected))
+              << "2^(" << scale << " - 127) times " << kValues[i % 16];
+        }
+    }
+}
+
+TEST_P(KernelsTest, SoftmaxGivesTheScalarBits) {
+  for (int n : {1, 2, 15, 16, 17, 33, 60, 64, 100, 128, 512}) {
+    for (float scale : {0.0f, 1.0f, 40.0f}) {
+      Floats a(size_t(n), 1);
+      FillRandom(a, size_t(n), scale);
+      if (scale > 1.0f) a.data()[n / 2] = -INFINITY;
+      if (scale > 1.0f) a.data()[0] = 3.0f;
+      const std::vector<float> x(a.data(), a.data() + n);
+      Floats b = a;
+      scalar_.softmax(a.data(), n);
+      vector_->softmax(b.data(), n);
+      EXPECT_TRUE(a.SameBits(b)) << n;
+      EXPECT_TRUE(b.GuardsIntact());
+      const double top = *std::max_element(x.begin(), x.end());
+      double sum = 0.0;
+      for (float value : x) sum += std::exp(value - top);
+      for (int i = 0; i < n; ++i)
+        EXPECT_NEAR(a.data()[i], std::exp(x[size_t(i)] - top) / sum, 1e-6) << n;
+    }
+  }
+}
+
+TEST_P(KernelsTest, AddScaledIsOneMultiplyAdd) {
+  for (size_t n : {1, 15, 16, 17, 31, 32, 33, 100, 768}) {
+    Floats x(n, 1), y(n, 3);
+    FillRandom(x, n);
+    FillRandom(y, n + 1);
+    Floats a = x, b = x;
+    scalar_.add_scaled(a.data(), y.data(), 0.3f, n);
+    vector_->add_scaled(b.data(), y.data(), 0.3f, n);
+    EXPECT_TRUE(a.SameBits(b)) << n;
+    EXPECT_TRUE(b.GuardsIntact());
+    for (size_t i = 0; i < n; ++i) EXPECT_EQ(a.data()[i], std::fma(0.3f, y.data()[i], x.data()[i]));
+  }
+}
+
 TEST_P(KernelsTest, HalvesAreRoundedToNearestEvenAndClamped) {
   std::vector<float> values = {0.0f,       -0.0f,    1.0f,         65504.0f,     65519.9f, 65520.0f,
                                1e30f,      -1e30f,   INFINITY,     -INFINITY,    0x1p-24f, 0x1p-25f,
@@ -304,14 +384,24 @@ Cache RandomCache(int head_dim, int filled, uint64_t seed) {
 
 TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
   struct Shape {
-    int head_dim, group, rows, start;
+    int head_dim, group, rows, start, window = 0;
   };
-  const Shape shapes[] = {{16, 2, 1, 0},  {16, 2, 24, 0},   {20, 3, 5, 30},    {32, 1, 40, 25},
-                          {40, 7, 6, 63}, {64, 5, 3, 100},  {128, 2, 24, 200}, {128, 4, 1, 95},
-                          {8, 48, 1, 33}, {100, 1, 13, 31}, {256, 2, 2, 64},   {512, 1, 2, 40}};
+  const Shape shapes[] = {
+      {16, 2, 1, 0},         {16, 2, 24, 0},        {20, 3, 5, 30},        {32, 1, 40, 25},
+      {40, 7, 6, 63},        {64, 5, 3, 100},       {128, 2, 24, 200},     {128, 4, 1, 95},
+      {8, 48, 1, 33},        {100, 1, 13, 31},      {256, 2, 2, 64},       {512, 1, 2, 40},
+      {16, 2, 24, 90, 1},    {16, 1, 48, 60, 7},    {32, 1, 40, 25, 31},   {32, 4, 12, 190, 32},
+      {20, 3, 16, 200, 33},  {64, 5, 9, 100, 64},   {40, 7, 6, 63, 68},    {128, 2, 24, 200, 100},
+      {16, 1, 48, 500, 224}, {16, 1, 48, 480, 225}, {16, 2, 24, 40, 1000}, {8, 48, 1, 333, 40},
+  };
   for (const Shape& s : shapes) {
     const int filled = s.start + s.rows;
-    const Cache cache = RandomCache(s.head_dim, filled, 11);
+    const auto sees_from = [&](int position) {
+      return s.window > 0 ? std::max(0, position - s.window + 1) : 0;
+    };
+    Cache cache = RandomCache(s.head_dim, filled, 11);
+    // What no query sees must not even be read.
+    std::fill_n(cache.pointers.begin(), sees_from(s.start) / kPageTokens, nullptr);
     const ptrdiff_t stride = ptrdiff_t(s.group) * s.head_dim + 5;
     Floats q(size_t(s.rows) * size_t(stride), 1);
     FillRandom(q, 12, 2.0f);
@@ -327,6 +417,7 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
                                .group = s.group,
                                .rows = rows,
                                .start = s.start + first,
+                               .window = s.window,
                                .q = q.data() + first * stride,
                                .out = out.data() + first * stride,
                                .q_stride = stride,
@@ -338,8 +429,8 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
     run(scalar_, 0, s.rows, a);
     run(*vector_, 0, s.rows, b);
     for (int r = 0; r < s.rows; ++r) run(*vector_, r, 1, one_by_one);
-    EXPECT_TRUE(a.SameBits(b)) << s.head_dim << " " << s.group;
-    EXPECT_TRUE(a.SameBits(one_by_one)) << s.head_dim << " " << s.group;
+    EXPECT_TRUE(a.SameBits(b)) << s.head_dim << " " << s.group << " " << s.window;
+    EXPECT_TRUE(a.SameBits(one_by_one)) << s.head_dim << " " << s.group << " " << s.window;
     EXPECT_TRUE(b.GuardsIntact());
 
     for (int r = 0; r < s.rows; ++r)
@@ -347,7 +438,8 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
         const float* query = q.data() + r * stride + g * s.head_dim;
         std::vector<double> weights;
         double sum = 0.0;
-        for (int p = 0; p <= s.start + r; ++p) {
+        const int from = sees_from(s.start + r);
+        for (int p = from; p <= s.start + r; ++p) {
           double dot = 0.0;
           for (int d = 0; d < s.head_dim; ++d)
             dot += double(query[d]) * cache.keys[size_t(p) * size_t(s.head_dim) + size_t(d)];
@@ -357,7 +449,8 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
         for (int d = 0; d < s.head_dim; ++d) {
           double exact = 0.0;
           for (size_t p = 0; p < weights.size(); ++p)
-            exact += weights[p] / sum * cache.values[p * size_t(s.head_dim) + size_t(d)];
+            exact += weights[p] / sum *
+                     cache.values[(p + size_t(from)) * size_t(s.head_dim) + size_t(d)];
           EXPECT_NEAR(a.data()[r * stride + g * s.head_dim + d], exact, 5e-6);
         }
       }

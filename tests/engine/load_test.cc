@@ -9,7 +9,6 @@
 #include "engine/config.h"
 #include "engine/engine.h"
 #include "engine/models/registry.h"
-#include "engine/rope.h"
 #include "kv_memory.h"
 #include "synth_model.h"
 
@@ -105,9 +104,30 @@ TEST_F(LoadTest, BadConfigsAreRefused) {
   const ErrorCode bad = ErrorCode::bad_model, no = ErrorCode::unsupported;
   const Row rows[] = {
       {"{\n", "[", bad, {"not valid JSON"}},
-      {"\"qwen3\"", "\"mamba\"", no, {"model_type", "\"mamba\"", "qwen2, qwen3"}},
+      {"\"qwen3\"",
+       "\"mamba\"",
+       no,
+       {"model_type is \"mamba\"; supported are", "llama, mistral, mistral3, qwen2, qwen3"}},
+      {"\"qwen3\"",
+       "\"bert\", \"architectures\": [\"BertForMaskedLM\"]",
+       no,
+       {"model_type is \"bert\" (BertForMaskedLM); supported are decoders that generate text"}},
+      {"\"qwen3\"",
+       "\"vit\", \"architectures\": [\"ViTForImageClassification\"]",
+       no,
+       {"\"vit\" (ViTForImageClassification)"}},
+      {"\"qwen3\"",
+       "\"qwen3\", \"architectures\": [\"Qwen3ForSequenceClassification\"]",
+       no,
+       {"Qwen3ForSequenceClassification, which does not generate text", "ForCausalLM"}},
+      {"\"qwen3\"",
+       "\"qwen3\", \"architectures\": [\"Qwen3Model\"]",
+       no,
+       {"Qwen3Model, which does not generate text"}},
       {"\"qwen3\"", "3", bad, {"model_type is 3, not a string"}},
-      {"\"model_type\": \"qwen3\"", "\"dim\": 64", no, {"old format"}},
+      {"\"model_type\": \"qwen3\"", "\"dim\": 64", no, {"old format (dim, no model_type)"}},
+      {"\"model_type\": \"qwen3\"", "\"n_layers\": 2", no, {"old format (n_layers", "convert"}},
+      {"\"model_type\": \"qwen3\"", "\"n_heads\": 4", no, {"old format (n_heads"}},
       {"\"model_type\": \"qwen3\",", "", bad, {"model_type is missing"}},
       {"\"num_hidden_layers\": 2",
        "\"num_hidden_layers\": 1000000000",
@@ -158,8 +178,40 @@ TEST_F(LoadTest, BadConfigsAreRefused) {
       {"\"rope_theta\": 10000.0", "\"rope_theta\": \"x\"", bad, {"rope_theta", "not a number"}},
       {"\"rope_theta\": 10000.0",
        "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 4.0}",
+       bad,
+       {"rope_scaling.original_max_position_embeddings is missing"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": 4096}",
+       bad,
+       {"rope_scaling.factor is missing"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": 4096, "
+       "\"factor\": 2, \"beta_fast\": 1}",
+       bad,
+       {"rope_scaling.beta_fast is not above beta_slow"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_theta\": 1, \"rope_scaling\": {\"type\": \"yarn\", "
+       "\"original_max_position_embeddings\": 4096, \"factor\": 2}",
+       bad,
+       {"of type yarn needs a rope_theta above 1"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_scaling\": {\"type\": \"yarn\", \"original_max_position_embeddings\": 4096, "
+       "\"factor\": 2, \"truncate\": false}",
        no,
-       {"rope_scaling is of type \"yarn\"", "default, linear and llama3"}},
+       {"rope_scaling.truncate is false"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_scaling\": {\"type\": \"su\", \"factor\": 4.0}",
+       no,
+       {"rope_scaling is of type \"su\"", "default, linear, dynamic, llama3 and yarn"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"default\"}}",
+       no,
+       {"rope_parameters.full_attention is an object", "one rotary embedding for all layers"}},
+      {"\"rope_theta\": 10000.0",
+       "\"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.5}",
+       no,
+       {"rope_parameters.partial_rotary_factor is 0.5"}},
+      {"\"rope_theta\": 10000.0", "\"rope_traditional\": true", no, {"rope_traditional is true"}},
       {"\"rope_theta\": 10000.0",
        "\"rope_parameters\": {\"rope_type\": \"longrope\"}",
        no,
@@ -176,15 +228,27 @@ TEST_F(LoadTest, BadConfigsAreRefused) {
       {"\"rope_theta\": 10000.0", "\"partial_rotary_factor\": 0.5", no, {"partial_rotary_factor"}},
       {"\"silu\"", "\"gelu\"", no, {"hidden_act is \"gelu\"", "silu"}},
       {"\"eos_token_id\": 2", "\"eos_token_id\": \"</s>\"", bad, {"eos_token_id", "token id"}},
-      {"\"eos_token_id\": 2", "\"mlp_bias\": true", no, {"mlp_bias"}},
       {"\"eos_token_id\": 2",
        "\"attention_bias\": true",
        bad,
        {"self_attn.q_proj.bias is missing"}},
       {"\"eos_token_id\": 2",
-       "\"use_sliding_window\": true, \"sliding_window\": 100, \"max_window_layers\": 1",
+       "\"use_sliding_window\": true, \"sliding_window\": 0",
+       bad,
+       {"sliding_window is 0"}},
+      {"\"eos_token_id\": 2",
+       "\"sliding_window\": 100, \"layer_types\": [\"full_attention\", \"sliding_attention\"]",
+       bad,
+       {"layer_types has \"sliding_attention\"", "use_sliding_window is off"}},
+      {"\"eos_token_id\": 2", "\"layer_types\": 3", bad, {"layer_types is no list"}},
+      {"\"eos_token_id\": 2",
+       "\"layer_types\": [\"full_attention\"]",
+       bad,
+       {"layer_types is no list of num_hidden_layers (2)"}},
+      {"\"eos_token_id\": 2",
+       "\"layer_types\": [\"full_attention\", \"chunked_attention\"]",
        no,
-       {"window of 100 from layer 1 of 2"}},
+       {"layer_types has \"chunked_attention\"", "\"sliding_attention\" are supported"}},
       {"\"tie_word_embeddings\": true",
        "\"tie_word_embeddings\": false",
        bad,
@@ -195,9 +259,9 @@ TEST_F(LoadTest, BadConfigsAreRefused) {
        no,
        {"quant_method is \"gptq\""}},
       {"\"eos_token_id\": 2",
-       "\"quantization\": {\"group_size\": 32, \"bits\": 4, \"mode\": \"mxfp4\"}",
+       "\"quantization\": {\"group_size\": 32, \"bits\": 8, \"mode\": \"mxfp8\"}",
        no,
-       {"mode is \"mxfp4\"", "affine"}},
+       {"mode is \"mxfp8\"", "affine and mxfp4"}},
       {"\"eos_token_id\": 2",
        "\"quantization\": {\"group_size\": 0, \"bits\": 4}",
        bad,
@@ -238,6 +302,13 @@ TEST_F(LoadTest, HarmlessVariantsAreAccepted) {
       "\"rope_scaling\": null",
       "\"rope_scaling\": {\"rope_type\": \"default\"}",
       "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0}",
+      "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 2.0}",
+      "\"rope_traditional\": false",
+      "\"architectures\": [\"Qwen3ForCausalLM\"]",
+      "\"architectures\": []",
+      "\"mlp_bias\": true",
+      "\"layer_types\": [\"full_attention\", \"full_attention\"], \"sliding_window\": null",
+      "\"use_sliding_window\": true, \"sliding_window\": 100, \"max_window_layers\": 1",
       "\"use_sliding_window\": false, \"sliding_window\": 100, \"max_window_layers\": 1",
       "\"use_sliding_window\": true, \"sliding_window\": 100, \"max_window_layers\": 2",
       "\"use_sliding_window\": true, \"sliding_window\": 4096",
@@ -251,6 +322,160 @@ TEST_F(LoadTest, HarmlessVariantsAreAccepted) {
     const auto engine = Load();
     EXPECT_TRUE(engine.has_value()) << variant << ": " << engine.error().message;
   }
+}
+
+// The same model in the ways that its config has been written over the years.
+TEST_F(LoadTest, ConfigsOfAllAgesAreRead) {
+  const SynthSpec spec{.model_type = "llama"};
+  const std::string good = SynthConfigJson(spec), theta = "\"rope_theta\": 10000.0";
+  const auto read = [&](const std::string& text) {
+    WriteConfig(text);
+    auto config = ReadModelConfig(dir_.path());
+    EXPECT_TRUE(config.has_value()) << config.error().message;
+    return config.value_or(ModelConfig());
+  };
+  // No rope_theta, no epsilon and no number of KV heads, as in the first Llama 2.
+  ModelConfig config =
+      read(Replace(Replace(Replace(good, theta + ",", ""), "\"num_key_value_heads\": 2,", ""),
+                   "\"rms_norm_eps\": 1e-06,", ""));
+  EXPECT_EQ(config.rope.theta, 10000.0);
+  EXPECT_EQ(config.kv_heads, config.heads);
+  EXPECT_FLOAT_EQ(config.rms_epsilon, 1e-6f);
+
+  const std::string llama3 =
+      "\"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
+      "\"original_max_position_embeddings\": 8192";
+  for (const std::string& text :
+       {"\"rope_theta\": 500000.0, \"rope_scaling\": {\"rope_type\": \"llama3\", " + llama3 + "}",
+        "\"rope_theta\": 500000, \"rope_scaling\": {\"type\": \"llama3\", " + llama3 + "}",
+        "\"rope_parameters\": {\"rope_type\": \"llama3\", \"rope_theta\": 500000.0, " + llama3 +
+            "}"}) {
+    config = read(Replace(good, theta, text));
+    EXPECT_EQ(config.rope.theta, 500000.0) << text;
+    EXPECT_EQ(config.rope.scaling, RopeConfig::Scaling::kLlama3) << text;
+    EXPECT_EQ(config.rope.factor, 8.0) << text;
+    EXPECT_EQ(config.rope.original_context, 8192) << text;
+    EXPECT_EQ(config.max_context, 4096) << text;
+  }
+
+  // YaRN's configs name the context before it is stretched.
+  config = read(Replace(good, theta,
+                        "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, "
+                        "\"original_max_position_embeddings\": 4096}"));
+  EXPECT_EQ(config.max_context, 4 * 4096);
+  EXPECT_DOUBLE_EQ(config.rope.magnitude, 0.1 * std::log(4.0) + 1.0);
+  config = read(Replace(good, theta,
+                        "\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0, \"mscale\": 1, "
+                        "\"mscale_all_dim\": 1, \"original_max_position_embeddings\": 64}"));
+  EXPECT_EQ(config.max_context, 4096);
+  EXPECT_DOUBLE_EQ(config.rope.magnitude, 1.0);
+
+  // What depends on the length stays as it is up to the context.
+  config = read(Replace(good, theta, "\"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 8.0}"));
+  EXPECT_EQ(config.rope.scaling, RopeConfig::Scaling::kNone);
+  EXPECT_EQ(config.max_context, 4096);
+}
+
+TEST_F(LoadTest, WindowsOfLayers) {
+  struct Row {
+    const char* model_type;
+    const char* config;
+    std::vector<int> windows;
+  };
+  const std::string types =
+      R"("layer_types": ["full_attention", "sliding_attention", "full_attention"])";
+  const std::string with_types = R"({"sliding_window": 100, )" + types + "}";
+  const std::string qwen_types =
+      R"({"use_sliding_window": true, "sliding_window": 100, "max_window_layers": 0, )" + types +
+      "}";
+  const Row rows[] = {
+      {"mistral", R"({"sliding_window": 100})", {100, 100, 100}},
+      {"mistral", R"({"sliding_window": null})", {0, 0, 0}},
+      {"mistral", "{}", {0, 0, 0}},
+      {"mistral", R"({"sliding_window": 4095})", {4095, 4095, 4095}},
+      {"mistral", R"({"sliding_window": 4096})", {0, 0, 0}},
+      {"mistral", with_types.c_str(), {0, 100, 0}},
+      {"mistral3", R"({"sliding_window": 100})", {100, 100, 100}},
+      {"llama", R"({"sliding_window": 100})", {0, 0, 0}},
+      {"llama", with_types.c_str(), {0, 100, 0}},
+      {"qwen2", R"({"sliding_window": 100, "max_window_layers": 1})", {0, 0, 0}},
+      {"qwen2",
+       R"({"use_sliding_window": true, "sliding_window": 100, "max_window_layers": 1})",
+       {0, 100, 100}},
+      {"qwen2", R"({"use_sliding_window": true, "sliding_window": 100})", {0, 0, 0}},
+      {"qwen2",
+       R"({"use_sliding_window": true, "sliding_window": null, "max_window_layers": 0})",
+       {0, 0, 0}},
+      {"qwen3", qwen_types.c_str(), {0, 100, 0}},
+  };
+  for (const Row& row : rows) {
+    SCOPED_TRACE(std::string(row.model_type) + row.config);
+    WriteConfig(SynthConfigJson({.model_type = row.model_type, .layers = 3, .config = row.config}));
+    const auto config = ReadModelConfig(dir_.path());
+    ASSERT_TRUE(config.has_value()) << config.error().message;
+    const auto spec = DescribeModel(*config);
+    ASSERT_TRUE(spec.has_value()) << spec.error().message;
+    EXPECT_EQ(spec->windows, row.windows);
+  }
+}
+
+// A text model in a wrapper with a vision tower, in the two ways that its tensors are called.
+TEST_F(LoadTest, TextModelsAreReadFromTheirWrapper) {
+  const SynthSpec spec{.model_type = "mistral3",
+                       .hidden = 128,
+                       .feed_forward = 128,
+                       .tied = false,
+                       .bits = 4,
+                       .overrides = {{"language_model.lm_head", 8}}};
+  std::vector<SynthTensor> tensors = SynthTensors(spec);
+  tensors.push_back({"vision_tower.patch_conv.weight", "BF16", {2}, std::string(4, '\0')});
+  tensors.push_back({"multi_modal_projector.linear_1.weight", "BF16", {2}, std::string(4, '\0')});
+  const std::string config = SynthConfigJson(spec);
+  const std::vector<TokenId> tokens = SynthTokens(1, 40, spec.vocab);
+  const auto run = [&]() -> std::vector<float> {
+    WriteText(dir_.path() / "model.safetensors", SafetensorsBytes(tensors));
+    auto engine = Load();
+    EXPECT_TRUE(engine.has_value()) << engine.error().message;
+    if (!engine) return {};
+    const ModelInfo& info = (*engine)->info();
+    EXPECT_EQ(info.architecture, "mistral3");
+    EXPECT_EQ(info.quantization, "affine 4-bit, group 64, mixed");
+    EXPECT_THAT(info.notes, ElementsAre(HasSubstr("vision tower is not used")));
+    EXPECT_THAT(info.eos_ids, ElementsAre(2));
+    const KvMemory kv(info.kv, 40);
+    const SequenceStep step{.kv = kv.view(), .start = 0, .tokens = tokens, .logits_from = 0};
+    const auto logits = (*engine)->Step({&step, 1});
+    return {logits.begin(), logits.end()};
+  };
+  WriteConfig(config);
+  const std::vector<float> expected = run();
+  EXPECT_EQ(expected.size(), tokens.size() * static_cast<size_t>(spec.vocab));
+
+  for (SynthTensor& tensor : tensors) {
+    const std::string old_head = "language_model.lm_head", old_body = "language_model.model";
+    if (tensor.name.starts_with(old_head))
+      tensor.name = "lm_head" + tensor.name.substr(old_head.size());
+    else if (tensor.name.starts_with(old_body))
+      tensor.name = "model.language_model" + tensor.name.substr(old_body.size());
+    else
+      tensor.name = "model." + tensor.name;
+  }
+  WriteConfig(Replace(config, "language_model.lm_head", "lm_head"));
+  EXPECT_EQ(run(), expected);
+
+  // Both levels may say what concerns the folder; of text models that are none of ours, the name.
+  WriteConfig(
+      Replace(config, "\"text_config\": {", "\"eos_token_id\": [7, 8], \"text_config\": {"));
+  ASSERT_TRUE(ReadModelConfig(dir_.path()).has_value());
+  EXPECT_THAT(ReadModelConfig(dir_.path())->eos_ids, ElementsAre(7, 8));
+  WriteConfig(Replace(config, "\"mistral\"", "\"ministral3\""));
+  ASSERT_FALSE(Load().has_value());
+  EXPECT_EQ(Load().error().code, ErrorCode::unsupported);
+  EXPECT_THAT(Load().error().message, HasSubstr("text_config.model_type is \"ministral3\""));
+  WriteConfig(Replace(config, "\"hidden_size\": 128", "\"hidden_size\": 0"));
+  EXPECT_THAT(Load().error().message, HasSubstr("text_config.hidden_size is 0"));
+  WriteConfig("{\"model_type\": \"mistral3\", \"text_config\": 5}");
+  EXPECT_THAT(Load().error().message, HasSubstr("hidden_size is missing"));
 }
 
 TEST_F(LoadTest, BadGenerationConfigsAreRefused) {
@@ -390,6 +615,20 @@ TEST_F(LoadTest, BadTensorsAreRefused) {
   EXPECT_EQ(Load().error().code, ErrorCode::unsupported);
 }
 
+TEST_F(LoadTest, TensorsThatNobodyAsksForAreIgnored) {
+  const SynthSpec spec{.model_type = "llama"};
+  std::vector<SynthTensor> tensors = SynthTensors(spec);
+  const std::string inv_freq = "model.layers.0.self_attn.rotary_emb.inv_freq";
+  tensors.push_back({inv_freq, "F32", {8}, std::string(32, '\0')});
+  // A tied head's copy of the embedding.
+  tensors.push_back({"lm_head.weight", "BF16", {256, 64}, std::string(2 * 256 * 64, '\0')});
+  WriteConfig(SynthConfigJson(spec));
+  WriteText(dir_.path() / "model.safetensors", SafetensorsBytes(tensors));
+  const auto engine = Load();
+  ASSERT_TRUE(engine.has_value()) << engine.error().message;
+  EXPECT_TRUE((*engine)->info().notes.empty());
+}
+
 TEST_F(LoadTest, BadOptionsAreErrors) {
   Write({});
   for (int threads : {0, -1, 1000000}) {
@@ -431,30 +670,6 @@ TEST_F(LoadTest, AlignmentAndShardsDoNotMatter) {
     EXPECT_EQ(run(), expected);
     std::filesystem::remove(dir_.path() / "model.safetensors.index.json");
   }
-}
-
-TEST(RopeTest, ScalingsFollowTheirFormulas) {
-  RopeConfig rope{.theta = 500000.0};
-  const std::vector<double> plain = RopeFrequencies(rope, 128);
-  ASSERT_EQ(plain.size(), 64u);
-  EXPECT_DOUBLE_EQ(plain[0], 1.0);
-  EXPECT_NEAR(plain[32], 1.0 / std::sqrt(500000.0), 1e-12);
-  rope.scaling = RopeConfig::Scaling::kLinear;
-  rope.factor = 4.0;
-  EXPECT_DOUBLE_EQ(RopeFrequencies(rope, 128)[7], plain[7] / 4.0);
-  rope.scaling = RopeConfig::Scaling::kLlama3;
-  rope.factor = 8.0;
-  const std::vector<double> scaled = RopeFrequencies(rope, 128);
-  EXPECT_DOUBLE_EQ(scaled[0], plain[0]);          // short wavelengths are kept
-  EXPECT_DOUBLE_EQ(scaled[63], plain[63] / 8.0);  // long ones are stretched
-  for (size_t i = 0; i < 64; ++i) {
-    EXPECT_LE(scaled[i], plain[i]);
-    EXPECT_GE(scaled[i], plain[i] / 8.0);
-  }
-  float cosine = 0.0f, sine = 0.0f;
-  RopeRow({0.25}, 100000, &cosine, &sine);
-  EXPECT_EQ(cosine, static_cast<float>(std::cos(25000.0)));
-  EXPECT_EQ(sine, static_cast<float>(std::sin(25000.0)));
 }
 
 }  // namespace

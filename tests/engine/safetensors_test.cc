@@ -158,8 +158,10 @@ TEST(SafetensorsTest, GoodFilesAreRead) {
   EXPECT_EQ(file->Find("__metadata__"), nullptr);
   EXPECT_TRUE(file->Find("none")->data.empty());
 
-  WriteText(path, FileOf("{}", ""));
-  EXPECT_TRUE(SafetensorsFile::Open(path).has_value());
+  for (const char* header : {"{}", R"({"__metadata__":null})"}) {
+    WriteText(path, FileOf(header, ""));
+    EXPECT_TRUE(SafetensorsFile::Open(path).has_value()) << header;
+  }
 }
 
 TEST(SafetensorsTest, MissingFilesAndFoldersAreErrors) {
@@ -239,7 +241,10 @@ TEST_F(CheckpointTest, BadIndexesAreRefused) {
       {R"({"weight_map":{"a":"x\\one.safetensors"}})", "not a file of this folder"},
       {R"({"weight_map":{"a":"one.safetensors\u0000"}})", "not a file of this folder"},
       {R"({"weight_map":{"a":""}})", "not a file of this folder"},
-      {R"({"weight_map":{"a":"three.safetensors"}})", "shard three.safetensors is missing"},
+      {R"({"weight_map":{"a":"three.safetensors"}})",
+       "1 of 1 shards are missing from the folder: three.safetensors"},
+      {R"({"weight_map":{"a":"one.safetensors","b":"4.safetensors","c":"3.safetensors"}})",
+       "2 of 3 shards are missing from the folder: 3.safetensors, 4.safetensors"},
       {R"({"weight_map":{"a":"two.safetensors"}})", "tensor a is not in its shard two.safetensors"},
       {R"({"weight_map":{"a":"one.safetensors","a":"two.safetensors"}})", "stands twice"},
   };

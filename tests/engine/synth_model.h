@@ -7,7 +7,10 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "base/json.h"
 
 namespace perdure::engine {
 
@@ -29,7 +32,26 @@ struct SynthSpec {
   int shards = 1;
   uint64_t seed = 1;
   double logit_std = 3.0;  // of the head's outputs, about
+  bool attention_bias = false;
+  bool mlp_bias = false;
+  // Of what is quantized: affine, or mxfp4 (bits: 4) but for the overrides. Where no group divides
+  // the inputs, a matrix is not quantized.
+  std::string mode = "affine";
+  // qwen3_moe's layers of experts, in all layers but dense_layers; 0: none.
+  int experts = 0;
+  int experts_per_token = 2;
+  int expert_feed_forward = 64;
+  std::vector<int> dense_layers = {};
+  // Where experts lie: stacked (as MLX writes them), fused (floats only) or apart. Their weights
+  // are the same.
+  std::string expert_layout = "stacked";
+  // A JSON object: members of config.json that come on top, or in place, of those written from the
+  // others.
+  std::string config = "{}";
 };
+
+// Sets the field of that name from a row of a table in JSON; false for a name that is none.
+bool SynthField(std::string_view name, const Json& value, SynthSpec* spec);
 
 struct SynthTensor {
   std::string name;

@@ -25,9 +25,26 @@ PRESETS = {
     "qwen3-4b": dict(model_type="qwen3", hidden=2560, layers=36, heads=32, kv_heads=8,
                      head_dim=128, feed_forward=9728, vocab=151936, max_context=40960,
                      rope_theta=1e6, eos=[151645, 151643], shards=2),
+    "qwen3-30b-a3b": dict(model_type="qwen3_moe", hidden=2048, layers=48, heads=32, kv_heads=4,
+                          head_dim=128, feed_forward=6144, vocab=151936, max_context=40960,
+                          rope_theta=1e6, eos=[151645, 151643], shards=4, experts=128,
+                          experts_per_token=8, expert_feed_forward=768, tied=False),
     "qwen2.5-1.5b": dict(model_type="qwen2", hidden=1536, layers=28, heads=12, kv_heads=2,
                          head_dim=128, feed_forward=8960, vocab=151936, max_context=32768,
                          rope_theta=1e6, eos=[151645, 151643]),
+    "llama-3.2-1b": dict(model_type="llama", hidden=2048, layers=16, heads=32, kv_heads=8,
+                         head_dim=64, feed_forward=8192, vocab=128256, max_context=131072,
+                         rope_theta=5e5, eos=[128001, 128008, 128009],
+                         config={"rope_scaling": {
+                             "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0,
+                             "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}}),
+    # Version 0.1, the one with a window.
+    "mistral-7b": dict(model_type="mistral", hidden=4096, layers=32, heads=32, kv_heads=8,
+                       head_dim=128, feed_forward=14336, vocab=32000, max_context=32768,
+                       tied=False, shards=2, config={"sliding_window": 4096}),
+    "devstral-small": dict(model_type="mistral", hidden=5120, layers=40, heads=32, kv_heads=8,
+                           head_dim=128, feed_forward=32768, vocab=131072, max_context=131072,
+                           rope_theta=1e9, tied=False, shards=10, config={"sliding_window": None}),
 }
 NANO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "models", "nano")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
@@ -38,7 +55,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("out", help="folder to write")
     p.add_argument("--preset", choices=sorted(PRESETS), default="tiny")
-    p.add_argument("--type", dest="model_type", choices=["qwen3", "qwen2"])
+    p.add_argument("--type", dest="model_type", choices=sorted(synth.ARCHITECTURES))
     for name in ("hidden", "layers", "heads", "kv-heads", "head-dim", "feed-forward", "vocab",
                  "max-context", "shards", "seed"):
         p.add_argument("--" + name, type=int)
@@ -48,6 +65,7 @@ def main():
     p.add_argument("--bits", type=int, choices=[0, 2, 3, 4, 5, 6, 8], default=0,
                    help="affine quantization; 0: none")
     p.add_argument("--group", type=int, choices=[32, 64, 128], default=64)
+    p.add_argument("--mxfp4", action="store_true", help="4 bits in groups of 32, MLX's mxfp4")
     p.add_argument("--untied", action="store_true", help="a head of its own")
     p.add_argument("--logit-std", type=float, default=3.0, help="spread of the logits, about")
     p.add_argument("--tokenizer", default=NANO if os.path.isdir(NANO) else None,
@@ -59,8 +77,12 @@ def main():
                 "vocab", "max_context", "shards", "seed", "rope_theta", "eos"):
         if getattr(args, key) is not None:
             values[key] = getattr(args, key)
-    spec = synth.Spec(dtype=args.dtype, bits=args.bits, group=args.group, tied=not args.untied,
-                      logit_std=args.logit_std, **values)
+    if args.untied:
+        values["tied"] = False
+    if args.mxfp4:
+        args.bits, values["mode"] = 4, "mxfp4"
+    spec = synth.Spec(dtype=args.dtype, bits=args.bits, group=args.group, logit_std=args.logit_std,
+                      **values)
     if spec.heads % spec.kv_heads or spec.head_dim % 2:
         p.error("heads must be a multiple of kv-heads, head-dim even")
     if spec.bits:
