@@ -86,6 +86,10 @@ bool IsValidUtf8(std::string_view text) {
   return true;
 }
 
+bool IsOneCharacter(std::string_view text) {
+  return !text.empty() && static_cast<size_t>(DecodeUtf8(text, 0).length) == text.size();
+}
+
 bool IsWhiteSpace(char32_t c) {
   return (c >= 0x09 && c <= 0x0D) || c == 0x20 || c == 0x85 || c == 0xA0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||

@@ -24,6 +24,8 @@ Utf8Char DecodeUtf8(std::string_view text, size_t pos);
 Utf8Char DecodeUtf8Before(std::string_view text, size_t end);
 void AppendUtf8(char32_t code_point, std::string* out);
 bool IsValidUtf8(std::string_view text);
+// Of valid UTF-8.
+bool IsOneCharacter(std::string_view text);
 
 // Unicode's White_Space property.
 bool IsWhiteSpace(char32_t code_point);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "base/limits.h"
 #include "worker/chat_context.h"
@@ -63,7 +64,7 @@ std::string WithoutBrokenUtf8(std::string_view bytes) {
 }
 
 Result<Prompt> RenderChat(const Model& model, const GenerationRequest& request) {
-  if (!model.chat.chat)
+  if (model.chat.templates.empty())
     return Err(
         ErrorCode::unsupported,
         fmt::format("the model '{}' has no chat template: use /v1/completions with the whole "
@@ -76,6 +77,13 @@ Result<Prompt> RenderChat(const Model& model, const GenerationRequest& request) 
   ASSIGN_OR_RETURN(prompt.ids, model.tokenizer->Encode(rendered.text, rendered.input));
   if (request.echo) prompt.echo = WithoutBrokenUtf8(rendered.text);
   return prompt;
+}
+
+// What the model expects before a text, unless its author has written it.
+void AddPrefix(std::span<const TokenId> prefix, std::vector<TokenId>* ids) {
+  if (ids->size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), ids->begin()))
+    return;
+  ids->insert(ids->begin(), prefix.begin(), prefix.end());
 }
 
 Result<Prompt> TakePrompt(const Model& model, const GenerationRequest& request) {
@@ -94,6 +102,7 @@ Result<Prompt> TakePrompt(const Model& model, const GenerationRequest& request) 
   }
   // A raw prompt is its author's to the last byte: the text of a special token is that token.
   ASSIGN_OR_RETURN(prompt.ids, model.tokenizer->Encode(request.prompt));
+  AddPrefix(model.tokenizer->prefix_ids(), &prompt.ids);
   if (request.echo) prompt.echo = WithoutBrokenUtf8(request.prompt);
   return prompt;
 }

@@ -109,6 +109,7 @@ void Generator::Start(const protocol::Submit& submit, AdmittedRequest admitted,
   output.stop = submit.request.stop;
   output.eos_ids = model_->eos_ids;
   output.ignore_eos = submit.request.ignore_eos;
+  output.own_text = submit.request.kind == protocol::RequestKind::kChat;
   output.max_tokens = admitted.answer_tokens_max;
   request->choices_wanted = static_cast<size_t>(submit.request.choices);
   request->choices.reserve(request->choices_wanted);

@@ -170,6 +170,134 @@ TEST(TokenizerLiteral, SpecialContentsAreNoWholeWordsEither) {
   EXPECT_EQ(Encode(*tokenizer, "<|a|>", {{0, 1}}), (Ids{0, 1, 2, 1, 3}));
 }
 
+// --- Around a text, and back to one --------------------------------------------------------------
+
+Json SpecialPiece(const char* id) { return {{"SpecialToken", {{"id", id}, {"type_id", 0}}}}; }
+
+TEST(Tokenizer, KnowsWhatStandsAroundAText) {
+  Json document = Document();
+  const auto around = [](const Tokenizer& tokenizer) {
+    return std::pair(Ids(tokenizer.prefix_ids().begin(), tokenizer.prefix_ids().end()),
+                     Ids(tokenizer.suffix_ids().begin(), tokenizer.suffix_ids().end()));
+  };
+  EXPECT_EQ(around(*MustParse(document)), std::pair(Ids{}, Ids{}));
+  document["post_processor"] = nullptr;
+  EXPECT_EQ(around(*MustParse(document)), std::pair(Ids{}, Ids{}));
+
+  Json bert = Json::parse(R"({"type": "BertProcessing", "sep": ["c", 5], "cls": ["a", 2]})");
+  document["post_processor"] = bert;
+  const auto tokenizer = MustParse(document);
+  EXPECT_EQ(around(*tokenizer), std::pair(Ids{2}, Ids{5}));
+  EXPECT_EQ(Encode(*tokenizer, "b"), Ids{4});  // the caller adds them
+
+  Json pieces = Json::array();
+  pieces.push_back(SpecialPiece("two"));
+  pieces.push_back(Json{{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+  pieces.push_back(SpecialPiece("one"));
+  Json processor = {{"type", "TemplateProcessing"}, {"single", pieces}};
+  processor["special_tokens"] = Json::parse(R"({"one": {"ids": [101]}, "two": {"ids": [7, 8]}})");
+  document["post_processor"] = processor;
+  EXPECT_EQ(around(*MustParse(document)), std::pair(Ids({7, 8}), Ids{101}));
+  // The later ones put theirs around those of the earlier ones.
+  document["post_processor"] = {{"type", "Sequence"}};
+  document["post_processor"]["processors"] = Json::array();
+  document["post_processor"]["processors"].push_back(Json::parse(R"({"type": "ByteLevel"})"));
+  document["post_processor"]["processors"].push_back(bert);
+  document["post_processor"]["processors"].push_back(processor);
+  EXPECT_EQ(around(*MustParse(document)), std::pair(Ids({7, 8, 2}), Ids({5, 101})));
+}
+
+TEST(Tokenizer, BytesOfAFirstTokenLackItsBlank) {
+  Json document = Document();
+  document["model"]["vocab"] = Json::parse(
+      R"({"\u2581": 0, "\u2581a": 1, "\u2581\u2581a": 2, "b\u2581": 3, "<0x20>": 4, "##c": 5})");
+  document["model"]["merges"] = Json::array();
+  const auto first_bytes = [&document](const char* decoder) {
+    document["decoder"] = Json::parse(decoder);
+    const auto tokenizer = MustParse(document);
+    std::vector<std::string> bytes;
+    for (TokenId id = 0; id < 6; ++id) bytes.emplace_back(tokenizer->FirstTokenBytes(id));
+    EXPECT_EQ(tokenizer->FirstTokenBytes(100), "<|a|>");
+    EXPECT_EQ(tokenizer->FirstTokenBytes(6), "");
+    EXPECT_EQ(tokenizer->FirstTokenBytes(-1), "");
+    return bytes;
+  };
+  using Strings = std::vector<std::string>;
+  EXPECT_EQ(first_bytes(R"({"type": "Sequence", "decoders": [
+                {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "},
+                {"type": "ByteFallback"}, {"type": "Fuse"},
+                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]})"),
+            (Strings{"", "a", " a", "b ", "", "##c"}));
+  EXPECT_EQ(MustParse(document)->TokenBytes(2), "  a");
+  // As `tokenizers` has it, all of them go here.
+  EXPECT_EQ(first_bytes(R"({"type": "Metaspace", "replacement": "\u2581"})"),
+            (Strings{"", "a", "a", "b", "<0x20>", "##c"}));
+  EXPECT_EQ(MustParse(document)->TokenBytes(2), "  a");
+  EXPECT_EQ(first_bytes(R"({"type": "Metaspace", "prepend_scheme": "never"})"),
+            (Strings{" ", " a", "  a", "b ", "<0x20>", "##c"}));
+  EXPECT_EQ(first_bytes(R"({"type": "WordPiece", "prefix": "##", "cleanup": true})")[5], "##c");
+  EXPECT_EQ(MustParse(document)->TokenBytes(5), "c");
+  EXPECT_EQ(MustParse(document)->TokenBytes(1), " \u2581a");
+  EXPECT_EQ(first_bytes("null")[5], "##c");
+  EXPECT_EQ(MustParse(document)->TokenBytes(5), " ##c");
+}
+
+// --- WordPiece ----------------------------------------------------------------------------------
+
+Json WordPieceDocument() {
+  return Json::parse(R"({
+    "added_tokens": [{"id": 1, "content": "[CLS]", "normalized": false, "special": true}],
+    "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                   "strip_accents": null, "lowercase": true},
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+    "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+      "max_input_chars_per_word": 5,
+      "vocab": {"[UNK]": 0, "[CLS]": 1, "un": 2, "##a": 3, "##aff": 4, "##able": 5, "a": 6, ",": 7,
+                "\u4f60": 8, "##\u00df": 9, "[": 10, "cls": 11, "]": 12}}
+  })");
+}
+
+TEST(WordPiece, TakesTheLongestPartsOfShortWords) {
+  const auto tokenizer = MustParse(WordPieceDocument());
+  ASSERT_NE(tokenizer, nullptr);
+  EXPECT_EQ(Encode(*tokenizer, "UNaFF"), (Ids{2, 4}));
+  EXPECT_EQ(Encode(*tokenizer, "unaa"), (Ids{2, 3, 3}));
+  EXPECT_EQ(Encode(*tokenizer, "unaffable"), Ids{0});        // too long
+  EXPECT_EQ(Encode(*tokenizer, "unax,un"), (Ids{0, 7, 2}));  // the whole word is unknown
+  EXPECT_EQ(Encode(*tokenizer, "ün\u0300,a\u00DF a\u4F60a"), (Ids{2, 7, 6, 9, 6, 8, 6}));
+  EXPECT_EQ(Encode(*tokenizer, " \u200B\n"), Ids{});
+}
+
+TEST(WordPiece, SpecialContentsAreNoWordsWhereUsersWroteThem) {
+  Json document = WordPieceDocument();
+  EXPECT_EQ(Encode(*MustParse(document), "[CLS]a"), (Ids{1, 6}));
+  EXPECT_EQ(Encode(*MustParse(document), "[CLS]a", {{2, 3}}), (Ids{10, 11, 12, 6}));
+  document["normalizer"] = nullptr;
+  document["pre_tokenizer"] = {{"type", "WhitespaceSplit"}};
+  EXPECT_EQ(Encode(*MustParse(document), "[CLS]", {{0, 1}}), Ids{0});
+}
+
+TEST(WordPiece, BadModelsAreRefused) {
+  const auto says = [](const char* key, const char* value) {
+    Json document = WordPieceDocument();
+    document["model"][key] = Json::parse(value);
+    const auto tokenizer = Parse(document);
+    EXPECT_FALSE(tokenizer) << key << " = " << value;
+    return tokenizer ? std::string() : tokenizer.error().message;
+  };
+  EXPECT_EQ(says("unk_token", "null"), "tokenizer.json: model has no \"unk_token\"");
+  EXPECT_EQ(says("unk_token", "\"?\""),
+            "tokenizer.json: model has the unk_token \"?\", which its vocab lacks");
+  EXPECT_EQ(
+      says("max_input_chars_per_word", "100000"),
+      "tokenizer.json: model.max_input_chars_per_word is 100000, but must be between 0 and 1024");
+  EXPECT_EQ(
+      says("continuing_subword_prefix", "3"),
+      "tokenizer.json: model.continuing_subword_prefix must be of type string, but is of type "
+      "integer");
+}
+
 // --- Bad files ----------------------------------------------------------------------------------
 
 struct BadFile {
@@ -200,7 +328,8 @@ INSTANTIATE_TEST_SUITE_P(
         BadFile{"/model", "[]", "model must be of type object"},
         BadFile{"/model", "null", "has no \"model\""},
         BadFile{"/model/type", "3", "model.type must be of type string, but is of type integer"},
-        BadFile{"/model/type", "\"Unigram\"", "is of type \"Unigram\"; only BPE", kUnsupported},
+        BadFile{"/model/type", "\"Unigram\"",
+                "is of type \"Unigram\"; supported are BPE and WordPiece", kUnsupported},
         BadFile{"/model/dropout", "0.1", "dropout", kUnsupported},
         BadFile{"/model/dropout", "\"x\"", "dropout", kUnsupported},
         BadFile{"/model/continuing_subword_prefix", "\"##\"", "##", kUnsupported},
@@ -266,7 +395,7 @@ INSTANTIATE_TEST_SUITE_P(
                 "normalizer.normalizers[0] is of type \"Nmt\"", kUnsupported},
         BadFile{"/pre_tokenizer", "[]", "pre_tokenizer must be of type object"},
         BadFile{"/pre_tokenizer", "{}", "pre_tokenizer has no \"type\""},
-        BadFile{"/pre_tokenizer/type", "\"BertPreTokenizer\"", "supported are Split", kUnsupported},
+        BadFile{"/pre_tokenizer/type", "\"UnicodeScripts\"", "supported are Split", kUnsupported},
         BadFile{"/pre_tokenizer/use_regex", "1", "use_regex must be of type boolean"},
         BadFile{"/pre_tokenizer", R"({"type": "Split", "pattern": "x", "behavior": "Isolated"})",
                 "pre_tokenizer.pattern must be of type object"},
@@ -280,9 +409,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "\"replacement\" of one character"},
         BadFile{"/pre_tokenizer", R"({"type": "Metaspace", "prepend_scheme": "last"})",
                 "unknown prepend_scheme \"last\""},
-        BadFile{"/decoder", "null", "has no decoder", kUnsupported},
+        BadFile{"/pre_tokenizer",
+                R"({"type": "Metaspace", "add_prefix_space": false, "prepend_scheme": "first"})",
+                "pre_tokenizer has no add_prefix_space, but the prepend_scheme \"first\""},
+        BadFile{"/normalizer", R"({"type": "BertNormalizer", "lowercase": "yes"})",
+                "normalizer.lowercase must be of type boolean"},
         BadFile{"/decoder", "7", "decoder must be of type object"},
-        BadFile{"/decoder/type", "\"WordPiece\"", "supported are ByteLevel", kUnsupported},
+        BadFile{"/decoder/type", "\"CTC\"", "supported are ByteLevel", kUnsupported},
         BadFile{"/decoder", R"({"type": "Replace", "pattern": {"String": ""}, "content": "x"})",
                 "decoder.pattern is empty"},
         BadFile{"/decoder", R"({"type": "Replace", "pattern": {"Regex": "x"}, "content": "x"})",
@@ -291,7 +424,47 @@ INSTANTIATE_TEST_SUITE_P(
                 "decoder.start is -1"},
         BadFile{"/decoder",
                 R"({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteFallback"}]})",
-                "ByteFallback behind Fuse", kUnsupported}));
+                "ByteFallback behind Fuse", kUnsupported},
+        BadFile{"/decoder", R"({"type": "Sequence", "decoders": [
+                    {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 2, "stop": 0}]})",
+                "decoders[1] strips more than one character of an answer", kUnsupported},
+        BadFile{"/decoder", R"({"type": "Metaspace", "replacement": ""})",
+                "decoder must have a \"replacement\" of one character"},
+        BadFile{"/decoder", R"({"type": "WordPiece", "cleanup": 1})",
+                "decoder.cleanup must be of type boolean"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    PostProcessors, BadTokenizer,
+    testing::Values(
+        BadFile{"/post_processor", "[]", "post_processor must be of type object"},
+        BadFile{"/post_processor/type", "\"Magic\"", "supported are TemplateProcessing",
+                kUnsupported},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing"})", "has no \"single\""},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing", "single": "$A"})",
+                "post_processor.single must be of type array"},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing", "single": []})",
+                "post_processor.single does not write the text"},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing", "single": [
+                    {"Sequence": {"id": "A"}}, {"Sequence": {"id": "A"}}]})",
+                "post_processor.single writes the text twice", kUnsupported},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing", "single": [
+                    {"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})",
+                "post_processor has no \"special_tokens\""},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing", "special_tokens": {},
+                    "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})",
+                "post_processor.special_tokens has no \"<s>\""},
+        BadFile{"/post_processor", R"({"type": "TemplateProcessing",
+                    "special_tokens": {"<s>": {"ids": [-1]}},
+                    "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})",
+                "post_processor.special_tokens.<s>.ids[0] is -1"},
+        BadFile{"/post_processor", R"({"type": "BertProcessing", "sep": ["[SEP]", 7]})",
+                "post_processor has no \"cls\""},
+        BadFile{"/post_processor",
+                R"({"type": "BertProcessing", "sep": ["[SEP]"], "cls": ["x", 7]})",
+                "post_processor.sep is not a pair"},
+        BadFile{"/post_processor",
+                R"({"type": "BertProcessing", "sep": ["x", 70], "cls": ["x", 7]})",
+                "post_processor adds the token 70, which does not exist"}));
 
 TEST(BadTokenizerFile, IsNotJson) {
   for (const std::string_view text :
@@ -416,6 +589,26 @@ TEST(Bpe, MergesLongWords) {
   EXPECT_EQ(ids.back(), 200);
 }
 
+// Words are cut before "▁" only where no token goes across.
+TEST(Bpe, MergesAcrossBlanksWhereTokensDo) {
+  Json model = Json::parse(R"({"vocab": {"\u2581": 0, "a": 1, "\u2581a": 2, "a\u2581": 3},
+                               "merges": [["\u2581", "a"]]})");
+  const auto encode = [&model](std::string_view word) {
+    const auto bpe = Bpe::FromJson(JsonField(model, "model"));
+    EXPECT_TRUE(bpe) << bpe.error().message;
+    WordScratch scratch;
+    Ids ids;
+    if (bpe) bpe->Encode(word, &scratch, &ids);
+    return ids;
+  };
+  const std::string_view word = "\u2581\u2581a\u2581aa\u2581";
+  EXPECT_EQ(encode(word), (Ids{0, 2, 2, 1, 0}));
+  model["merges"].push_back({"a", "\u2581"});
+  EXPECT_EQ(encode(word), (Ids{0, 2, 2, 3}));
+  std::swap(model["merges"][0], model["merges"][1]);
+  EXPECT_EQ(encode(word), (Ids{0, 0, 3, 1, 3}));
+}
+
 // Against the definition: again and again the leftmost pair of the smallest rank.
 TEST(BpeProperty, MergesInTheOrderOfRanks) {
   for (uint32_t seed = 0; seed < 300; ++seed) {
@@ -436,7 +629,7 @@ TEST(BpeProperty, MergesInTheOrderOfRanks) {
     }
     const auto bpe = Bpe::FromJson(JsonField(model, "model"));
     ASSERT_TRUE(bpe) << bpe.error().message;
-    BpeScratch scratch;
+    WordScratch scratch;
     for (int round = 0; round < 30; ++round) {
       std::string word;
       for (size_t n = 1 + random() % 30; n > 0; --n) word += tokens[random() % 3];

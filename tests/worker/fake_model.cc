@@ -88,9 +88,10 @@ TokenId FakeEngine::Greedy(std::span<const TokenId> tokens) const {
   return best;
 }
 
-FakeTokenizer::FakeTokenizer() {
+FakeTokenizer::FakeTokenizer(const FakeModelOptions& options) : prefix_(options.prefix) {
   for (int i = 0; i < 256; ++i) bytes_.push_back(std::string(1, static_cast<char>(i)));
   for (const char* special : {"<bos>", "<eos>", "<user>", "<end>"}) bytes_.push_back(special);
+  for (const std::string& bytes : bytes_) first_bytes_.push_back(options.first_mark + bytes);
 }
 
 Result<std::vector<TokenId>> FakeTokenizer::Encode(std::string_view text,
@@ -119,6 +120,11 @@ std::string_view FakeTokenizer::TokenBytes(TokenId id) const {
   return bytes_[static_cast<size_t>(id)];
 }
 
+std::string_view FakeTokenizer::FirstTokenBytes(TokenId id) const {
+  if (id < 0 || static_cast<size_t>(id) >= bytes_.size()) return {};
+  return first_bytes_[static_cast<size_t>(id)];
+}
+
 std::optional<TokenId> FakeTokenizer::IdOf(std::string_view content) const {
   for (size_t id = 0; id < bytes_.size(); ++id) {
     if (bytes_[id] == content) return static_cast<TokenId>(id);
@@ -128,7 +134,7 @@ std::optional<TokenId> FakeTokenizer::IdOf(std::string_view content) const {
 
 Result<text::RenderedPrompt> FakeTemplate::Render(const Json& context,
                                                   const std::vector<std::string>&,
-                                                  int64_t unix_time) const {
+                                                  const text::TemplateTime& time) const {
   text::RenderedPrompt prompt;
   for (const Json& message : context["messages"]) {
     prompt.text += "<user>";
@@ -137,7 +143,7 @@ Result<text::RenderedPrompt> FakeTemplate::Render(const Json& context,
     prompt.input.push_back({prompt.text.size(), prompt.text.size() + content.size()});
     prompt.text += content + "<end>";
   }
-  if (context.contains("say_time")) prompt.text += std::to_string(unix_time);
+  if (context.contains("say_time")) prompt.text += std::to_string(time.unix_time);
   return prompt;
 }
 
@@ -147,10 +153,11 @@ FakeModel MakeFakeModel(const FakeModelOptions& options) {
   fake.engine = engine.get();
   fake.model.name = "fake";
   fake.model.engine = std::move(engine);
-  fake.model.tokenizer = std::make_unique<FakeTokenizer>();
-  fake.model.chat.chat = std::make_unique<FakeTemplate>();
-  fake.model.chat.bos_token = "<bos>";
-  fake.model.chat.eos_token = "<eos>";
+  fake.model.tokenizer = std::make_unique<FakeTokenizer>(options);
+  fake.model.chat.templates.emplace_back();
+  fake.model.chat.templates[0].name = "default";
+  fake.model.chat.templates[0].chat = std::make_unique<FakeTemplate>();
+  fake.model.chat.special_tokens = {{"bos_token", "<bos>"}, {"eos_token", "<eos>"}};
   CollectEosIds(&fake.model);
   return fake;
 }

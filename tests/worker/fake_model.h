@@ -22,6 +22,8 @@ struct FakeModelOptions {
   // What comes out more often than chance would have it: 0 for an even draw.
   float eos_logit = -20.0f;
   engine::GenerationDefaults defaults;
+  std::vector<TokenId> prefix;  // what the tokenizer wants before a text
+  std::string first_mark;       // stands before an answer whose first token begins a text
   // Called at every step, before it is computed.
   std::function<void(std::span<const engine::SequenceStep>)> on_step;
 };
@@ -49,16 +51,20 @@ class FakeEngine : public engine::Engine {
 // A byte is a token; <bos>, <eos>, <user>, <end> are special.
 class FakeTokenizer : public text::Tokenizer {
  public:
-  FakeTokenizer();
+  explicit FakeTokenizer(const FakeModelOptions& options = {});
   Result<std::vector<TokenId>> Encode(std::string_view text,
                                       std::span<const text::TextRange> literal) const override;
+  std::span<const TokenId> prefix_ids() const override { return prefix_; }
   std::string_view TokenBytes(TokenId id) const override;
+  std::string_view FirstTokenBytes(TokenId id) const override;
   bool IsSpecial(TokenId id) const override { return id >= 256; }
   std::optional<TokenId> IdOf(std::string_view content) const override;
   int vocab_size() const override { return 260; }
 
  private:
   std::vector<std::string> bytes_;
+  std::vector<std::string> first_bytes_;
+  std::vector<TokenId> prefix_;
 };
 
 // "<user>content<end>" for each message; "!" in a content is an error of the template's own.
@@ -66,7 +72,7 @@ class FakeTemplate : public text::ChatTemplate {
  public:
   Result<text::RenderedPrompt> Render(const Json& context,
                                       const std::vector<std::string>& trusted_keys,
-                                      int64_t unix_time) const override;
+                                      const text::TemplateTime& time) const override;
 };
 
 struct FakeModel {

@@ -128,6 +128,38 @@ TEST_F(GeneratorTest, RendersChatsWithInputMarked) {
   EXPECT_EQ(sink_[2].accepted->prompt_ids, (std::vector<TokenId>{'a', 259}));
 }
 
+TEST_F(GeneratorTest, PutsTheModelsPrefixBeforeRawPromptsOnly) {
+  model_options_.prefix = {256};
+  Start();
+  const std::vector<TokenId> expected = {256, 'a'};
+  Submit(Completion(1, "a", 1));
+  EXPECT_EQ(sink_[1].accepted->prompt_ids, expected);
+  // Once, not twice.
+  Submit(Completion(2, "<bos>a", 1));
+  EXPECT_EQ(sink_[2].accepted->prompt_ids, expected);
+  // A text may be empty then.
+  Submit(Completion(3, "", 1));
+  ASSERT_TRUE(sink_[3].accepted);
+  EXPECT_EQ(sink_[3].accepted->prompt_ids, std::vector<TokenId>{256});
+  Submit(Chat(4, R"({"messages":[{"role":"user","content":"a"}]})", 1));
+  EXPECT_EQ(sink_[4].accepted->prompt_ids, (std::vector<TokenId>{258, 'a', 259}));
+  protocol::Submit ids = Completion(5, "", 1);
+  ids.request.prompt_ids = {{'a'}};
+  Submit(ids);
+  EXPECT_EQ(sink_[5].accepted->prompt_ids, std::vector<TokenId>{'a'});
+}
+
+TEST_F(GeneratorTest, AChatsAnswerIsATextOfItsOwn) {
+  model_options_.first_mark = "^";
+  Start();
+  Submit(Chat(1, R"({"messages":[{"role":"user","content":"a"}]})", 5));
+  Submit(Completion(2, "a", 5));
+  RunAll();
+  EXPECT_EQ(sink_[1].choices[0].text.find('^'), 0u);
+  EXPECT_EQ(sink_[1].choices[0].text.rfind('^'), 0u);
+  EXPECT_EQ(sink_[2].choices[0].text.find('^'), std::string::npos);
+}
+
 TEST_F(GeneratorTest, AnEndTokenEndsUnlessIgnored) {
   model_options_.eos_logit = 10.0f;
   Start();
@@ -196,7 +228,7 @@ TEST_F(GeneratorTest, RefusesBadRequests) {
   submit.request.sampling.temperature = std::numeric_limits<float>::quiet_NaN();
   Submit(submit);
   ExpectFailed(8, ErrorCode::invalid_request, "temperature");
-  fake_.model.chat.chat.reset();
+  fake_.model.chat.templates.clear();
   Submit(Chat(9, R"({"messages":[{"role":"user","content":"x"}]})", 5));
   ExpectFailed(9, ErrorCode::unsupported, "messages");
   EXPECT_FALSE(generator_->HasWork());

@@ -18,6 +18,14 @@ bool OutputFold::IsEos(TokenId token) const {
   return !settings_->ignore_eos && std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
+std::string_view OutputFold::BytesOf(TokenId token) {
+  if (tokenizer_->IsSpecial(token)) return {};
+  const std::string_view bytes = tokenizer_->TokenBytes(token);
+  const bool first = settings_->own_text && !text_begun_;
+  text_begun_ = text_begun_ || !bytes.empty();
+  return first ? tokenizer_->FirstTokenBytes(token) : bytes;
+}
+
 bool OutputFold::Settle(std::string* out) {
   std::string characters;
   characters_.Finish(&characters);
@@ -35,7 +43,7 @@ OutputPiece OutputFold::Push(TokenId token) {
     piece.finish = OutputFinish::kStop;
   } else {
     std::string characters;
-    if (!tokenizer_->IsSpecial(token)) characters_.Push(tokenizer_->TokenBytes(token), &characters);
+    characters_.Push(BytesOf(token), &characters);
     if (scanner_.Push(characters, &piece.text)) {
       piece.finish = OutputFinish::kStop;
     } else if (tokens_ >= std::min(settings_->max_tokens, settings_->context_left)) {

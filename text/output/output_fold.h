@@ -26,6 +26,7 @@ struct OutputSettings {
   bool include_stop_in_output = false;  // else the text ends before the stop string
   std::vector<TokenId> eos_ids;         // these end an answer and give no text
   bool ignore_eos = false;              // they are tokens like others then
+  bool own_text = false;  // a chat's answer, which does not continue the prompt's text
   // The answer ends with this many tokens, whichever is less; both are positive.
   int max_tokens = INT_MAX;
   int context_left = INT_MAX;
@@ -56,6 +57,7 @@ class OutputFold {
 
  private:
   bool IsEos(TokenId token) const;
+  std::string_view BytesOf(TokenId token);
   // Ends the text; true if its very last character completed a stop string.
   bool Settle(std::string* out);
 
@@ -64,6 +66,7 @@ class OutputFold {
   Utf8Assembler characters_;
   StopScanner scanner_;
   int tokens_ = 0;
+  bool text_begun_ = false;
   bool finished_ = false;
 };
 

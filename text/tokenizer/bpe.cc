@@ -30,6 +30,15 @@ std::optional<int> HexDigit(char c) {
   return std::nullopt;
 }
 
+constexpr std::string_view kBlank = "\u2581";
+
+// Where the first blank stands that another character precedes; the text's size for none.
+size_t InnerBlank(std::string_view text) {
+  size_t at = 0;
+  while (text.substr(at).starts_with(kBlank)) at += kBlank.size();
+  return std::min(text.find(kBlank, at), text.size());
+}
+
 bool LooksLikeByteToken(std::string_view content) {
   return content.size() == 6 && content.starts_with("<0x") && content.back() == '>';
 }
@@ -56,35 +65,88 @@ Result<Bpe> Bpe::FromJson(const JsonField& model) {
       return model.Unsupported(
           fmt::format("has the {} \"{}\"; only models without one are supported", affix, *value));
   }
-  ASSIGN_OR_RETURN(bpe.fuse_unk_, model.GetBool("fuse_unk", false));
-  ASSIGN_OR_RETURN(bpe.byte_fallback_, model.GetBool("byte_fallback", false));
-  ASSIGN_OR_RETURN(bpe.ignore_merges_, model.GetBool("ignore_merges", false));
+  ASSIGN_OR_RETURN(bpe.settings_.fuse_unk, model.GetBool("fuse_unk", false));
+  ASSIGN_OR_RETURN(bpe.settings_.byte_fallback, model.GetBool("byte_fallback", false));
+  ASSIGN_OR_RETURN(bpe.settings_.ignore_merges, model.GetBool("ignore_merges", false));
 
   ASSIGN_OR_RETURN(const JsonField vocab, model.RequireMember("vocab"));
   ASSIGN_OR_RETURN(bpe.vocabulary_, Vocabulary::FromJson(vocab));
   ASSIGN_OR_RETURN(const auto unk_token, model.GetString("unk_token"));
   if (unk_token) {
-    bpe.unk_ = bpe.vocabulary_.Find(*unk_token);
-    if (!bpe.unk_)
+    bpe.settings_.unk = bpe.vocabulary_.Find(*unk_token);
+    if (!bpe.settings_.unk)
       return model.Bad(fmt::format("has the unk_token \"{}\", which its vocab lacks", *unk_token));
   }
-  if (bpe.byte_fallback_) RETURN_IF_ERROR(bpe.ReadByteTokens(vocab));
+  if (bpe.settings_.byte_fallback) {
+    RETURN_IF_ERROR(bpe.IndexByteTokens(fmt::format("{}: {}", vocab.file(), vocab.path())));
+  }
   ASSIGN_OR_RETURN(const JsonField merges, model.RequireMember("merges"));
   RETURN_IF_ERROR(bpe.ReadMerges(merges));
-  bpe.IndexShortCharacters();
-  bpe.whole_ =
-      std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(bpe.vocabulary_.size()));
+  bpe.Finish();
   return bpe;
 }
 
-Status Bpe::ReadByteTokens(const JsonField& field) {
+Result<Bpe> Bpe::FromRanks(Vocabulary vocabulary, std::span<const uint32_t> ranks,
+                           const BpeSettings& settings, std::string_view where) {
+  CHECK(ranks.size() == static_cast<size_t>(vocabulary.size()));
+  Bpe bpe;
+  bpe.vocabulary_ = std::move(vocabulary);
+  bpe.settings_ = settings;
+  if (settings.byte_fallback) RETURN_IF_ERROR(bpe.IndexByteTokens(where));
+  const auto find = [&](std::string_view content) -> std::optional<TokenId> {
+    const auto id = bpe.vocabulary_.Find(content);
+    return id && ranks[static_cast<size_t>(*id)] != kNoRank ? id : std::nullopt;
+  };
+  std::vector<Merge> merges;
+  for (TokenId id = 0; id < bpe.vocabulary_.size(); ++id) {
+    const uint32_t rank = ranks[static_cast<size_t>(id)];
+    if (rank == kNoRank) continue;
+    const std::string_view content = bpe.vocabulary_.ContentOf(id);
+    if (content.size() > limits::kRankedTokenBytesMax)
+      return Err(ErrorCode::bad_model,
+                 fmt::format("{}: the token {} has {} bytes; at most {} are supported", where, id,
+                             content.size(), limits::kRankedTokenBytesMax));
+    for (size_t cut = 1; cut < content.size(); ++cut) {
+      const auto left = find(content.substr(0, cut));
+      const auto right = left ? find(content.substr(cut)) : std::nullopt;
+      if (right) merges.push_back({PairOf(*left, *right), rank, id});
+    }
+    if (merges.size() > limits::kRankedMergesMax)
+      return Err(ErrorCode::bad_model,
+                 fmt::format("{}: its tokens can be cut in two in more than {} ways", where,
+                             limits::kRankedMergesMax));
+  }
+  bpe.ReserveMerges(merges.size());
+  for (const Merge& merge : merges) bpe.InsertMerge(merge);
+  bpe.Finish();
+  return bpe;
+}
+
+void Bpe::Finish() {
+  short_characters_.assign(kShortCharacters, -1);
+  for (char32_t c = 0; c < kShortCharacters; ++c) {
+    std::string utf8;
+    AppendUtf8(c, &utf8);
+    short_characters_[c] = vocabulary_.Find(utf8).value_or(-1);
+  }
+  cuts_at_blanks_ = !settings_.ignore_merges && vocabulary_.Find(kBlank) &&
+                    std::none_of(merges_.begin(), merges_.end(), [this](const Merge& merge) {
+                      const std::string_view made = vocabulary_.ContentOf(merge.merged);
+                      return merge.pair != kNoPair && InnerBlank(made) < made.size();
+                    });
+  whole_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocabulary_.size()));
+}
+
+Status Bpe::IndexByteTokens(std::string_view where) {
   byte_tokens_.assign(256, -1);
   for (TokenId id = 0; id < vocabulary_.size(); ++id) {
     const std::string_view content = vocabulary_.ContentOf(id);
     if (!LooksLikeByteToken(content)) continue;
     const std::optional<uint8_t> byte = ByteOfToken(content);
     if (!byte)
-      return field.Bad(fmt::format("has the byte token \"{}\", which is not hexadecimal", content));
+      return Err(
+          ErrorCode::bad_model,
+          fmt::format("{} has the byte token \"{}\", which is not hexadecimal", where, content));
     // Only upper case is used for encoding.
     if (content == fmt::format("<0x{:02X}>", *byte)) byte_tokens_[*byte] = id;
   }
@@ -97,7 +159,7 @@ Status Bpe::ReadMerges(const JsonField& field) {
   if (count > static_cast<size_t>(limits::kVocabMax))
     return field.Bad(
         fmt::format("has {} entries; at most {} are supported", count, limits::kVocabMax));
-  merges_.assign(std::bit_ceil(std::max<size_t>(count, 1) * 2), Merge{});
+  ReserveMerges(count);
   const Json& json = field.json();
   std::string joined;
   uint32_t rank = 0;
@@ -139,6 +201,10 @@ Status Bpe::ReadMerges(const JsonField& field) {
   return {};
 }
 
+void Bpe::ReserveMerges(size_t count) {
+  merges_.assign(std::bit_ceil(std::max<size_t>(count, 1) * 2), Merge{});
+}
+
 // Of a pair that stands twice the last counts, as in `tokenizers`.
 void Bpe::InsertMerge(Merge merge) {
   const size_t mask = merges_.size() - 1;
@@ -157,15 +223,6 @@ const Bpe::Merge* Bpe::FindMerge(TokenId left, TokenId right) const {
   return nullptr;
 }
 
-void Bpe::IndexShortCharacters() {
-  short_characters_.assign(kShortCharacters, -1);
-  for (char32_t c = 0; c < kShortCharacters; ++c) {
-    std::string utf8;
-    AppendUtf8(c, &utf8);
-    short_characters_[c] = vocabulary_.Find(utf8).value_or(-1);
-  }
-}
-
 std::optional<TokenId> Bpe::FindCharacter(std::string_view character, char32_t code_point) const {
   if (code_point >= kShortCharacters) return vocabulary_.Find(character);
   const TokenId id = short_characters_[code_point];
@@ -173,7 +230,7 @@ std::optional<TokenId> Bpe::FindCharacter(std::string_view character, char32_t c
   return id;
 }
 
-void Bpe::SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const {
+void Bpe::SplitIntoSymbols(std::string_view word, WordScratch* scratch) const {
   auto& symbols = scratch->symbols;
   symbols.clear();
   const auto add = [&symbols](TokenId id) {
@@ -188,41 +245,41 @@ void Bpe::SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const {
     const std::string_view character = word.substr(i, static_cast<size_t>(c.length));
     i += character.size();
     if (const std::optional<TokenId> id = FindCharacter(character, c.code_point)) {
-      if (unk_pending) add(*unk_);
+      if (unk_pending) add(*settings_.unk);
       unk_pending = false;
       add(*id);
       continue;
     }
-    if (byte_fallback_ && std::all_of(character.begin(), character.end(), [this](char b) {
+    if (settings_.byte_fallback && std::all_of(character.begin(), character.end(), [this](char b) {
           return byte_tokens_[static_cast<uint8_t>(b)] >= 0;
         })) {
       for (const char b : character) add(byte_tokens_[static_cast<uint8_t>(b)]);
       continue;
     }
-    if (!unk_) continue;  // dropped, as `tokenizers` does
-    if (unk_pending && !fuse_unk_) add(*unk_);
+    if (!settings_.unk) continue;  // dropped, as `tokenizers` does
+    if (unk_pending && !settings_.fuse_unk) add(*settings_.unk);
     unk_pending = true;
   }
-  if (unk_pending) add(*unk_);
+  if (unk_pending) add(*settings_.unk);
   if (!symbols.empty()) symbols.back().next = -1;
 }
 
-void Bpe::MergeSymbols(BpeScratch* scratch) const {
+void Bpe::MergeSymbols(WordScratch* scratch) const {
   auto& symbols = scratch->symbols;
   auto& heap = scratch->heap;
   heap.clear();
   // The smallest rank first, of equal ranks the leftmost.
-  const auto later = [](const BpeScratch::Candidate& a, const BpeScratch::Candidate& b) {
+  const auto later = [](const WordScratch::Candidate& a, const WordScratch::Candidate& b) {
     return a.rank_and_position > b.rank_and_position;
   };
-  const auto candidate = [&](int32_t left) -> std::optional<BpeScratch::Candidate> {
+  const auto candidate = [&](int32_t left) -> std::optional<WordScratch::Candidate> {
     const int32_t right = symbols[static_cast<size_t>(left)].next;
     if (right < 0) return std::nullopt;
     const Merge* merge =
         FindMerge(symbols[static_cast<size_t>(left)].id, symbols[static_cast<size_t>(right)].id);
     if (merge == nullptr) return std::nullopt;
-    return BpeScratch::Candidate{uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left),
-                                 merge->merged};
+    return WordScratch::Candidate{uint64_t{merge->rank} << 32 | static_cast<uint32_t>(left),
+                                  merge->merged};
   };
   const auto push = [&](int32_t left) {
     if (const auto c = candidate(left)) {
@@ -237,19 +294,19 @@ void Bpe::MergeSymbols(BpeScratch* scratch) const {
 
   while (!heap.empty()) {
     std::pop_heap(heap.begin(), heap.end(), later);
-    const BpeScratch::Candidate top = heap.back();
+    const WordScratch::Candidate top = heap.back();
     heap.pop_back();
     const auto at = static_cast<int32_t>(top.rank_and_position & UINT32_MAX);
-    BpeScratch::Symbol& left = symbols[static_cast<size_t>(at)];
+    WordScratch::Symbol& left = symbols[static_cast<size_t>(at)];
     // Outdated: one of the two was merged otherwise since. As in `tokenizers`, a candidate stays
     // good as long as the pair now there makes the same token.
-    if (left.id == BpeScratch::kGone || left.next < 0) continue;
-    BpeScratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
+    if (left.id == WordScratch::kGone || left.next < 0) continue;
+    WordScratch::Symbol& right = symbols[static_cast<size_t>(left.next)];
     const Merge* merge = FindMerge(left.id, right.id);
     if (merge == nullptr || merge->merged != top.merged) continue;
     left.id = top.merged;
     left.next = right.next;
-    right.id = BpeScratch::kGone;
+    right.id = WordScratch::kGone;
     if (left.next >= 0) symbols[static_cast<size_t>(left.next)].previous = at;
     if (left.previous >= 0) push(left.previous);
     push(at);
@@ -260,8 +317,16 @@ void Bpe::NeverWhole(TokenId id) {
   if (vocabulary_.Has(id)) whole_[static_cast<size_t>(id)] = kIsOther;
 }
 
-void Bpe::Encode(std::string_view word, BpeScratch* scratch, std::vector<TokenId>* out) const {
-  if (word.empty()) return;
+void Bpe::Encode(std::string_view word, WordScratch* scratch, std::vector<TokenId>* out) const {
+  while (cuts_at_blanks_ && !word.empty()) {
+    const size_t size = InnerBlank(word);
+    EncodePart(word.substr(0, size), scratch, out);
+    word.remove_prefix(size);
+  }
+  if (!word.empty()) EncodePart(word, scratch, out);
+}
+
+void Bpe::EncodePart(std::string_view word, WordScratch* scratch, std::vector<TokenId>* out) const {
   CHECK(word.size() < INT32_MAX);
   // Most words are tokens, and what a token's content encodes to never changes.
   const std::optional<TokenId> whole = vocabulary_.Find(word);
@@ -269,7 +334,7 @@ void Bpe::Encode(std::string_view word, BpeScratch* scratch, std::vector<TokenId
   if (whole) {
     known = &whole_[static_cast<size_t>(*whole)];
     const uint8_t what = known->load(std::memory_order_relaxed);
-    if (what == kIsItself || (ignore_merges_ && what != kIsOther)) {
+    if (what == kIsItself || (settings_.ignore_merges && what != kIsOther)) {
       out->push_back(*whole);
       return;
     }
@@ -277,8 +342,8 @@ void Bpe::Encode(std::string_view word, BpeScratch* scratch, std::vector<TokenId
   SplitIntoSymbols(word, scratch);
   MergeSymbols(scratch);
   const size_t before = out->size();
-  for (const BpeScratch::Symbol& symbol : scratch->symbols) {
-    if (symbol.id != BpeScratch::kGone) out->push_back(symbol.id);
+  for (const WordScratch::Symbol& symbol : scratch->symbols) {
+    if (symbol.id != WordScratch::kGone) out->push_back(symbol.id);
   }
   if (known != nullptr) {
     const bool itself = out->size() == before + 1 && out->back() == *whole;

@@ -1,78 +1,46 @@
-// The BPE model of tokenizer.json: a vocabulary, and merges of neighbouring tokens in the order of
-// their rank (Sennrich et al. 2016, as Hugging Face's `tokenizers` implements it).
+// The BPE model: a vocabulary, and merges of neighbouring tokens in the order of their rank
+// (Sennrich et al. 2016).
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <string>
+#include <span>
 #include <string_view>
 #include <vector>
 
 #include "base/result.h"
 #include "base/token.h"
 #include "text/tokenizer/json_field.h"
+#include "text/tokenizer/word_model.h"
 
 namespace perdure::text {
 
-// Token contents by id and ids by content.
-class Vocabulary {
- public:
-  // bad_model: ids that are no integers in [0, limits::kVocabMax), or stand twice.
-  static Result<Vocabulary> FromJson(const JsonField& field);
-
-  std::optional<TokenId> Find(std::string_view content) const;
-  bool Has(TokenId id) const;
-  // Empty for ids that no token has.
-  std::string_view ContentOf(TokenId id) const;
-  // Largest id + 1; there may be holes.
-  int size() const { return static_cast<int>(entries_.size()); }
-
- private:
-  struct Entry {
-    uint32_t begin = 0;
-    uint32_t length = kHole;
-  };
-  static constexpr uint32_t kHole = UINT32_MAX;
-
-  std::string contents_;
-  std::vector<Entry> entries_;
-  std::vector<TokenId> slots_;  // open addressing by content, -1 = free; a power of two
+struct BpeSettings {
+  std::optional<TokenId> unk;  // for characters that no token has; without it they are dropped
+  bool fuse_unk = false;       // one for a run of them
+  bool byte_fallback = false;  // the tokens <0x00> to <0xFF> stand for their bytes instead
+  bool ignore_merges = false;  // a word that is a token is that token
 };
 
-// Working memory of Bpe::Encode, for one thread at a time.
-struct BpeScratch {
-  struct Symbol {
-    TokenId id;  // kGone = merged into its left neighbour
-    int32_t previous;
-    int32_t next;
-  };
-  struct Candidate {
-    uint64_t rank_and_position;  // rank << 32 | index of the left symbol
-    TokenId merged;
-  };
-  static constexpr TokenId kGone = -1;
-  std::vector<Symbol> symbols;
-  std::vector<Candidate> heap;
-};
-
-// Immutable apart from a cache; thread-safe.
-class Bpe {
+class Bpe final : public WordModel {
  public:
+  // The "model" of tokenizer.json, with its list of merges.
   static Result<Bpe> FromJson(const JsonField& model);
 
-  // Appends the ids of `word` (valid UTF-8, as the pre-tokenizer writes it) to `out`. Takes
-  // O(n log n) time for n characters.
-  void Encode(std::string_view word, BpeScratch* scratch, std::vector<TokenId>* out) const;
+  // Two neighbours merge where their contents together are a token with a rank, the smallest rank
+  // first: the way of tiktoken and SentencePiece. `ranks`: by id, kNoRank for tokens that are not
+  // made by merging. `where` names the file in errors.
+  static constexpr uint32_t kNoRank = UINT32_MAX;
+  static Result<Bpe> FromRanks(Vocabulary vocabulary, std::span<const uint32_t> ranks,
+                               const BpeSettings& settings, std::string_view where);
 
-  // The token is never taken for a whole word by ignore_merges: a special token's content in what a
-  // user wrote is ordinary text. Call before the first Encode.
-  void NeverWhole(TokenId id);
-
-  const Vocabulary& vocabulary() const { return vocabulary_; }
-  // Whether characters outside the vocabulary are written as byte tokens <0x00> to <0xFF>.
-  bool byte_fallback() const { return byte_fallback_; }
+  // Takes O(n log n) time for n characters.
+  void Encode(std::string_view word, WordScratch* scratch,
+              std::vector<TokenId>* out) const override;
+  void NeverWhole(TokenId id) override;
+  const Vocabulary& vocabulary() const override { return vocabulary_; }
 
  private:
   struct Merge {
@@ -84,23 +52,28 @@ class Bpe {
   // What is known of a token's content when it is encoded as a word of its own.
   enum Whole : uint8_t { kUnknown = 0, kIsItself = 1, kIsOther = 2 };
 
+  Bpe() = default;
   Status ReadMerges(const JsonField& field);
-  Status ReadByteTokens(const JsonField& field);
+  // `where` names the vocabulary in errors.
+  Status IndexByteTokens(std::string_view where);
+  // What all other members are made of is in place.
+  void Finish();
+  void ReserveMerges(size_t count);
   void InsertMerge(Merge merge);
   const Merge* FindMerge(TokenId left, TokenId right) const;
-  void IndexShortCharacters();
   std::optional<TokenId> FindCharacter(std::string_view character, char32_t code_point) const;
-  void SplitIntoSymbols(std::string_view word, BpeScratch* scratch) const;
-  void MergeSymbols(BpeScratch* scratch) const;
+  void SplitIntoSymbols(std::string_view word, WordScratch* scratch) const;
+  void MergeSymbols(WordScratch* scratch) const;
+  void EncodePart(std::string_view word, WordScratch* scratch, std::vector<TokenId>* out) const;
 
   Vocabulary vocabulary_;
   std::vector<Merge> merges_;              // open addressing by pair; a power of two
   std::vector<TokenId> short_characters_;  // by code point, -1 = none
   std::vector<TokenId> byte_tokens_;       // 256 of them, -1 = none; empty without byte_fallback
-  std::optional<TokenId> unk_;
-  bool fuse_unk_ = false;
-  bool byte_fallback_ = false;
-  bool ignore_merges_ = false;
+  BpeSettings settings_;
+  // No merge makes a token with "▁" behind another character: what stands before one and what
+  // begins with it can be encoded one by one. SentencePiece's words are whole texts otherwise.
+  bool cuts_at_blanks_ = false;
   // Whole by id: the cache. Every thread computes the same, so relaxed accesses suffice.
   std::unique_ptr<std::atomic<uint8_t>[]> whole_;
 };

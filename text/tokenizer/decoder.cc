@@ -5,14 +5,17 @@
 #include "base/limits.h"
 #include "text/tokenizer/bpe.h"
 #include "text/tokenizer/byte_level.h"
+#include "text/tokenizer/metaspace.h"
 #include "text/utf8.h"
 
 namespace perdure::text {
 namespace {
 
-bool IsOneCharacter(std::string_view text) {
-  return !text.empty() && static_cast<size_t>(DecodeUtf8(text, 0).length) == text.size();
-}
+// What "cleanup" does to each token together with the blank before it, in this order.
+constexpr std::pair<std::string_view, std::string_view> kCleanups[] = {
+    {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+    {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+    {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
 
 std::string ReplaceAll(std::string_view text, std::string_view pattern, std::string_view by) {
   std::string out;
@@ -27,10 +30,15 @@ std::string ReplaceAll(std::string_view text, std::string_view pattern, std::str
 
 }  // namespace
 
-Result<Decoder> Decoder::FromJson(const JsonField& field) {
+Result<Decoder> Decoder::FromJson(const std::optional<JsonField>& field, std::string_view file) {
   Decoder decoder;
-  decoder.where_ = fmt::format("{}: {}", field.file(), field.path());
-  RETURN_IF_ERROR(decoder.Add(field));
+  decoder.where_ = fmt::format("{}: decoder", file);
+  if (field) {
+    RETURN_IF_ERROR(decoder.Add(*field));
+  } else {
+    decoder.steps_.emplace_back(Separate{std::nullopt, false});
+    decoder.first_differs_ = true;
+  }
   return decoder;
 }
 
@@ -51,23 +59,38 @@ Status Decoder::Add(const JsonField& field) {
     fused_ = true;
     return {};
   }
-  if (type != "ByteLevel" && type != "ByteFallback" && type != "Metaspace") {
+  if (type != "ByteLevel" && type != "ByteFallback" && type != "Metaspace" && type != "WordPiece") {
     return field.Unsupported(
         fmt::format("is of type \"{}\"; supported are ByteLevel, ByteFallback, Fuse, Replace, "
-                    "Strip, Metaspace and Sequence",
+                    "Strip, Metaspace, WordPiece and Sequence",
                     type));
   }
   if (fused_) return field.Unsupported(fmt::format("applies {} behind Fuse", type));
+  if (type == "Metaspace") return AddMetaspace(field);
+  if (type == "WordPiece") return AddWordPiece(field);
   if (type == "ByteLevel") {
     steps_.emplace_back(ByteLevel{});
-  } else if (type == "ByteFallback") {
-    steps_.emplace_back(ByteFallback{});
   } else {
-    ASSIGN_OR_RETURN(const auto replacement, field.GetString("replacement"));
-    if (!IsOneCharacter(replacement.value_or("\u2581")))
-      return field.Bad("must have a \"replacement\" of one character");
-    steps_.emplace_back(Replace{std::string(replacement.value_or("\u2581")), " "});
+    steps_.emplace_back(ByteFallback{});
   }
+  return {};
+}
+
+Status Decoder::AddMetaspace(const JsonField& field) {
+  ASSIGN_OR_RETURN(const Metaspace metaspace, Metaspace::FromJson(field));
+  if (metaspace.when != Metaspace::When::kNever) {
+    steps_.emplace_back(Remove{metaspace.replacement});
+    first_differs_ = true;
+  }
+  steps_.emplace_back(Replace{metaspace.replacement, " "});
+  return {};
+}
+
+Status Decoder::AddWordPiece(const JsonField& field) {
+  ASSIGN_OR_RETURN(const auto prefix, field.GetString("prefix"));
+  ASSIGN_OR_RETURN(const bool cleanup, field.GetBool("cleanup", true));
+  steps_.emplace_back(Separate{std::string(prefix.value_or("##")), cleanup});
+  first_differs_ = true;
   return {};
 }
 
@@ -94,33 +117,65 @@ Status Decoder::AddStrip(const JsonField& field) {
   ASSIGN_OR_RETURN(const int64_t stop, field.GetInt("stop", 0, INT32_MAX, 0));
   if (fused_) {
     if (stop != 0) return field.Unsupported("strips the end of an answer");
-    return {};  // the start of an answer: see the header
+    if (start > 1) return field.Unsupported("strips more than one character of an answer");
+    first_differs_ = true;
   }
-  steps_.emplace_back(Strip{std::string(content), static_cast<int>(start), static_cast<int>(stop)});
+  steps_.emplace_back(
+      Strip{std::string(content), static_cast<int>(start), static_cast<int>(stop), fused_});
   return {};
 }
 
-Result<std::string> Decoder::Apply(std::string_view content, bool added) const {
-  std::string bytes(content);
+Result<std::string> Decoder::BytesOf(std::string_view content, bool added, bool first) const {
+  std::string token(content);
   for (const Step& step : steps_) {
-    if (std::holds_alternative<ByteLevel>(step)) {
-      std::string decoded;
-      if (!added && AppendFromByteLevel(bytes, &decoded)) bytes = std::move(decoded);
-    } else if (std::holds_alternative<ByteFallback>(step)) {
-      if (const auto byte = ByteOfToken(bytes)) bytes.assign(1, static_cast<char>(*byte));
-    } else if (const auto* replace = std::get_if<Replace>(&step)) {
-      bytes = ReplaceAll(bytes, replace->pattern, replace->content);
-      if (bytes.size() > limits::kTokenBytesMax)
-        return Err(ErrorCode::bad_model, fmt::format("{} makes more than {} bytes of one token",
-                                                     where_, limits::kTokenBytesMax));
-    } else if (const auto* strip = std::get_if<Strip>(&step)) {
-      for (int i = 0; i < strip->start && bytes.starts_with(strip->content); ++i)
-        bytes.erase(0, strip->content.size());
-      for (int i = 0; i < strip->stop && bytes.ends_with(strip->content); ++i)
-        bytes.resize(bytes.size() - strip->content.size());
+    token = std::visit(
+        [&](const auto& alternative) { return Do(alternative, std::move(token), added, first); },
+        step);
+    if (token.size() > limits::kTokenBytesMax)
+      return Err(ErrorCode::bad_model, fmt::format("{} makes more than {} bytes of one token",
+                                                   where_, limits::kTokenBytesMax));
+  }
+  return token;
+}
+
+std::string Decoder::Do(const ByteLevel&, std::string token, bool added, bool) {
+  std::string decoded;
+  return !added && AppendFromByteLevel(token, &decoded) ? decoded : token;
+}
+
+std::string Decoder::Do(const ByteFallback&, std::string token, bool, bool) {
+  if (const auto byte = ByteOfToken(token)) token.assign(1, static_cast<char>(*byte));
+  return token;
+}
+
+std::string Decoder::Do(const Replace& step, std::string token, bool, bool) {
+  return ReplaceAll(token, step.pattern, step.content);
+}
+
+std::string Decoder::Do(const Strip& step, std::string token, bool, bool first) {
+  if (step.first_only && !first) return token;
+  for (int i = 0; i < step.start && token.starts_with(step.content); ++i)
+    token.erase(0, step.content.size());
+  for (int i = 0; i < step.stop && token.ends_with(step.content); ++i)
+    token.resize(token.size() - step.content.size());
+  return token;
+}
+
+std::string Decoder::Do(const Remove& step, std::string token, bool, bool first) {
+  return first ? ReplaceAll(token, step.content, "") : token;
+}
+
+std::string Decoder::Do(const Separate& step, std::string token, bool, bool first) {
+  if (!first) {
+    if (step.glued && token.starts_with(*step.glued)) {
+      token.erase(0, step.glued->size());
+    } else {
+      token.insert(token.begin(), ' ');
     }
   }
-  return bytes;
+  if (!step.cleanup) return token;
+  for (const auto& [from, to] : kCleanups) token = ReplaceAll(token, from, to);
+  return token;
 }
 
 }  // namespace perdure::text

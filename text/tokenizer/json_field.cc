@@ -57,15 +57,17 @@ Result<int64_t> JsonField::GetInt(std::string_view key, int64_t min, int64_t max
     if (fallback) return *fallback;
     return Bad(fmt::format("has no \"{}\"", key));
   }
-  if (!member->value_->is_number_integer()) return member->WrongType("integer");
+  return member->AsInt(min, max);
+}
+
+Result<int64_t> JsonField::AsInt(int64_t min, int64_t max) const {
+  if (!value_->is_number_integer()) return WrongType("integer");
   // Unsigned numbers above 2^63 would turn negative.
-  const bool huge = member->value_->is_number_unsigned() &&
-                    member->value_->get<uint64_t>() > static_cast<uint64_t>(max);
-  const int64_t value = huge ? max : member->value_->get<int64_t>();
-  if (huge || value < min || value > max) {
-    return member->Bad(
-        fmt::format("is {}, but must be between {} and {}", DumpJson(*member->value_), min, max));
-  }
+  const bool huge =
+      value_->is_number_unsigned() && value_->get<uint64_t>() > static_cast<uint64_t>(INT64_MAX);
+  const int64_t value = huge ? INT64_MAX : value_->get<int64_t>();
+  if (huge || value < min || value > max)
+    return Bad(fmt::format("is {}, but must be between {} and {}", DumpJson(*value_), min, max));
   return value;
 }
 

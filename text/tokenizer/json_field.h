@@ -32,6 +32,7 @@ class JsonField {
   JsonField At(size_t index) const;
 
   Result<std::string_view> AsString() const;
+  Result<int64_t> AsInt(int64_t min, int64_t max) const;
   Status ExpectObject() const;
 
   const Json& json() const { return *value_; }

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "text/tokenizer/bert_characters.h"
 #include "text/utf8.h"
 
 namespace perdure::text {
@@ -28,6 +29,14 @@ char32_t ToLower(char32_t c) {
     if (c >= range.first && c <= range.last) return range.first_lower + (c - range.first);
   }
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+}
+
+void AppendLower(char32_t c, std::string_view, std::string* out) {
+  if (c == 0x130) {
+    *out += "i\u0307";  // the one character whose lower case is two (SpecialCasing.txt)
+  } else {
+    AppendUtf8(ToLower(c), out);
+  }
 }
 
 // Copies a text part by part into a changed one and carries the marks over.
@@ -126,7 +135,9 @@ Status Normalizer::Add(const JsonField& field) {
   } else if (type == "NFKD") {
     steps_.emplace_back(Unicode{NormalizationForm::kNfkd});
   } else if (type == "Lowercase") {
-    steps_.emplace_back(Lowercase{});
+    steps_.emplace_back(Characters{&AppendLower});
+  } else if (type == "BertNormalizer") {
+    return AddBert(field);
   } else if (type == "Replace") {
     ASSIGN_OR_RETURN(const JsonField pattern, field.RequireMember("pattern"));
     ASSIGN_OR_RETURN(Regex regex, PatternFromJson(pattern));
@@ -142,9 +153,24 @@ Status Normalizer::Add(const JsonField& field) {
   } else {
     return field.Unsupported(
         fmt::format("is of type \"{}\"; supported are NFC, NFD, NFKC, NFKD, Lowercase, Replace, "
-                    "Prepend, Strip and Sequence",
+                    "Prepend, Strip, BertNormalizer and Sequence",
                     type));
   }
+  return {};
+}
+
+Status Normalizer::AddBert(const JsonField& field) {
+  ASSIGN_OR_RETURN(const bool clean_text, field.GetBool("clean_text", true));
+  ASSIGN_OR_RETURN(const bool chinese, field.GetBool("handle_chinese_chars", true));
+  ASSIGN_OR_RETURN(const bool lowercase, field.GetBool("lowercase", true));
+  ASSIGN_OR_RETURN(const bool strip_accents, field.GetBool("strip_accents", lowercase));
+  if (clean_text) steps_.emplace_back(Characters{&AppendBertCleaned});
+  if (chinese) steps_.emplace_back(Characters{&AppendBertSpaced});
+  if (strip_accents) {
+    steps_.emplace_back(Unicode{NormalizationForm::kNfd});
+    steps_.emplace_back(Characters{&AppendBertUnaccented});
+  }
+  if (lowercase) steps_.emplace_back(Characters{&AppendLower});
   return {};
 }
 
@@ -172,19 +198,17 @@ Status Normalizer::Do(const Unicode& step, MarkedText* text, RegexRunner&) {
   return {};
 }
 
-Status Normalizer::Do(const Lowercase&, MarkedText* text, RegexRunner&) {
+Status Normalizer::Do(const Characters& step, MarkedText* text, RegexRunner&) {
   Rewriter out(*text);
-  std::string lower;
+  std::string changed;
   for (size_t i = 0; i < text->text.size();) {
     const Utf8Char c = DecodeUtf8(text->text, i);
-    lower.clear();
-    if (c.code_point == 0x130) {
-      lower = "i\u0307";  // the one character whose lower case is two (SpecialCasing.txt)
-    } else {
-      AppendUtf8(ToLower(c.code_point), &lower);
-    }
-    out.Add(i, i + static_cast<size_t>(c.length), lower);
-    i += static_cast<size_t>(c.length);
+    const auto length = static_cast<size_t>(c.length);
+    changed.clear();
+    step.append(c.code_point, std::string_view(text->text).substr(i, length), &changed);
+    if (i == 0 && changed.empty()) text->at_start = false;
+    out.Add(i, i + length, changed);
+    i += length;
   }
   *text = out.Take();
   return {};

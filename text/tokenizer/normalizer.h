@@ -27,7 +27,7 @@ struct MarkedText {
 class Normalizer {
  public:
   // nullopt for null. Supported: NFC, NFD, NFKC, NFKD, Lowercase, Replace, Prepend, Strip,
-  // Sequence.
+  // BertNormalizer, Sequence.
   static Result<Normalizer> FromJson(const std::optional<JsonField>& field);
 
   bool empty() const { return steps_.empty(); }
@@ -39,7 +39,10 @@ class Normalizer {
   struct Unicode {
     NormalizationForm form;
   };
-  struct Lowercase {};
+  struct Characters {
+    // Appends what becomes of one character.
+    void (*append)(char32_t c, std::string_view utf8, std::string* out);
+  };
   struct Replace {
     Regex pattern;
     std::string content;
@@ -51,12 +54,13 @@ class Normalizer {
     bool left;
     bool right;
   };
-  using Step = std::variant<Unicode, Lowercase, Replace, Prepend, Strip>;
+  using Step = std::variant<Unicode, Characters, Replace, Prepend, Strip>;
 
   Status Add(const JsonField& field);
+  Status AddBert(const JsonField& field);
 
   static Status Do(const Unicode& step, MarkedText* text, RegexRunner& runner);
-  static Status Do(const Lowercase& step, MarkedText* text, RegexRunner& runner);
+  static Status Do(const Characters& step, MarkedText* text, RegexRunner& runner);
   static Status Do(const Replace& step, MarkedText* text, RegexRunner& runner);
   static Status Do(const Prepend& step, MarkedText* text, RegexRunner& runner);
   static Status Do(const Strip& step, MarkedText* text, RegexRunner& runner);

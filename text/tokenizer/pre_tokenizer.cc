@@ -6,9 +6,9 @@
 
 #include "base/limits.h"
 #include "text/tokenizer/byte_level.h"
+#include "text/tokenizer/metaspace.h"
 #include "text/tokenizer/normalizer.h"
 #include "text/tokenizer/unicode_members.h"
-#include "text/utf8.h"
 
 namespace perdure::text {
 namespace {
@@ -32,8 +32,6 @@ constexpr std::string_view kPunctuationPattern =
 
 // Rust's char::is_numeric (Unicode 17).
 constexpr std::string_view kNumericPattern = R"([\p{N}\x{11DE0}-\x{11DE9}\x{16FF4}-\x{16FF6}])";
-
-constexpr std::string_view kMetaspace = "\u2581";
 
 // Rebuilds the text word by word: f(word, index, out) appends what the word becomes.
 template <class F>
@@ -76,27 +74,22 @@ Status PreTokenizer::AddSplit(std::string_view pattern, Behavior behavior, bool 
 }
 
 Status PreTokenizer::AddMetaspace(const JsonField& field) {
-  ASSIGN_OR_RETURN(const auto written, field.GetString("replacement"));
-  const std::string_view replacement = written.value_or(kMetaspace);
-  if (replacement.empty() ||
-      static_cast<size_t>(DecodeUtf8(replacement, 0).length) != replacement.size()) {
-    return field.Bad("must have a \"replacement\" of one character");
-  }
-  ASSIGN_OR_RETURN(const bool add_prefix_space, field.GetBool("add_prefix_space", true));
-  ASSIGN_OR_RETURN(const auto scheme, field.GetString("prepend_scheme"));
-  ASSIGN_OR_RETURN(const bool split, field.GetBool("split", true));
-  steps_.emplace_back(ReplaceSpaces{std::string(replacement)});
-  const std::string_view when = scheme.value_or(add_prefix_space ? "always" : "never");
-  if (when == "always" || when == "first") {
-    steps_.emplace_back(Prefix{std::string(replacement), when == "first"});
-  } else if (when != "never") {
-    return field.Bad(fmt::format("has the unknown prepend_scheme \"{}\"", when));
-  }
-  if (split) {
-    ASSIGN_OR_RETURN(Regex regex, Regex::CompileLiteral(replacement, field.path()));
+  ASSIGN_OR_RETURN(const Metaspace metaspace, Metaspace::FromJson(field));
+  steps_.emplace_back(ReplaceSpaces{metaspace.replacement});
+  if (metaspace.when != Metaspace::When::kNever)
+    steps_.emplace_back(Prefix{metaspace.replacement, metaspace.when == Metaspace::When::kFirst});
+  if (metaspace.split) {
+    ASSIGN_OR_RETURN(Regex regex, Regex::CompileLiteral(metaspace.replacement, field.path()));
     steps_.emplace_back(Split{std::move(regex), Behavior::kMergedWithNext, false});
   }
   return {};
+}
+
+PreTokenizer PreTokenizer::BytesOfMatches(Regex pattern) {
+  PreTokenizer pre_tokenizer;
+  pre_tokenizer.steps_.emplace_back(Split{std::move(pattern), Behavior::kRemoved, true});
+  pre_tokenizer.steps_.emplace_back(MapBytes{});
+  return pre_tokenizer;
 }
 
 Status PreTokenizer::Add(const JsonField& field) {
@@ -149,9 +142,13 @@ Status PreTokenizer::Add(const JsonField& field) {
     return {};
   }
   if (type == "WhitespaceSplit") return AddSplit("\\s", Behavior::kRemoved, false, field);
+  if (type == "BertPreTokenizer") {
+    RETURN_IF_ERROR(AddSplit("\\s", Behavior::kRemoved, false, field));
+    return AddSplit(kPunctuationPattern, Behavior::kIsolated, false, field);
+  }
   return field.Unsupported(
       fmt::format("is of type \"{}\"; supported are Split, ByteLevel, Metaspace, Digits, "
-                  "Punctuation, Whitespace, WhitespaceSplit and Sequence",
+                  "Punctuation, Whitespace, WhitespaceSplit, BertPreTokenizer and Sequence",
                   type));
 }
 

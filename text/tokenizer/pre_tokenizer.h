@@ -23,8 +23,11 @@ struct Words {
 class PreTokenizer {
  public:
   // Supported: Split, ByteLevel, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit,
-  // Sequence; null makes one word of everything.
+  // BertPreTokenizer, Sequence; null makes one word of everything.
   static Result<PreTokenizer> FromJson(const std::optional<JsonField>& field);
+  // The words are what `pattern` matches, in the byte-level alphabet; other text is dropped. So
+  // tiktoken does it.
+  static PreTokenizer BytesOfMatches(Regex pattern);
 
   // `text` is valid UTF-8; `at_start` says that nothing stands before it in the whole text.
   Status Apply(std::string text, bool at_start, RegexRunner& runner, Words* words) const;

@@ -1,17 +1,19 @@
+#include "text/tokenizer/vocabulary.h"
+
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <nlohmann/json.hpp>
 
+#include "base/check.h"
 #include "base/limits.h"
-#include "text/tokenizer/bpe.h"
 
 namespace perdure::text {
 
 Result<Vocabulary> Vocabulary::FromJson(const JsonField& field) {
   RETURN_IF_ERROR(field.ExpectObject());
   const Json& json = field.json();
-  Vocabulary vocabulary;
   TokenId largest = -1;
   size_t bytes = 0;
   for (const auto& [content, id] : json.items()) {
@@ -25,35 +27,64 @@ Result<Vocabulary> Vocabulary::FromJson(const JsonField& field) {
     bytes += content.size();
   }
   if (largest < 0) return field.Bad("is empty");
-  vocabulary.entries_.resize(static_cast<size_t>(largest) + 1);
-  vocabulary.contents_.reserve(bytes);
-  vocabulary.slots_.assign(std::bit_ceil(json.size() * 2), -1);
-  const size_t mask = vocabulary.slots_.size() - 1;
+  Vocabulary vocabulary;
+  vocabulary.Reserve(static_cast<size_t>(largest) + 1, json.size(), bytes);
   for (const auto& [content, json_id] : json.items()) {
     const TokenId id = json_id.get<TokenId>();
-    Entry& entry = vocabulary.entries_[static_cast<size_t>(id)];
-    if (entry.length != kHole) {
+    if (vocabulary.Has(id)) {
       return field.Bad(fmt::format("gives the id {} to both \"{}\" and \"{}\"", id,
                                    vocabulary.ContentOf(id), content));
     }
-    entry = {static_cast<uint32_t>(vocabulary.contents_.size()),
-             static_cast<uint32_t>(content.size())};
-    vocabulary.contents_ += content;
-    size_t slot = std::hash<std::string_view>()(content) & mask;
-    while (vocabulary.slots_[slot] >= 0) slot = (slot + 1) & mask;
-    vocabulary.slots_[slot] = id;
+    CHECK(vocabulary.Add(id, content));  // keys of a parsed object are unique
   }
   return vocabulary;
 }
 
-std::optional<TokenId> Vocabulary::Find(std::string_view content) const {
-  if (slots_.empty()) return std::nullopt;
-  const size_t mask = slots_.size() - 1;
-  for (size_t slot = std::hash<std::string_view>()(content) & mask; slots_[slot] >= 0;
-       slot = (slot + 1) & mask) {
-    if (ContentOf(slots_[slot]) == content) return slots_[slot];
+Result<Vocabulary> Vocabulary::FromContents(std::span<const std::string> contents,
+                                            std::string_view where) {
+  CHECK(contents.size() <= static_cast<size_t>(limits::kVocabMax));
+  size_t bytes = 0;
+  for (const std::string& content : contents) bytes += content.size();
+  Vocabulary vocabulary;
+  vocabulary.Reserve(contents.size(), contents.size(), bytes);
+  for (size_t i = 0; i < contents.size(); ++i) {
+    if (contents[i].empty() || vocabulary.Add(static_cast<TokenId>(i), contents[i])) continue;
+    return Err(ErrorCode::bad_model,
+               fmt::format("{} has the token \"{}\" twice, as {} and {}", where, contents[i],
+                           *vocabulary.Find(contents[i]), i));
   }
-  return std::nullopt;
+  return vocabulary;
+}
+
+void Vocabulary::Reserve(size_t ids, size_t tokens, size_t bytes) {
+  entries_.resize(ids);
+  contents_.reserve(bytes);
+  slots_.assign(std::bit_ceil(std::max<size_t>(tokens, 1) * 2), -1);
+}
+
+size_t Vocabulary::SlotOf(std::string_view content) const {
+  const size_t mask = slots_.size() - 1;
+  size_t slot = std::hash<std::string_view>()(content) & mask;
+  while (slots_[slot] >= 0 && ContentOf(slots_[slot]) != content) slot = (slot + 1) & mask;
+  return slot;
+}
+
+bool Vocabulary::Add(TokenId id, std::string_view content) {
+  const size_t slot = SlotOf(content);
+  if (slots_[slot] >= 0) return false;
+  slots_[slot] = id;
+  entries_[static_cast<size_t>(id)] = {static_cast<uint32_t>(contents_.size()),
+                                       static_cast<uint32_t>(content.size())};
+  contents_ += content;
+  longest_ = std::max(longest_, content.size());
+  return true;
+}
+
+std::optional<TokenId> Vocabulary::Find(std::string_view content) const {
+  if (content.size() > longest_ || slots_.empty()) return std::nullopt;
+  const TokenId id = slots_[SlotOf(content)];
+  if (id < 0) return std::nullopt;
+  return id;
 }
 
 bool Vocabulary::Has(TokenId id) const {

@@ -2,7 +2,7 @@
 """Makes the goldens in this folder: small tokenizers, strings, and what they are tokenized to.
 
 Needs PyPI's `tokenizers` (0.23.3 made the files that are committed). Run without arguments; the
-output is the same every time.
+output is the same every time. make_kinds.py uses parts of it.
 
   <name>.tokenizer.json   the tokenizer
   <name>.strings.bin      records of: u16 length, bytes (may be broken UTF-8)
@@ -213,20 +213,6 @@ def llama3():
     return tokenizer
 
 
-def deepseek():
-    """Several Splits behind one another."""
-    P = pre_tokenizers
-    return trained(None, P.Sequence([
-        P.Split(Regex(r"\p{N}{1,3}"), "isolated"),
-        P.Split(Regex("[一-龥\u3040-ゟ゠-ヿ]+"), "isolated"),
-        P.Split(Regex(DEEPSEEK), "isolated"),
-        P.ByteLevel(add_prefix_space=False, use_regex=False)]), 700)
-
-
-def o200k():
-    return trained(None, byte_level_split(O200K), 700, ignore_merges=True)
-
-
 def variants():
     """Everything that added tokens can be, with a normalizer that changes lengths."""
     tokenizer = trained(
@@ -343,12 +329,7 @@ def main():
     write("qwen", tokenizer, 6500, 11, tokens)
     write_decoded("qwen", tokenizer, 600, 12, tokens, drunk=0.3)
     write("llama3", llama3(), 1200, 13, tokens)
-    write("deepseek", deepseek(), 600, 14, tokens)
-    write("o200k", o200k(), 600, 16, tokens)
     write("variants", variants(), 2000, 15, tokens)
-    tokenizer = sentencepiece()
-    write("sentencepiece", tokenizer, 800, 17, tokens)
-    write_decoded("sentencepiece", tokenizer, 200, 18, tokens)
     tokenizer, text = fused_unknown()
     write("fused_unknown", tokenizer, 500, 19, tokens, text)
     write("behaviors", behaviors(), 1000, 21, tokens)
