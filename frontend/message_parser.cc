@@ -13,9 +13,6 @@
 namespace perdure::frontend {
 namespace {
 
-// Arguments stand seven levels deep in a request; what nests deeper stays the string it was.
-constexpr int kArgumentsDepthMax = 50;
-
 Result<std::string> RequireString(const Json& object, std::string_view name,
                                   const std::string& where, size_t bytes_max) {
   const Json* value = FindField(object, name);
@@ -90,20 +87,12 @@ Result<Json> ParseToolCall(Json& call, const std::string& where,
   if (!function->is_object()) return Err(FieldError(where + ".function", "an object", *function));
   ASSIGN_OR_RETURN(std::string name, RequireToolName(*function, where + ".function"));
 
+  // The text stays as it is, whatever a model wrote: the worker opens it for its template.
   Json arguments = Json::object();
   if (const Json* given = FindField(*function, "arguments")) {
-    if (given->is_object()) {
-      arguments = *given;
-    } else if (given->is_string()) {
-      const auto& text = given->get_ref<const std::string&>();
-      if (!text.empty()) {
-        auto parsed = ParseJson(text, "arguments", ErrorCode::invalid_request, kArgumentsDepthMax);
-        // A model may have written bad JSON: the conversation must be able to go on.
-        arguments = parsed && parsed->is_object() ? std::move(*parsed) : *given;
-      }
-    } else {
+    if (!given->is_object() && !given->is_string())
       return Err(FieldError(where + ".function.arguments", "a string of JSON", *given));
-    }
+    arguments = *given;
   }
   Json out = Json::object();
   out["id"] = id;
@@ -168,10 +157,14 @@ Result<Json> ParseMessage(Json& message, const std::string& where,
     if (!name->is_string()) return Err(FieldError(where + ".name", "a string", *name));
     out["name"] = *name;
   }
-  if (const Json* reasoning = FindField(message, "reasoning_content"); reasoning && is_assistant) {
+  // Clients differ in its name.
+  for (const char* name : {"reasoning_content", "reasoning"}) {
+    const Json* reasoning = FindField(message, name);
+    if (!reasoning || !is_assistant) continue;
     if (!reasoning->is_string())
-      return Err(FieldError(where + ".reasoning_content", "a string", *reasoning));
+      return Err(FieldError(fmt::format("{}.{}", where, name), "a string", *reasoning));
     out["reasoning_content"] = *reasoning;
+    break;
   }
   if (has_calls) {
     if (calls->size() > limits::kToolsMax)

@@ -1,8 +1,7 @@
 // Chat messages and tools of a request → the normalized JSON that chat templates are given. Pure.
 //
-// Normalized: "developer" is "system"; text parts are joined by line breaks; arguments of tool
-// calls are objects where they parse (templates print them as JSON again); unknown fields are
-// dropped.
+// Normalized: "developer" is "system"; text parts are joined by line breaks; "reasoning" is
+// "reasoning_content"; unknown fields are dropped. Arguments of tool calls stay as they are given.
 #pragma once
 
 #include "base/json.h"

@@ -1,9 +1,10 @@
 #include "worker/chat_context.h"
 
 #include <fmt/format.h>
+#include <time.h>
 
-#include <array>
-#include <nlohmann/json.hpp>
+#include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,26 +12,25 @@
 namespace perdure::worker {
 namespace {
 
-// What only the server says. add_generation_prompt is the one that a client may switch off.
-constexpr std::array<std::string_view, 5> kReserved = {"messages", "tools", "documents",
-                                                       "bos_token", "eos_token"};
+using EmptyContent = text::ToolCallForm::EmptyContent;
 
-// A list of text parts becomes their text; nothing becomes "". Other parts are refused: no model
-// here sees images or hears sound.
-Status FlattenContent(Json* message) {
-  const auto found = message->find("content");
-  if (found == message->end() || found->is_null()) {
-    (*message)["content"] = "";
-    return {};
-  }
-  if (found->is_string()) return {};
-  if (!found->is_array())
+// What only the server says, beside the model's special tokens. documents, chat_template and
+// add_generation_prompt are checked one by one.
+constexpr std::string_view kReserved[] = {"messages", "tools", "bos_token", "eos_token"};
+// Names of a message's reasoning, as transformers ranks them.
+constexpr const char* kReasoning[] = {"reasoning_content", "thinking", "reasoning"};
+
+// A list of text parts becomes their text. Other parts are refused: no model here sees images or
+// hears sound.
+Status FlattenContent(Json* content) {
+  if (content->is_string()) return {};
+  if (!content->is_array())
     return Err(ErrorCode::invalid_request,
                fmt::format("a message's content is {}, allowed are a string and a list of parts",
-                           JsonTypeName(*found)),
+                           JsonTypeName(*content)),
                "messages");
   std::string text;
-  for (const Json& part : *found) {
+  for (const Json& part : *content) {
     if (part.is_string()) {
       text += part.get_ref<const std::string&>();
       continue;
@@ -41,52 +41,143 @@ Status FlattenContent(Json* message) {
                  "messages");
     text += part["text"].get_ref<const std::string&>();
   }
-  *found = std::move(text);
+  *content = std::move(text);
+  return {};
+}
+
+bool CallsTools(const Json& message) {
+  const auto calls = message.find("tool_calls");
+  return calls != message.end() && calls->is_array() && !calls->empty();
+}
+
+Status SetContent(const text::ToolCallForm& form, Json* message) {
+  const auto found = message->find("content");
+  const bool missing = found == message->end() || found->is_null();
+  if (!missing) RETURN_IF_ERROR(FlattenContent(&*found));
+  if (!CallsTools(*message)) {
+    if (missing) (*message)["content"] = "";
+    return {};
+  }
+  const bool empty = !missing && found->get_ref<const std::string&>().empty();
+  if (!missing && !(empty && !form.takes_empty_text)) return {};
+  switch (form.empty_content) {
+    case EmptyContent::kAbsent:
+      message->erase("content");
+      break;
+    case EmptyContent::kNull:
+      (*message)["content"] = nullptr;
+      break;
+    case EmptyContent::kText:
+      (*message)["content"] = "";
+      break;
+  }
   return {};
 }
 
 // Templates dump arguments with tojson: a JSON text becomes the object that it stands for.
-void OpenArguments(Json* message) {
-  const auto calls = message->find("tool_calls");
-  if (calls == message->end() || !calls->is_array()) return;
-  for (Json& call : *calls) {
+void SetArguments(const text::ToolCallForm& form, Json* arguments) {
+  if (arguments->is_string() && arguments->get_ref<const std::string&>().empty())
+    *arguments = Json::object();
+  if (form.arguments_as_text) {
+    if (!arguments->is_string()) *arguments = DumpJson(*arguments);
+    return;
+  }
+  if (!arguments->is_string()) return;
+  auto parsed =
+      ParseJson(arguments->get_ref<const std::string&>(), "arguments", ErrorCode::invalid_request);
+  // Anything else is what the model once wrote, however wrong: it stays as it is.
+  if (parsed && parsed->is_object()) *arguments = std::move(*parsed);
+}
+
+void SetToolCalls(const text::ToolCallForm& form, Json* message) {
+  if (!CallsTools(*message)) return;
+  for (Json& call : (*message)["tool_calls"]) {
     if (!call.is_object()) continue;
     const auto function = call.find("function");
     if (function == call.end() || !function->is_object()) continue;
     const auto arguments = function->find("arguments");
-    if (arguments == function->end() || !arguments->is_string()) continue;
-    auto parsed = ParseJson(arguments->get_ref<const std::string&>(), "arguments",
-                            ErrorCode::invalid_request);
-    // Anything else is what the model once wrote, however wrong: it stays as it is.
-    if (parsed && parsed->is_object()) *arguments = std::move(*parsed);
+    if (arguments != function->end()) SetArguments(form, &*arguments);
   }
 }
 
-Status MergeKwargs(const Json& kwargs, Json* context) {
-  if (kwargs.is_null()) return {};
+// Templates of different times read it under different names.
+void SetReasoning(Json* message) {
+  for (const char* name : kReasoning) {
+    const auto found = message->find(name);
+    if (found == message->end()) continue;
+    const Json reasoning = *found;
+    (*message)["reasoning_content"] = reasoning;
+    if (!message->contains("thinking")) (*message)["thinking"] = reasoning;
+    return;
+  }
+}
+
+Status NormalizeMessage(const text::ToolCallForm& form, Json* message) {
+  if (!message->is_object())
+    return Err(ErrorCode::invalid_request,
+               fmt::format("a message is {}, allowed is an object", JsonTypeName(*message)),
+               "messages");
+  // As transformers does it: many templates print a null as "None".
+  for (auto it = message->begin(); it != message->end();)
+    it->is_null() ? it = message->erase(it) : ++it;
+  RETURN_IF_ERROR(SetContent(form, message));
+  SetToolCalls(form, message);
+  SetReasoning(message);
+  return {};
+}
+
+tl::unexpected<Error> BadKwarg(const std::string& key, std::string_view why) {
+  return Err(ErrorCode::invalid_request, fmt::format("chat_template_kwargs.{} {}", key, why),
+             "chat_template_kwargs");
+}
+
+Status CheckKwarg(const std::string& key, const Json& value,
+                  const std::map<std::string, std::string>& special_tokens) {
+  const bool reserved =
+      std::find(std::begin(kReserved), std::end(kReserved), key) != std::end(kReserved);
+  // Their strings count as the template's own text.
+  if (reserved || special_tokens.contains(key))
+    return BadKwarg(key, "may not be set: the server sets it");
+  if (key == "add_generation_prompt" && !value.is_boolean())
+    return BadKwarg(key, fmt::format("is {}, allowed are true and false", JsonTypeName(value)));
+  if (key != "documents") return {};
+  bool objects = value.is_array();
+  for (const Json& document : value) objects = objects && document.is_object();
+  if (!objects) return BadKwarg(key, "must be a list of objects, such as {\"title\", \"text\"}");
+  return {};
+}
+
+// Moves the name of the wanted template, if there is one, to `name`.
+Result<Json> TakeKwargs(Json& request, const text::ModelTemplate& chat, std::string* name) {
+  const auto found = request.find("chat_template_kwargs");
+  if (found == request.end() || found->is_null()) return Json::object();
+  Json kwargs = std::move(*found);
   if (!kwargs.is_object())
     return Err(
         ErrorCode::invalid_request,
         fmt::format("chat_template_kwargs is {}, allowed is an object", JsonTypeName(kwargs)),
         "chat_template_kwargs");
-  for (const auto& [key, value] : kwargs.items()) {
-    bool allowed = true;
-    for (std::string_view reserved : kReserved) allowed = allowed && key != reserved;
-    // Its strings count as the template's own text: only a switch is let through.
-    if (key == "add_generation_prompt") allowed = value.is_boolean();
-    if (!allowed)
-      return Err(
-          ErrorCode::invalid_request,
-          fmt::format("chat_template_kwargs may not set '{}' to {}", key, JsonTypeName(value)),
-          "chat_template_kwargs");
-    (*context)[key] = value;
+  for (const auto& [key, value] : kwargs.items())
+    RETURN_IF_ERROR(CheckKwarg(key, value, chat.special_tokens));
+  if (const auto wanted = kwargs.find("chat_template"); wanted != kwargs.end()) {
+    if (!wanted->is_string() || wanted->get_ref<const std::string&>().empty())
+      return BadKwarg("chat_template", "must be the name of one of the model's templates");
+    *name = wanted->get<std::string>();
+    kwargs.erase(wanted);
   }
-  return {};
+  return kwargs;
+}
+
+// Local time's distance from UTC at that moment.
+int UtcOffsetAt(int64_t unix_time) {
+  const time_t seconds = static_cast<time_t>(unix_time);
+  tm local = {};
+  return localtime_r(&seconds, &local) != nullptr ? static_cast<int>(local.tm_gmtoff) : 0;
 }
 
 }  // namespace
 
-Result<Json> ChatContext(std::string_view chat_json, const text::ModelTemplate& chat) {
+Result<ChatContext> MakeChatContext(std::string_view chat_json, const text::ModelTemplate& chat) {
   ASSIGN_OR_RETURN(Json request,
                    ParseJson(chat_json, "the chat request", ErrorCode::invalid_request));
   const auto messages = request.is_object() ? request.find("messages") : request.end();
@@ -94,38 +185,36 @@ Result<Json> ChatContext(std::string_view chat_json, const text::ModelTemplate& 
       messages->empty())
     return Err(ErrorCode::invalid_request, "messages must be a list of at least one message",
                "messages");
-  for (Json& message : *messages) {
-    if (!message.is_object())
-      return Err(ErrorCode::invalid_request,
-                 fmt::format("a message is {}, allowed is an object", JsonTypeName(message)),
-                 "messages");
-    RETURN_IF_ERROR(FlattenContent(&message));
-    OpenArguments(&message);
-  }
-  Json context = Json::object();
-  context["messages"] = std::move(*messages);
-  // Always there, as in transformers: templates ask `tools is not none`.
   const auto tools = request.find("tools");
   const bool has_tools = tools != request.end() && !tools->empty();
   if (has_tools && !tools->is_array())
     return Err(ErrorCode::invalid_request,
                fmt::format("tools is {}, allowed is an array", JsonTypeName(*tools)), "tools");
-  context["tools"] = has_tools ? std::move(*tools) : Json();
-  context["documents"] = Json();
-  context["add_generation_prompt"] = true;
-  context["bos_token"] = chat.bos_token;
-  context["eos_token"] = chat.eos_token;
-  const auto kwargs = request.find("chat_template_kwargs");
-  if (kwargs != request.end()) RETURN_IF_ERROR(MergeKwargs(*kwargs, &context));
-  return context;
+  std::string name;
+  ASSIGN_OR_RETURN(const Json kwargs, TakeKwargs(request, chat, &name));
+  ChatContext result;
+  ASSIGN_OR_RETURN(result.chat, chat.Choose(name, has_tools));
+  for (Json& message : *messages)
+    RETURN_IF_ERROR(NormalizeMessage(result.chat->tool_calls, &message));
+  Json& variables = result.variables;
+  variables = Json::object();
+  for (const auto& [key, token] : chat.special_tokens) variables[key] = token;
+  variables["messages"] = std::move(*messages);
+  // Always there, as in transformers: templates ask `tools is not none`.
+  variables["tools"] = has_tools ? std::move(*tools) : Json();
+  variables["documents"] = Json();
+  variables["add_generation_prompt"] = true;
+  for (const auto& [key, value] : kwargs.items()) variables[key] = value;
+  return result;
 }
 
 Result<text::RenderedPrompt> RenderConversation(const text::ModelTemplate& chat,
                                                 std::string_view chat_json, int64_t unix_time) {
-  static const std::vector<std::string> kTrusted = {"add_generation_prompt", "bos_token",
-                                                    "eos_token"};
-  ASSIGN_OR_RETURN(const Json context, ChatContext(chat_json, chat));
-  return chat.chat->Render(context, kTrusted, unix_time);
+  ASSIGN_OR_RETURN(const ChatContext context, MakeChatContext(chat_json, chat));
+  std::vector<std::string> trusted = {"add_generation_prompt"};
+  for (const auto& [key, token] : chat.special_tokens) trusted.push_back(key);
+  return context.chat->chat->Render(context.variables, trusted,
+                                    text::TemplateTime(unix_time, UtcOffsetAt(unix_time)));
 }
 
 }  // namespace perdure::worker

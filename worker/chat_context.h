@@ -2,21 +2,28 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <string_view>
 
 #include "base/json.h"
 #include "base/result.h"
-#include "text/template/chat_template.h"
+#include "text/template/model_template.h"
 
 namespace perdure::worker {
 
-// The template's context of `chat_json` ({messages, tools?, chat_template_kwargs?}): what
-// transformers' apply_chat_template passes, with messages in the form that templates are written
-// for: content as a string, arguments of tool calls as objects. Keyword arguments cannot replace
-// what the server sets. Errors (invalid_request) name the field.
-Result<Json> ChatContext(std::string_view chat_json, const text::ModelTemplate& chat);
+struct ChatContext {
+  const text::NamedTemplate* chat = nullptr;
+  Json variables;  // an object
+};
 
-// ChatContext, rendered. `chat.chat` must not be null.
+// The template and the variables for `chat_json` ({messages, tools?, chat_template_kwargs?}): what
+// transformers' apply_chat_template passes, with messages in the form that the template is written
+// for: content as a string, arguments of tool calls as objects (or as text, by its ToolCallForm).
+// Keyword arguments cannot replace what the server sets. Errors (invalid_request, unsupported) name
+// the field. `chat` must outlive the result.
+Result<ChatContext> MakeChatContext(std::string_view chat_json, const text::ModelTemplate& chat);
+
+// MakeChatContext, rendered. `unix_time` is shown in the time zone of this process.
 Result<text::RenderedPrompt> RenderConversation(const text::ModelTemplate& chat,
                                                 std::string_view chat_json, int64_t unix_time);
 

@@ -14,6 +14,7 @@ Result<Model> LoadModel(const std::string& name, const std::filesystem::path& di
   ASSIGN_OR_RETURN(model.chat, text::LoadModelTemplate(dir));
   ASSIGN_OR_RETURN(model.engine, engine::Engine::Load(dir, options));
   CollectEosIds(&model);
+  for (const std::string& note : model.engine->info().notes) LogWarning("{}: {}", name, note);
   const int tokens = model.tokenizer->vocab_size();
   const int rows = model.engine->info().vocab_size;
   if (tokens > rows)
@@ -21,7 +22,13 @@ Result<Model> LoadModel(const std::string& name, const std::filesystem::path& di
         "the tokenizer knows {} tokens, the model only {}: prompts with the others will be "
         "refused",
         tokens, rows);
-  if (!model.chat.chat) LogWarning("the model has no chat template: only completions are served");
+  if (model.chat.templates.empty())
+    LogWarning("the model has no chat template: only completions are served");
+  for (const text::NamedTemplate& chat : model.chat.templates) {
+    if (!chat.chat)
+      LogWarning("the model's template '{}' cannot be used, chats with it will be refused: {}",
+                 chat.name, chat.problem);
+  }
   if (model.eos_ids.empty())
     LogWarning(
         "neither the model's config nor its tokenizer names an end token: answers end at "
@@ -32,8 +39,8 @@ Result<Model> LoadModel(const std::string& name, const std::filesystem::path& di
 void CollectEosIds(Model* model) {
   model->eos_ids = model->engine->info().eos_ids;
   // A base model's config often names another token than the one that ends a turn of its template.
-  const auto own =
-      model->chat.eos_token.empty() ? std::nullopt : model->tokenizer->IdOf(model->chat.eos_token);
+  const std::string eos_token = model->chat.SpecialToken("eos_token");
+  const auto own = eos_token.empty() ? std::nullopt : model->tokenizer->IdOf(eos_token);
   if (own && std::find(model->eos_ids.begin(), model->eos_ids.end(), *own) == model->eos_ids.end())
     model->eos_ids.push_back(*own);
 }

@@ -8,7 +8,7 @@
 
 #include "base/result.h"
 #include "engine/engine.h"
-#include "text/template/chat_template.h"
+#include "text/template/model_template.h"
 #include "text/tokenizer/tokenizer.h"
 
 namespace perdure::worker {

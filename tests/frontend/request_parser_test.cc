@@ -391,13 +391,15 @@ TEST(ChatRequest, NormalizesMessages) {
        R"([{"role":"assistant","content":"x"}])"},
       {R"([{"role":"assistant","content":"x","reasoning_content":"r"}])",
        R"([{"role":"assistant","content":"x","reasoning_content":"r"}])"},
+      {R"([{"role":"assistant","content":"x","reasoning":"r"}])",
+       R"([{"role":"assistant","content":"x","reasoning_content":"r"}])"},
       {R"([{"role":"assistant","tool_calls":[{"id":"c","function":{"name":"f","arguments":"{\"b\": [1], \"a\": 2}"}}]},
            {"role":"tool","tool_call_id":"c","content":"42"}])",
-       R"([{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":{"b":[1],"a":2}}}]},{"role":"tool","content":"42","tool_call_id":"c"}])"},
+       R"([{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"b\": [1], \"a\": 2}"}}]},{"role":"tool","content":"42","tool_call_id":"c"}])"},
       {R"([{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{broken"}}]}])",
        R"([{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{broken"}}]}])"},
       {R"([{"role":"assistant","content":"","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}},{"id":"d","type":"function","function":{"name":"g"}},{"id":"e","type":"function","function":{"name":"g","arguments":{"x":1}}},{"id":"f","type":"function","function":{"name":"g","arguments":"3"}}]}])",
-       R"([{"role":"assistant","content":"","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":{}}},{"id":"d","type":"function","function":{"name":"g","arguments":{}}},{"id":"e","type":"function","function":{"name":"g","arguments":{"x":1}}},{"id":"f","type":"function","function":{"name":"g","arguments":"3"}}]}])"},
+       R"([{"role":"assistant","content":"","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":""}},{"id":"d","type":"function","function":{"name":"g","arguments":{}}},{"id":"e","type":"function","function":{"name":"g","arguments":{"x":1}}},{"id":"f","type":"function","function":{"name":"g","arguments":"3"}}]}])"},
   };
   for (const Normalized& row : rows) {
     const auto parsed = Chat(Messages(row.messages));

@@ -29,9 +29,10 @@ std::string Repeat(const std::string& text, size_t times) {
   return out;
 }
 
-void ExpectError(const std::string& source, const std::string& part) {
+void ExpectError(const std::string& source, const std::string& part,
+                 const Json& context = Json::object()) {
   SCOPED_TRACE(source.substr(0, 200));
-  const auto result = RenderSource(source);
+  const auto result = RenderSource(source, context);
   ASSERT_FALSE(result) << "rendered " << result->text.size() << " bytes";
   EXPECT_NE(result.error().message.find(part), std::string::npos) << result.error().message;
 }
@@ -97,6 +98,20 @@ TEST(TemplateLimits, Steps) {
       "{% set ns = namespace(a=[1], b=[1]) %}{% for i in range(100) %}{% set ns.a = [ns.a, "
       "ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}{{ ns.a == ns.b }}",
       "steps");
+  // Work on long strings is counted by their length.
+  const std::string rounds = "{% for a in range(100000) %}{% for b in range(1000) %}";
+  const std::string end = "{% endfor %}{% endfor %}";
+  const std::string longs = "{% set x = 'a' * 9000000 %}{% set y = x ~ 'b' %}{% set z = x ~ 'c' %}";
+  for (const char* work : {"{% if y == z %}{% endif %}", "{% if y < z %}{% endif %}",
+                           "{% if y in {z: 1} %}{% endif %}", "{{ {'k': 1}[y] }}",
+                           "{{ {'k': 1}.get(y) }}", "{% set q = 'k'|default(y) %}",
+                           "{% if y is lower %}{% endif %}", "{% if x[:1] in y %}{% endif %}",
+                           "{% set q = 'k'.startswith(y) %}", "{% set q = 'k'|replace(y, '') %}"}) {
+    SCOPED_TRACE(work);
+    ExpectError(longs + rounds + work + end, "more than");
+  }
+  ExpectError("{{ ('a' * 9000000 ~ 'b' ~ 'a' * 500000).rsplit('b' ~ 'a' * 500000 ~ '', 5) }}",
+              "steps");
   ExpectError("{{ range(1000000000) }}", "range()");
   ExpectError("{% for x in range(1000000000) %}{% endfor %}", "range()");
 }
@@ -140,6 +155,28 @@ TEST(TemplateLimits, Bytes) {
   ExpectError("{{ strftime_now('%1000000000d') }}", "width");
   ExpectError("{{ [1]|batch(1000000000, 'x')|list }}", "batch");
   ExpectError("{{ 'a'|slice(1000000000)|list }}", "slice");
+  ExpectError("{{ ('<' * 20000000)|e }}", "bytes");
+  ExpectError("{{ (' ' * 20000000)|urlencode }}", "bytes");
+  ExpectError("{{ {'a': '<' * 15000000}|xmlattr }}", "bytes");
+  ExpectError("{{ {'a': ' ' * 20000000}|urlencode }}", "bytes");
+  ExpectError("{{ ('%s' * 1000)|safe|format(*(['<' * 20000] * 1000)) }}", "bytes");
+  // Small objects in great numbers.
+  ExpectError("{{ ('a,' * 1000000).split(',')|length }}", "bytes");
+  ExpectError("{{ ('a ' * 1000000).split()|length }}", "bytes");
+  ExpectError("{{ ('\\n' * 1000000).splitlines()|length }}", "bytes");
+  ExpectError("{{ ('a' * 1000000)|list|length }}", "bytes");
+  ExpectError("{{ [1]|sort(attribute=',' * 1000000) }}", "bytes");
+  ExpectError("{{ (['a' * 1000000] * 100)|sort|length }}", "bytes");
+  ExpectError(
+      "{% for i in range(100000) %}{% for j in range(10) %}{% set x = namespace() %}{% "
+      "endfor %}{% endfor %}",
+      "bytes");
+  ExpectError(
+      "{% for i in range(100000) %}{% for j in range(10) %}{% macro m() %}{% endmacro %}{% "
+      "endfor %}{% endfor %}",
+      "bytes");
+  // Marks of input are counted, too: 16 bytes for each range.
+  ExpectError("{{ ('a' + kwarg) * 8000000 }}", "bytes", {{"kwarg", "K"}});
   EXPECT_FALSE(ChatTemplate::Parse(std::string(limits::kTemplateBytesMax + 1, 'a'), "t"));
 }
 
@@ -232,10 +269,37 @@ TEST(TemplateErrors, SyntaxErrorsNameTheLine) {
   EXPECT_EQ(parsed.error().code, ErrorCode::bad_model);
 }
 
+TEST(TemplateErrors, FiltersThatAreLeftOut) {
+  for (const std::string name : {"pprint", "random", "striptags", "urlize", "wordwrap"}) {
+    EXPECT_EQ(ErrorOf("{{ 'a'|" + name + " }}"),
+              "model/chat_template.jinja, line 1: the filter '" + name +
+                  "' is not supported in chat templates (in `'a'|" + name + "`)");
+    ExpectError("{{ ['a']|map('" + name + "')|list }}", "is not supported in chat templates");
+  }
+}
+
+TEST(TemplateStatements, DoEvaluatesAndPrintsNothing) {
+  EXPECT_EQ(RenderSource("a{% do 1 + 1 %}b{% do range(3), 2 %}c")->text, "abc");
+  ExpectError("{% do 1 / 0 %}", "division by zero");
+  ExpectError("{% do %}", "expected an expression");
+}
+
+TEST(TemplateTimes, AreLocalAndHandedIn) {
+  const auto at = [](const std::string& source, const TemplateTime& time) {
+    return (*ChatTemplate::Parse(source, "t"))->Render(Json::object(), {}, time)->text;
+  };
+  const std::string source = "{{ strftime_now('%Y-%m-%d %H:%M:%S %a %s%z%Z') }}";
+  EXPECT_EQ(at(source, TemplateTime(1'753'900'000)), "2025-07-30 18:26:40 Wed 1753900000");
+  EXPECT_EQ(at(source, TemplateTime(1'753'900'000, 7200)), "2025-07-30 20:26:40 Wed 1753900000");
+  EXPECT_EQ(at(source, TemplateTime(1'753'900'000, -68'400)), "2025-07-29 23:26:40 Tue 1753900000");
+  EXPECT_EQ(at(source, TemplateTime(0, -3600)), "1969-12-31 23:00:00 Wed 0");
+}
+
 TEST(TemplateErrors, RaiseExceptionGivesItsOwnText) {
   const auto result = RenderSource("{{ raise_exception('Roles must alternate') }}");
   ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().message, "Roles must alternate");
+  EXPECT_EQ(result.error().message,
+            "the model's chat template refuses this conversation: Roles must alternate");
   EXPECT_EQ(result.error().code, ErrorCode::bad_template);
 }
 

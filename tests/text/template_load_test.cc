@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <random>
 #include <string>
@@ -10,7 +11,7 @@
 #include <vector>
 
 #include "base/json.h"
-#include "text/template/chat_template.h"
+#include "text/template/model_template.h"
 
 namespace perdure::text {
 namespace {
@@ -29,8 +30,13 @@ class ModelTemplateTest : public ::testing::Test {
   void Write(const std::string& name, const std::string& text) {
     std::ofstream(folder_ / name, std::ios::binary) << text;
   }
-  static std::string Rendered(const ModelTemplate& model) {
-    return (*model.chat).Render(Json::object(), {}, 0)->text;
+  // What is chosen, rendered; or the error.
+  std::string Rendered(std::string_view name = "", bool has_tools = false) {
+    const auto model = LoadModelTemplate(folder_);
+    if (!model) return "load: " + model.error().message;
+    const auto chosen = model->Choose(name, has_tools);
+    if (!chosen) return "choose: " + chosen.error().message;
+    return (*chosen)->chat->Render(Json::object(), {}, 0)->text;
   }
 
   std::filesystem::path folder_;
@@ -39,55 +45,93 @@ class ModelTemplateTest : public ::testing::Test {
 TEST_F(ModelTemplateTest, NoTemplate) {
   const auto model = LoadModelTemplate(folder_);
   ASSERT_TRUE(model);
-  EXPECT_EQ(model->chat, nullptr);
-  EXPECT_EQ(model->bos_token, "");
+  EXPECT_TRUE(model->templates.empty());
+  EXPECT_EQ(model->SpecialToken("bos_token"), "");
+  EXPECT_EQ(model->Choose("", false).error().code, ErrorCode::unsupported);
   Write("tokenizer_config.json", R"({"chat_template": null, "bos_token": null})");
-  EXPECT_EQ(LoadModelTemplate(folder_)->chat, nullptr);
+  EXPECT_TRUE(LoadModelTemplate(folder_)->templates.empty());
 }
 
 TEST_F(ModelTemplateTest, Precedence) {
   Write("tokenizer_config.json", R"({"chat_template": "config"})");
-  EXPECT_EQ(Rendered(*LoadModelTemplate(folder_)), "config");
+  EXPECT_EQ(Rendered(), "config");
   Write("chat_template.json", R"({"chat_template": "json"})");
-  EXPECT_EQ(Rendered(*LoadModelTemplate(folder_)), "json");
+  EXPECT_EQ(Rendered(), "json");
   Write("chat_template.jinja", "jinja {{ 1 + 1 }}");
-  EXPECT_EQ(Rendered(*LoadModelTemplate(folder_)), "jinja 2");
+  EXPECT_EQ(Rendered(), "jinja 2");
+  EXPECT_EQ(Rendered("", true), "jinja 2");
 }
 
 TEST_F(ModelTemplateTest, NamedTemplates) {
   Write(
       "tokenizer_config.json",
-      R"({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]})");
-  EXPECT_EQ(Rendered(*LoadModelTemplate(folder_)), "d");
+      R"({"chat_template": [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"},
+            {"name": "tool_use", "template": "t"}]})");
+  EXPECT_EQ(Rendered(), "d");
+  EXPECT_EQ(Rendered("", true), "t");
+  EXPECT_EQ(Rendered("rag"), "r");
+  EXPECT_EQ(Rendered("rag", true), "r");
+  EXPECT_EQ(Rendered("nope"),
+            "choose: the model has no chat template named 'nope'; it has: rag, default, tool_use");
   Write("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "r"}]})");
-  const auto without = LoadModelTemplate(folder_);
-  ASSERT_FALSE(without);
-  EXPECT_EQ(without.error().code, ErrorCode::bad_model);
-  EXPECT_NE(without.error().message.find("rag"), std::string::npos);
+  EXPECT_EQ(Rendered(), "choose: the model has no chat template named 'default'; it has: rag");
+  EXPECT_EQ(Rendered("rag"), "r");
+}
+
+TEST_F(ModelTemplateTest, FolderOfTemplates) {
+  std::filesystem::create_directories(folder_ / "additional_chat_templates");
+  Write("tokenizer_config.json", R"({"chat_template": "config"})");
+  Write("chat_template.jinja", "main");
+  Write("additional_chat_templates/tool_use.jinja", "tools");
+  Write("additional_chat_templates/a.b.jinja", "ab");
+  Write("additional_chat_templates/readme.md", "{% if %}");
+  EXPECT_EQ(Rendered(), "main");
+  EXPECT_EQ(Rendered("", true), "tools");
+  EXPECT_EQ(Rendered("a.b"), "ab");
+  // Files win over the config, even where they have no default.
+  std::filesystem::remove(folder_ / "chat_template.jinja");
+  EXPECT_EQ(Rendered(),
+            "choose: the model has no chat template named 'default'; it has: a.b, tool_use");
 }
 
 TEST_F(ModelTemplateTest, SpecialTokens) {
-  Write("tokenizer_config.json", R"({"bos_token": {"content": "<s>", "lstrip": false}})");
-  Write("special_tokens_map.json", R"({"bos_token": "<other>", "eos_token": "</s>"})");
+  Write(
+      "tokenizer_config.json",
+      R"({"bos_token": {"content": "<s>", "lstrip": false}, "pad_token": "<pad>", "unk_token": null})");
+  Write(
+      "special_tokens_map.json",
+      R"({"bos_token": "<other>", "eos_token": {"content": "</s>"}, "additional_special_tokens": ["x"]})");
   const auto model = LoadModelTemplate(folder_);
   ASSERT_TRUE(model);
-  EXPECT_EQ(model->bos_token, "<s>");
-  EXPECT_EQ(model->eos_token, "</s>");
+  const std::map<std::string, std::string> expected = {
+      {"bos_token", "<s>"}, {"eos_token", "</s>"}, {"pad_token", "<pad>"}};
+  EXPECT_EQ(model->special_tokens, expected);
+  EXPECT_EQ(model->SpecialToken("eos_token"), "</s>");
+  EXPECT_EQ(model->SpecialToken("unk_token"), "");
 }
 
 TEST_F(ModelTemplateTest, BadFiles) {
-  Write("tokenizer_config.json", R"({"chat_template": 5})");
-  EXPECT_FALSE(LoadModelTemplate(folder_));
-  Write("tokenizer_config.json", R"([)");
-  EXPECT_FALSE(LoadModelTemplate(folder_));
-  Write("tokenizer_config.json", R"([1])");
-  EXPECT_FALSE(LoadModelTemplate(folder_));
-  Write("tokenizer_config.json", R"({"chat_template": "{% if %}"})");
+  for (const char* config : {R"({"chat_template": 5})", "[", "[1]", R"({"chat_template": [5]})",
+                             R"({"chat_template": [{"name": "x"}]})"}) {
+    Write("tokenizer_config.json", config);
+    const auto model = LoadModelTemplate(folder_);
+    ASSERT_FALSE(model) << config;
+    EXPECT_EQ(model.error().code, ErrorCode::bad_model);
+  }
+}
+
+TEST_F(ModelTemplateTest, ATemplateThatDoesNotParseLeavesTheOthers) {
+  Write(
+      "tokenizer_config.json",
+      R"({"chat_template": [{"name": "default", "template": "\n{% if %}"}, {"name": "rag", "template": "r"}]})");
+  EXPECT_EQ(Rendered("rag"), "r");
+  EXPECT_EQ(Rendered(),
+            "choose: the model's chat template cannot be used: chat template "
+            "(tokenizer_config.json, \"default\"), line 2: expected an expression, found '%}'; use "
+            "/v1/completions with the whole prompt, or put a chat_template.jinja into the model's "
+            "folder");
   const auto model = LoadModelTemplate(folder_);
-  ASSERT_FALSE(model);
-  EXPECT_EQ(model.error().code, ErrorCode::bad_model);
-  EXPECT_NE(model.error().message.find("tokenizer_config.json, line 1"), std::string::npos)
-      << model.error().message;
+  EXPECT_EQ(model->Choose("", false).error().code, ErrorCode::unsupported);
 }
 
 TEST(ChatTemplate, RendersFromSeveralThreads) {

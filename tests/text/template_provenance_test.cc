@@ -81,6 +81,55 @@ TEST(TemplateProvenance, KeptByMethodsAndFilters) {
   EXPECT_EQ(Marked("{% for c in 'a' + kwarg %}[{{ c }}]{% endfor %}", kContext), "[a][⟦K⟧]");
   EXPECT_EQ(Marked("{{ ['b', kwarg, 'a']|sort|join }}", kContext), "ab⟦K⟧");
   EXPECT_EQ(Marked("{{ ('<&' + '<')|e }}{{ kwarg|e }}", kContext), "&lt;&amp;&lt;⟦K⟧");
+  EXPECT_EQ(Marked("{{ ('a' + kwarg + 'b')|capitalize }}{{ ('a' + kwarg)|title }}", kContext),
+            "A⟦k⟧bA⟦k⟧");
+  EXPECT_EQ(Marked("{{ ('ab ' + kwarg + ' cd')|truncate(6, true, '…', 0) }}", kContext),
+            "ab ⟦K⟧ …");
+  EXPECT_EQ(Marked("{{ ('a' + kwarg)|reverse }}{{ kwarg|first }}{{ kwarg|last }}", kContext),
+            "⟦K⟧a⟦KK⟧");
+  EXPECT_EQ(Marked("{{ '%s=%-3s|%r'|format('k', kwarg, kwarg) }}", kContext), "k=⟦K⟧  |'⟦K⟧'");
+  EXPECT_EQ(Marked("{{ [kwarg, 'x']|join(', ') }}{{ {kwarg: 1}|items|list }}", kContext),
+            "⟦K⟧, x[('⟦K⟧', 1)]");
+  EXPECT_EQ(Marked("{{ (kwarg + 'a').ljust(4, '.') }}{{ kwarg.zfill(3) }}", kContext),
+            "⟦K⟧a..00⟦K⟧");
+  EXPECT_EQ(Marked("{{ ('a\\t' + kwarg).expandtabs(3) }}{{ ('a' + kwarg).swapcase() }}", kContext),
+            "a  ⟦K⟧A⟦k⟧");
+}
+
+TEST(TemplateProvenance, KeptByMarkupAndUrls) {
+  const Json context = {{"k", "<ß>"}};
+  EXPECT_EQ(Marked("{{ ('&' + k)|e }}|{{ ('&' + k)|forceescape }}", context),
+            "&amp;⟦&lt;ß&gt;⟧|&amp;⟦&lt;ß&gt;⟧");
+  EXPECT_EQ(Marked("{{ ('<p>'|safe) + k }}|{{ '<p>' + (k|safe) }}", context),
+            "<p>⟦&lt;ß&gt;⟧|&lt;p&gt;⟦<ß>⟧");
+  EXPECT_EQ(Marked("{{ ('<%s>'|safe) % k }}|{{ ('<{}>'|safe).format(k) }}", context),
+            "<⟦&lt;ß&gt;⟧>|<⟦&lt;ß&gt;⟧>");
+  EXPECT_EQ(Marked("{{ ('<'|safe).join([k, '>']) }}|{{ ('a'|safe).replace('a', k) }}", context),
+            "⟦&lt;ß&gt;⟧<&gt;|⟦&lt;ß&gt;⟧");
+  EXPECT_EQ(Marked("{{ [k|safe] }}|{{ (k|safe) * 2 }}|{{ (k|e)[1:4] }}", context),
+            "[Markup('⟦<ß>⟧')]|⟦<ß><ß>⟧|⟦lt;⟧");
+  EXPECT_EQ(Marked("{{ ('a/' + k)|urlencode }}|{{ {'q': k, k: 'v w'}|urlencode }}", context),
+            "a/⟦%3C%C3%9F%3E⟧|q=⟦%3C%C3%9F%3E⟧&⟦%3C%C3%9F%3E⟧=v+w");
+  EXPECT_EQ(Marked("{{ {'a': k, 'b': none}|xmlattr }}", context), " a=\"⟦&lt;ß&gt;⟧\"");
+}
+
+TEST(TemplateProvenance, KeptByGroupsBatchesAndSlices) {
+  EXPECT_EQ(Marked("{% for g in [{'k': kwarg}, {'k': 'a'}]|groupby('k') %}{{ g.grouper }}={{ "
+                   "g.list[0].k }};{% endfor %}",
+                   kContext),
+            "a=a;⟦K⟧=⟦K⟧;");
+  EXPECT_EQ(
+      Marked("{{ ['a', kwarg, 'b']|batch(2)|map('join')|join('/') }}{{ ('a' + kwarg)|slice(2) "
+             "|list }}",
+             kContext),
+      "a⟦K⟧/b[['a'], ['⟦K⟧']]");
+  EXPECT_EQ(Marked("{{ dict.fromkeys([kwarg], 'v') }}{{ dict(a=kwarg)|dictsort }}", kContext),
+            "{'⟦K⟧': 'v'}[('a', '⟦K⟧')]");
+  EXPECT_EQ(Marked("{{ ['b', kwarg]|unique|list }}{{ ['z', kwarg]|min }}{{ ['a', kwarg]|max }}",
+                   kContext),
+            "['b', '⟦K⟧']⟦KK⟧");
+  EXPECT_EQ(Marked("{{ {'x': kwarg}|tojson(indent=1, sort_keys=true) }}", kContext),
+            "{\n \"x\": \"⟦K⟧\"\n}");
 }
 
 TEST(TemplateProvenance, KeptByJsonAndRepr) {

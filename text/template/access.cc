@@ -62,6 +62,10 @@ Result<Value> OwnAttribute(const Value& value, std::string_view name) {
   if (const LoopObject* loop = AsLoop(value)) {
     if (Value attribute = LoopAttribute(*loop, name); !attribute.IsAbsent()) return attribute;
   }
+  if (value.IsSequence() && value.sequence().is_group) {
+    if (name == "grouper") return value.items()[0];
+    if (name == "list") return value.items()[1];
+  }
   if (const auto* cycler = ObjectAs<CyclerObject>(value, ObjectType::kCycler);
       cycler != nullptr && name == "current")
     return cycler->items[cycler->at];
@@ -159,7 +163,7 @@ Result<Value> SliceString(Runtime& rt, const MarkedString& text, const Value& st
   const bool ascii = IsAscii(text.text());
   const size_t length = ascii ? text.size() : CountCodePoints(text.text());
   ASSIGN_OR_RETURN(const SliceBounds bounds, ResolveSlice(start, stop, step, length));
-  if (bounds.count == 0) return Value::String(MarkedString());
+  if (bounds.count == 0) return Value::String(text.Slice(0, 0));
   if (bounds.step == 1) {
     const auto first = static_cast<size_t>(bounds.start);
     if (ascii) return rt.NewString(text.Slice(first, first + bounds.count));
@@ -177,6 +181,7 @@ Result<Value> SliceString(Runtime& rt, const MarkedString& text, const Value& st
   for (size_t i = 0; i < bounds.count; ++i, at += bounds.step)
     result.AppendSlice(text, offsets[static_cast<size_t>(at)],
                        offsets[static_cast<size_t>(at) + 1]);
+  result.set_escaped(text.escaped());
   return rt.NewString(std::move(result));
 }
 
@@ -196,11 +201,13 @@ Result<std::vector<Value>> Iterate(Runtime& rt, const Value& value) {
     case Kind::kString: {
       const MarkedString& text = value.string();
       RETURN_IF_ERROR(rt.Charge(static_cast<int64_t>(text.size())));
-      RETURN_IF_ERROR(rt.ProduceItems(text.size()));
+      RETURN_IF_ERROR(rt.ProduceObjects(text.size()));
       for (size_t at = 0; at < text.size();) {
         const size_t begin = at;
         NextCodePoint(text.text(), &at);
-        items.push_back(Value::String(text.Slice(begin, at)));
+        MarkedString character = text.Slice(begin, at);
+        character.set_escaped(false);  // as Python's str.__iter__
+        items.push_back(Value::String(std::move(character)));
       }
       return items;
     }

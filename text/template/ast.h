@@ -86,7 +86,8 @@ enum class StmtKind {
   kWith,
   kGeneration,
   kBreak,
-  kContinue
+  kContinue,
+  kDo
 };
 
 struct Stmt;
@@ -103,7 +104,7 @@ struct Target {
 };
 
 struct MacroNode {
-  std::string name;
+  std::string name;  // "" for a call block's
   std::vector<int> parameters;
   std::vector<std::string> parameter_names;
   // Of the last parameters.
@@ -119,7 +120,7 @@ struct MacroNode {
 //   kFor target, expr, condition (or null), body, else_body, recursive
 //   kSet target, expr · kSetBlock target, expr (filters or null), body
 //   kMacro name, macro · kCallBlock expr (a kCall), macro · kFilterBlock expr, body
-//   kWith assignments, body · kGeneration body
+//   kWith assignments, body · kGeneration macro · kDo expr
 struct Stmt {
   StmtKind kind = StmtKind::kData;
   int line = 0;

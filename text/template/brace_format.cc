@@ -7,6 +7,7 @@
 #include "text/template/format.h"
 #include "text/template/operators.h"
 #include "text/template/repr.h"
+#include "text/template/text_functions.h"
 #include "text/template/unicode.h"
 
 namespace perdure::text::jinja {
@@ -14,7 +15,9 @@ namespace {
 
 class BraceFormatter {
  public:
-  BraceFormatter(Runtime& rt, const Args& args) : rt_(rt), args_(args) {}
+  // `escaped`: the format counts as escaped HTML, so that what it is filled with is escaped.
+  BraceFormatter(Runtime& rt, const Args& args, bool escaped)
+      : rt_(rt), args_(args), escaped_(escaped) {}
 
   // `nested`: a field inside a format specification; Python allows one level.
   Result<MarkedString> Run(const MarkedString& format, bool nested) {
@@ -42,7 +45,7 @@ class BraceFormatter {
       if (end >= text.size()) return Fail("expected '}' before end of string");
       ASSIGN_OR_RETURN(const MarkedString field, Field(format.Slice(at + 1, end), nested));
       out.Append(field);
-      RETURN_IF_ERROR(rt_.Fits(out.size()));
+      RETURN_IF_ERROR(rt_.Fits(out.bytes()));
       at = end + 1;
     }
     return out;
@@ -84,7 +87,13 @@ class BraceFormatter {
       }
       value = Value::String(std::move(converted));
     }
-    return Format(value, spec);
+    if (!escaped_) return Format(value, spec);
+    if (value.IsString() && value.string().escaped()) {
+      if (!spec.empty()) return Fail("a format specification for text that counts as escaped");
+      return value.string();
+    }
+    ASSIGN_OR_RETURN(const MarkedString formatted, Format(value, spec));
+    return Escaped(formatted);
   }
 
   Result<Value> Lookup(std::string_view name) {
@@ -95,6 +104,8 @@ class BraceFormatter {
     const auto parsed = std::from_chars(first.data(), first.data() + first.size(), index);
     const bool numeric =
         !first.empty() && parsed.ec == std::errc() && parsed.ptr == first.data() + first.size();
+    // "{.name}": unlike str.format, the sandbox's formatter takes '' for a keyword.
+    if (first.empty() && !name.empty()) return Fail("format: no argument ''");
     if (first.empty() || numeric) {
       if (first.empty()) {
         if (manual_) return Fail("cannot switch from manual to automatic field numbering");
@@ -223,6 +234,7 @@ class BraceFormatter {
 
   Runtime& rt_;
   const Args& args_;
+  const bool escaped_;
   size_t next_ = 0;
   bool manual_ = false;
   bool automatic_ = false;
@@ -232,7 +244,9 @@ class BraceFormatter {
 
 Result<Value> BraceFormat(Runtime& rt, const MarkedString& format, const Args& args) {
   RETURN_IF_ERROR(rt.Charge(static_cast<int64_t>(format.size())));
-  ASSIGN_OR_RETURN(MarkedString text, BraceFormatter(rt, args).Run(format, false));
+  ASSIGN_OR_RETURN(MarkedString text,
+                   BraceFormatter(rt, args, format.escaped()).Run(format, false));
+  text.set_escaped(format.escaped());
   return rt.NewString(std::move(text));
 }
 

@@ -17,10 +17,10 @@ class JinjaChatTemplate : public ChatTemplate {
   explicit JinjaChatTemplate(std::unique_ptr<jinja::Ast> ast) : ast_(std::move(ast)) {}
 
   Result<RenderedPrompt> Render(const Json& context, const std::vector<std::string>& trusted_keys,
-                                int64_t unix_time) const override {
+                                const TemplateTime& time) const override {
     if (!context.is_object())
       return Err(ErrorCode::internal, "a chat template's context must be a JSON object");
-    jinja::Interpreter interpreter(*ast_, unix_time);
+    jinja::Interpreter interpreter(*ast_, time);
     for (const auto& [key, json] : context.items()) {
       if (!ast_->name_numbers.contains(key)) continue;
       const bool trusted =

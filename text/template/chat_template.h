@@ -2,8 +2,6 @@
 // no attributes beyond those of the values, bounded steps, depth and output.
 #pragma once
 
-#include <cstdint>
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -11,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/result.h"
+#include "text/template/template_time.h"
 #include "text/text_range.h"
 
 namespace perdure::text {
@@ -34,21 +33,11 @@ class ChatTemplate {
   // string below `messages`, `tools` and `documents`, and those of any key not listed in
   // `trusted_keys`, counts as input, with one exception: the role of a message, where it is one
   // that APIs define (system, user, assistant, tool, …), as templates build special tokens from it
-  // ("<|" + role + "|>"). `unix_time` and UTC are what strftime_now uses.
-  // Errors: bad_template with name, line and expression; a raise_exception's own text.
+  // ("<|" + role + "|>").
+  // Errors: bad_template with name, line and expression; raise_exception's own text.
   virtual Result<RenderedPrompt> Render(const Json& context,
                                         const std::vector<std::string>& trusted_keys,
-                                        int64_t unix_time) const = 0;
+                                        const TemplateTime& time) const = 0;
 };
-
-// The template of a model's folder: chat_template.jinja, else chat_template.json, else
-// tokenizer_config.json's chat_template (a string, or the entry named "default" of a list), with
-// the special tokens that templates name. nullptr for a model without a template.
-struct ModelTemplate {
-  std::unique_ptr<ChatTemplate> chat;
-  std::string bos_token;
-  std::string eos_token;
-};
-Result<ModelTemplate> LoadModelTemplate(const std::filesystem::path& model_dir);
 
 }  // namespace perdure::text

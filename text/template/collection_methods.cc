@@ -35,6 +35,20 @@ Result<Value> Get(Runtime&, const Value& self, const Args& args) {
   return bound[1].IsAbsent() ? Value::None() : bound[1];
 }
 
+// dict.fromkeys(keys, value)
+Result<Value> FromKeys(Runtime& rt, const Value&, const Args& args) {
+  if (!args.named.empty()) return Fail("fromkeys() takes no keyword arguments");
+  ASSIGN_OR_RETURN(const auto bound, Bind("fromkeys", args, {"iterable", "value"}, 1));
+  ASSIGN_OR_RETURN(const std::vector<Value> keys, Iterate(rt, bound[0]));
+  Dict dict;
+  for (const Value& key : keys) {
+    RETURN_IF_ERROR(rt.ChargeFor(key));
+    RETURN_IF_ERROR(dict.Set(key, bound[1].IsAbsent() ? Value::None() : bound[1]));
+  }
+  RETURN_IF_ERROR(rt.ProduceItems(2 * dict.size()));
+  return Value::FromDict(std::make_shared<const Dict>(std::move(dict)));
+}
+
 Result<Value> Copy(Runtime&, const Value& self, const Args& args) {
   RETURN_IF_ERROR(Bind("copy", args, {}));
   return self;
@@ -100,8 +114,12 @@ Function FindCollectionMethod(const Value& self, std::string_view name) {
     if (name == "values") return Values;
     if (name == "get") return Get;
     if (name == "copy") return Copy;
+    if (name == "fromkeys") return FromKeys;
     return nullptr;
   }
+  if (const auto* function = ObjectAs<FunctionObject>(self, ObjectType::kFunction);
+      function != nullptr && name == "fromkeys" && function->name == "dict")
+    return FromKeys;
   if (self.IsSequence() || AsRange(self) != nullptr) {
     if (name == "count") return Count;
     if (name == "index") return Index;

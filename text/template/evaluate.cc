@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "text/template/filters.h"
 #include "text/template/interpreter.h"
 #include "text/template/interpreter_guards.h"
 #include "text/template/repr.h"
@@ -109,6 +110,7 @@ Result<Value> Interpreter::EvalDict(const Expr& expr) {
   Dict dict;
   for (size_t i = 0; i + 1 < expr.items.size(); i += 2) {
     ASSIGN_OR_RETURN(Value key, Eval(*expr.items[i]));
+    RETURN_IF_ERROR(ChargeFor(key));
     ASSIGN_OR_RETURN(Value value, Eval(*expr.items[i + 1]));
     RETURN_IF_ERROR(dict.Set(std::move(key), std::move(value)));
   }
@@ -120,6 +122,7 @@ Result<Value> Interpreter::EvalGetItem(const Expr& expr) {
   ASSIGN_OR_RETURN(const Value object, Eval(*expr.a));
   if (expr.kind == ExprKind::kGetAttr) return GetAttribute(*this, object, expr.text);
   ASSIGN_OR_RETURN(const Value key, Eval(*expr.b));
+  RETURN_IF_ERROR(ChargeFor(key));
   return GetItem(*this, object, key);
 }
 
@@ -138,6 +141,8 @@ Status Interpreter::EvalArgs(const CallArgs& args, Args* out) {
   out->positional.reserve(args.positional.size());
   for (const Expr* expr : args.positional) {
     ASSIGN_OR_RETURN(Value value, Eval(*expr));
+    // What is called may look at all of it.
+    RETURN_IF_ERROR(ChargeFor(value));
     out->positional.push_back(std::move(value));
   }
   if (args.rest != nullptr) {
@@ -147,6 +152,7 @@ Status Interpreter::EvalArgs(const CallArgs& args, Args* out) {
   }
   for (const auto& [name, expr] : args.named) {
     ASSIGN_OR_RETURN(Value value, Eval(*expr));
+    RETURN_IF_ERROR(ChargeFor(value));
     out->named.emplace_back(name, std::move(value));
   }
   if (args.named_rest != nullptr) {
@@ -185,7 +191,7 @@ Result<Value> Interpreter::EvalCall(const Expr& expr, const Value* caller) {
 }
 
 Result<Value> Interpreter::EvalFilter(const Expr& expr) {
-  if (expr.function == nullptr) return Fail(fmt::format("no filter named '{}'", expr.text));
+  if (expr.function == nullptr) return UnknownFilter(expr.text);
   ASSIGN_OR_RETURN(const Value value, Eval(*expr.a));
   Args args;
   RETURN_IF_ERROR(EvalArgs(expr.args, &args));

@@ -1,5 +1,7 @@
 #include "text/template/filters.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 
@@ -9,11 +11,19 @@
 namespace perdure::text::jinja {
 
 Function FindFilter(std::string_view name) {
-  for (const auto find :
-       {FindStringFilter, FindSequenceFilter, FindSelectFilter, FindNumberFilter, FindJsonFilter}) {
+  for (const auto find : {FindStringFilter, FindSequenceFilter, FindSelectFilter, FindNumberFilter,
+                          FindMarkupFilter, FindJsonFilter}) {
     if (const Function function = find(name)) return function;
   }
   return nullptr;
+}
+
+tl::unexpected<Error> UnknownFilter(std::string_view name) {
+  // Jinja's own that no chat needs: pages of code, or another result each time.
+  constexpr std::string_view kLeftOut[] = {"pprint", "random", "striptags", "urlize", "wordwrap"};
+  if (std::find(std::begin(kLeftOut), std::end(kLeftOut), name) != std::end(kLeftOut))
+    return Fail(fmt::format("the filter '{}' is not supported in chat templates", name));
+  return Fail(fmt::format("no filter named '{}'", name));
 }
 
 Result<Value> GetPath(Runtime& rt, Value value, const Value& path, const Value& fallback) {
@@ -25,6 +35,7 @@ Result<Value> GetPath(Runtime& rt, Value value, const Value& path, const Value& 
   }
   const std::string_view text = path.text();
   for (size_t begin = 0; begin <= text.size();) {
+    RETURN_IF_ERROR(rt.Charge(1));
     const size_t end = std::min(text.find('.', begin), text.size());
     const std::string_view part = text.substr(begin, end - begin);
     int64_t index = 0;
@@ -39,9 +50,10 @@ Result<Value> GetPath(Runtime& rt, Value value, const Value& path, const Value& 
   return value;
 }
 
-Result<Value> IgnoreCase(const Value& value) {
+Result<Value> IgnoreCase(Runtime& rt, const Value& value) {
   if (!value.IsString()) return value;
-  return Value::String(MapCase(value.string(), Case::kLower));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(value.string()));
+  return rt.NewString(MapCase(value.string(), Case::kLower));
 }
 
 }  // namespace perdure::text::jinja

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "text/template/operators.h"
 #include "text/template/repr.h"
+#include "text/template/text_functions.h"
 #include "text/template/unicode.h"
 
 namespace perdure::text::jinja {
@@ -162,7 +163,7 @@ class PercentFormatter {
       out_.AppendSlice(format_, at_, percent);
       at_ = percent;
       if (at_ < text_.size()) RETURN_IF_ERROR(Directive());
-      RETURN_IF_ERROR(rt_.Fits(out_.size()));
+      RETURN_IF_ERROR(rt_.Fits(out_.bytes()));
     }
     const size_t given = values_.IsTuple() ? values_.items().size() : values_.IsDict() ? 0 : 1;
     // A list, dict or undefined may go unused, as in Python; a plain value may not.
@@ -170,6 +171,7 @@ class PercentFormatter {
                                AsRange(values_) != nullptr;
     if (!may_be_unused && used_ < given)
       return Fail("not all arguments converted during string formatting");
+    out_.set_escaped(format_.escaped());
     return rt_.NewString(std::move(out_));
   }
 
@@ -261,12 +263,18 @@ class PercentFormatter {
       case 's':
       case 'r':
       case 'a': {
-        RETURN_IF_ERROR(type == 's' ? AppendStr(rt_, value, &text) : AppendRepr(rt_, value, &text));
+        if (type == 's') {
+          ASSIGN_OR_RETURN(text, ToStr(rt_, value));
+        } else {
+          RETURN_IF_ERROR(AppendRepr(rt_, value, &text));
+        }
+        if (format_.escaped()) text = Escaped(text);
         if (spec.precision >= 0)
           text = text.Slice(0, OffsetOfCodePoint(text.text(), static_cast<size_t>(spec.precision)));
         break;
       }
       case 'c':
+        if (format_.escaped()) return Fail("%c requires int or char");
         if (value.IsString()) {
           if (CountCodePoints(value.text()) != 1) return Fail("%c requires int or char");
           text = value.string();
@@ -286,6 +294,8 @@ class PercentFormatter {
       case 'g':
       case 'G': {
         if (value.IsUndefined()) return FailUndefined(value);
+        if (format_.escaped() && (type == 'x' || type == 'X' || type == 'o'))
+          return Fail(fmt::format("%{} format: an integer is required", type));
         if (!value.IsNumber())
           return Fail(
               fmt::format("%{} format: a number is required, not {}", type, TypeName(value)));

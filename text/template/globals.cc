@@ -43,6 +43,7 @@ Result<Dict> DictOf(Runtime& rt, const Args& args) {
   if (args.positional.size() > 1) return Fail("dict() takes at most one positional argument");
   if (!args.positional.empty()) {
     const Value& from = args.positional[0];
+    if (from.IsUndefined()) return FailUndefined(from);
     if (from.IsDict()) {
       dict = from.dict();
     } else {
@@ -50,6 +51,7 @@ Result<Dict> DictOf(Runtime& rt, const Args& args) {
       for (const Value& pair : pairs) {
         ASSIGN_OR_RETURN(const std::vector<Value> parts, Iterate(rt, pair));
         if (parts.size() != 2) return Fail("dict() needs pairs of key and value");
+        RETURN_IF_ERROR(rt.ChargeFor(parts[0]));
         RETURN_IF_ERROR(dict.Set(parts[0], parts[1]));
       }
     }
@@ -66,6 +68,7 @@ Result<Value> DictGlobal(Runtime& rt, const Value&, const Args& args) {
 }
 
 Result<Value> Namespace(Runtime& rt, const Value&, const Args& args) {
+  RETURN_IF_ERROR(rt.ProduceObjects(2));
   auto space = std::make_shared<NamespaceObject>();
   ASSIGN_OR_RETURN(space->attributes, DictOf(rt, args));
   for (const auto& entry : space->attributes.entries()) {
@@ -80,11 +83,11 @@ Result<Value> RaiseException(Runtime& rt, const Value&, const Args& args) {
   ASSIGN_OR_RETURN(const auto bound, Bind("raise_exception", args, {"message"}, 1));
   ASSIGN_OR_RETURN(const MarkedString message, ToStr(rt, bound[0]));
   rt.MarkLocated();
-  return Fail(message.text());
+  return Fail("the model's chat template refuses this conversation: " + message.text());
 }
 
-// Python's own directives, which libc does not know or takes from its time zone.
-std::string ExpandPythonDirectives(const std::string& format) {
+// Directives that libc does not know, or takes from the process's time zone.
+std::string ExpandPythonDirectives(const std::string& format, int64_t unix_time) {
   std::string out;
   for (size_t i = 0; i < format.size(); ++i) {
     if (format[i] != '%' || i + 1 >= format.size()) {
@@ -94,6 +97,8 @@ std::string ExpandPythonDirectives(const std::string& format) {
     const char c = format[++i];
     if (c == 'f')
       out += "000000";
+    else if (c == 's')
+      out += std::to_string(unix_time);
     else if (c != 'z' && c != 'Z')  // a naive datetime has no zone
       out += {'%', c};
   }
@@ -114,9 +119,9 @@ Result<Value> StrftimeNow(Runtime& rt, const Value&, const Args& args) {
     if (digits > i + 4) return Fail("strftime_now: a width is too large");
     if (digits == i + 1) ++i;
   }
-  const std::string expanded = ExpandPythonDirectives(format.text());
+  const std::string expanded = ExpandPythonDirectives(format.text(), rt.time().unix_time);
   if (expanded.empty()) return Value::String("");
-  const time_t seconds = static_cast<time_t>(rt.unix_time());
+  const time_t seconds = static_cast<time_t>(rt.time().unix_time + rt.time().utc_offset_s);
   tm broken_down = {};
   if (gmtime_r(&seconds, &broken_down) == nullptr)
     return Fail("strftime_now: the time is out of range");

@@ -8,8 +8,8 @@
 
 namespace perdure::text::jinja {
 
-Interpreter::Interpreter(const Ast& ast, int64_t unix_time)
-    : Runtime(unix_time), ast_(ast), root_(ast.names.size()) {
+Interpreter::Interpreter(const Ast& ast, const TemplateTime& time)
+    : Runtime(time), ast_(ast), root_(ast.names.size()) {
   for (size_t i = 0; i < ast.names.size(); ++i) {
     const Function function = FindGlobal(ast.names[i]);
     if (function == nullptr) continue;
@@ -95,6 +95,9 @@ Result<Interpreter::Flow> Interpreter::Exec(const Stmt& stmt) {
     case StmtKind::kGeneration:
       status = ExecGeneration(stmt);
       break;
+    case StmtKind::kDo:
+      RETURN_IF_ERROR(Eval(*stmt.expr));
+      break;
     case StmtKind::kBreak:
       return Flow::kBreak;
     case StmtKind::kContinue:
@@ -111,14 +114,19 @@ Status Interpreter::ExecPrint(const Stmt& stmt) {
 
 Status Interpreter::Print(const Value& value) {
   if (value.IsString()) {
-    RETURN_IF_ERROR(Produce(value.string().size()));
+    RETURN_IF_ERROR(Produce(value.string().bytes()));
     out_->Append(value.string());
     return {};
   }
   ASSIGN_OR_RETURN(const MarkedString text, ToStr(*this, value));
-  RETURN_IF_ERROR(Produce(text.size()));
+  RETURN_IF_ERROR(Produce(text.bytes()));
   out_->Append(text);
   return {};
+}
+
+Status Interpreter::PrintText(const Value& value) {
+  if (!value.IsString()) return Fail(fmt::format("the block gives {}, not text", TypeName(value)));
+  return Print(value);
 }
 
 Result<Interpreter::Flow> Interpreter::ExecIf(const Stmt& stmt) {
@@ -156,10 +164,6 @@ Status Interpreter::RunLoop(const Stmt& stmt, const Value& iterable, int depth0)
   if (stmt.condition != nullptr) {
     ASSIGN_OR_RETURN(items, FilterLoopItems(stmt, std::move(items)));
   }
-  if (items.empty()) {
-    const ScopeGuard scope(this, scope_);
-    return RunBlock(stmt.else_body);
-  }
   std::shared_ptr<LoopObject> loop;
   if (stmt.recursive) {
     auto recursive = std::make_shared<RecursiveLoop>();
@@ -173,6 +177,14 @@ Status Interpreter::RunLoop(const Stmt& stmt, const Value& iterable, int depth0)
   ASSIGN_OR_RETURN(loop->depth, DepthAbove(items));
   loop->items = std::move(items);
   loop->depth0 = depth0;
+  ASSIGN_OR_RETURN(const bool completed, RunRounds(stmt, loop));
+  if (completed) return {};
+  const ScopeGuard scope(this, scope_);
+  return RunBlock(stmt.else_body);
+}
+
+Result<bool> Interpreter::RunRounds(const Stmt& stmt, const std::shared_ptr<LoopObject>& loop) {
+  bool completed = false;
   const Value loop_value = Value::FromObject(loop);
   const std::shared_ptr<Scope> outer = scope_;
   const ScopeGuard scope(this, outer);
@@ -188,8 +200,9 @@ Status Interpreter::RunLoop(const Stmt& stmt, const Value& iterable, int depth0)
     RETURN_IF_ERROR(Assign(stmt.target, loop->items[i]));
     ASSIGN_OR_RETURN(const Flow flow, ExecBlock(stmt.body));
     if (flow == Flow::kBreak) break;
+    completed |= flow == Flow::kNormal;
   }
-  return {};
+  return completed;
 }
 
 Status Interpreter::ExecSet(const Stmt& stmt) {
@@ -222,12 +235,16 @@ Status Interpreter::ExecFilterBlock(const Stmt& stmt) {
   const Value outer = std::exchange(captured_, std::move(value));
   ASSIGN_OR_RETURN(const Value filtered, Eval(*stmt.expr));
   captured_ = outer;
-  return Print(filtered);
+  return PrintText(filtered);
 }
 
 Status Interpreter::ExecGeneration(const Stmt& stmt) {
-  const ScopeGuard scope(this, scope_);
-  return RunBlock(stmt.body);
+  // To transformers it is a call block: its body is a macro without arguments.
+  MacroObject macro;
+  macro.node = stmt.macro.get();
+  macro.closure = scope_;
+  ASSIGN_OR_RETURN(const Value text, CallMacro(macro, Args()));
+  return Print(text);
 }
 
 Result<Interpreter::Flow> Interpreter::ExecWith(const Stmt& stmt) {
@@ -242,7 +259,12 @@ Result<Interpreter::Flow> Interpreter::ExecWith(const Stmt& stmt) {
   return ExecBlock(stmt.body);
 }
 
+std::string Interpreter::MacroObject::Repr() const {
+  return node->name.empty() ? "<Macro anonymous>" : fmt::format("<Macro '{}'>", node->name);
+}
+
 Result<Value> Interpreter::MakeMacro(const MacroNode& node) {
+  RETURN_IF_ERROR(ProduceObjects(2));
   auto macro = std::make_shared<MacroObject>();
   macro->node = &node;
   macro->closure = scope_;
@@ -259,7 +281,7 @@ Status Interpreter::ExecMacro(const Stmt& stmt) {
 Status Interpreter::ExecCallBlock(const Stmt& stmt) {
   ASSIGN_OR_RETURN(const Value caller, MakeMacro(*stmt.macro));
   ASSIGN_OR_RETURN(const Value result, EvalCall(*stmt.expr, &caller));
-  return Print(result);
+  return PrintText(result);
 }
 
 void Interpreter::Store(int name, Value value) {
@@ -344,6 +366,8 @@ Result<Value> Interpreter::CallLoop(const RecursiveLoop& loop, const Args& args)
 
 Result<Value> Interpreter::CallMacro(const MacroObject& macro, const Args& args) {
   const MacroNode& node = *macro.node;
+  const std::string what =
+      node.name.empty() ? "the call block" : fmt::format("macro '{}'", node.name);
   const size_t count = node.parameters.size();
   std::vector<Value> values(count);
   for (size_t i = 0; i < std::min(count, args.positional.size()); ++i)
@@ -360,13 +384,13 @@ Result<Value> Interpreter::CallMacro(const MacroObject& macro, const Args& args)
     } else if (node.uses_kwargs) {
       RETURN_IF_ERROR(rest.Set(Value::String(name), value));
     } else {
-      return Fail(fmt::format("macro '{}' takes no keyword argument '{}'", node.name, name));
+      return Fail(fmt::format("{} takes no keyword argument '{}'", what, name));
     }
   }
   std::vector<Value> more;
   if (args.positional.size() > count) {
     if (!node.uses_varargs)
-      return Fail(fmt::format("macro '{}' takes not more than {} argument(s)", node.name, count));
+      return Fail(fmt::format("{} takes not more than {} argument(s)", what, count));
     more.assign(args.positional.begin() + static_cast<std::ptrdiff_t>(count),
                 args.positional.end());
   }

@@ -13,7 +13,7 @@ namespace perdure::text::jinja {
 
 class Interpreter : public Runtime {
  public:
-  Interpreter(const Ast& ast, int64_t unix_time);
+  Interpreter(const Ast& ast, const TemplateTime& time);
   ~Interpreter() override;
 
   // A variable of the context, in front of a global of the same name.
@@ -31,6 +31,7 @@ class Interpreter : public Runtime {
   };
   struct MacroObject : Object {
     MacroObject() : Object(ObjectType::kMacro) {}
+    std::string Repr() const override;
     const MacroNode* node = nullptr;
     std::shared_ptr<Scope> closure;
   };
@@ -51,6 +52,9 @@ class Interpreter : public Runtime {
   Result<Flow> ExecIf(const Stmt& stmt);
   Result<Flow> ExecFor(const Stmt& stmt);
   Status RunLoop(const Stmt& stmt, const Value& iterable, int depth0);
+  // Whether a round came to its end: where break and continue cut all of them short, Jinja runs the
+  // else block, as it does for an empty loop.
+  Result<bool> RunRounds(const Stmt& stmt, const std::shared_ptr<LoopObject>& loop);
   Result<std::vector<Value>> FilterLoopItems(const Stmt& stmt, std::vector<Value> items);
   Status ExecSet(const Stmt& stmt);
   Status ExecSetBlock(const Stmt& stmt);
@@ -61,6 +65,8 @@ class Interpreter : public Runtime {
   Status ExecGeneration(const Stmt& stmt);
   Status ExecPrint(const Stmt& stmt);
   Status Print(const Value& value);
+  // What a filter or call block gives must be text.
+  Status PrintText(const Value& value);
   Result<Value> Capture(const Block& block);
   Status Assign(const Target& target, const Value& value);
   void Store(int name, Value value);

@@ -45,7 +45,8 @@ Result<Value> ToJson(Runtime& rt, const Value& value, const Args& args) {
 Result<Value> FromJsonFilter(Runtime& rt, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind("from_json", args, {}));
   ASSIGN_OR_RETURN(const MarkedString text, StringArg(value, "from_json: the value"));
-  RETURN_IF_ERROR(rt.Produce(text.size()));
+  // A value takes two bytes of text or more.
+  RETURN_IF_ERROR(rt.Produce(8 * text.size()));
   ASSIGN_OR_RETURN(const Json json,
                    ParseJson(text.text(), "from_json's text", ErrorCode::bad_template));
   return ValueFromJson(json, text.AnyInput());

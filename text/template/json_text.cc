@@ -45,7 +45,7 @@ class Writer {
 
   Status Write(const Value& value, int level) {
     RETURN_IF_ERROR(rt_.Charge(1));
-    RETURN_IF_ERROR(rt_.Fits(out_->size()));
+    RETURN_IF_ERROR(rt_.Fits(out_->bytes()));
     switch (value.kind()) {
       case Kind::kNone:
         out_->Append("null");
@@ -78,7 +78,7 @@ class Writer {
   }
 
   Status WriteString(const MarkedString& text) {
-    RETURN_IF_ERROR(rt_.Fits(out_->size() + text.size() + 2));
+    RETURN_IF_ERROR(rt_.Fits(out_->bytes() + text.bytes() + 2));
     out_->Append("\"");
     MarkCursor marks(text);
     const std::string_view all = text.text();

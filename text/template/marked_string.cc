@@ -33,14 +33,7 @@ void MarkedString::AppendSlice(const MarkedString& other, size_t begin, size_t e
 MarkedString MarkedString::Slice(size_t begin, size_t end) const {
   MarkedString result;
   result.AppendSlice(*this, begin, end);
-  return result;
-}
-
-MarkedString MarkedString::WithText(std::string text) const {
-  CHECK(text.size() == text_.size());
-  MarkedString result;
-  result.text_ = std::move(text);
-  result.input_ = input_;
+  result.escaped_ = escaped_;
   return result;
 }
 

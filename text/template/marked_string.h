@@ -12,6 +12,8 @@
 namespace perdure::text::jinja {
 
 // A value type; also the builder of new strings. UTF-8 throughout; offsets are bytes.
+// `escaped` is Jinja's Markup: the text counts as HTML whose special characters are escaped. Copies
+// and slices keep it, text that it is appended to does not take it over.
 class MarkedString {
  public:
   MarkedString() = default;
@@ -25,14 +27,16 @@ class MarkedString {
   // Sorted, disjoint, not adjacent.
   const std::vector<TextRange>& input() const { return input_; }
   bool AnyInput() const { return !input_.empty(); }
+  bool escaped() const { return escaped_; }
+  void set_escaped(bool escaped) { escaped_ = escaped; }
+  // What it holds in memory.
+  size_t bytes() const { return text_.size() + sizeof(TextRange) * input_.size(); }
 
   void Append(std::string_view text, bool input = false);
   void Append(const MarkedString& other) { AppendSlice(other, 0, other.size()); }
   void AppendSlice(const MarkedString& other, size_t begin, size_t end);
   MarkedString Slice(size_t begin, size_t end) const;
   void Reserve(size_t bytes) { text_.reserve(bytes); }
-  // The same ranges over a text of the same length.
-  MarkedString WithText(std::string text) const;
 
   std::string TakeText() && { return std::move(text_); }
   std::vector<TextRange> TakeInput() && { return std::move(input_); }
@@ -42,6 +46,7 @@ class MarkedString {
 
   std::string text_;
   std::vector<TextRange> input_;
+  bool escaped_ = false;
 };
 
 // Answers "is this byte input?" for ascending positions in amortized constant time.

@@ -1,19 +1,25 @@
-// Where a model's folder keeps its template and the special tokens that templates name.
+#include "text/template/model_template.h"
+
 #include <fmt/format.h>
 
-#include <filesystem>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <system_error>
 
 #include "base/file.h"
 #include "base/limits.h"
-#include "text/template/chat_template.h"
 
 namespace perdure::text {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::string_view kDefault = "default";
+constexpr std::string_view kToolUse = "tool_use";
+constexpr std::string_view kMoreFolder = "additional_chat_templates";
+constexpr const char* kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                          "pad_token", "cls_token", "mask_token"};
 
 // nullopt when the file does not exist.
 Result<std::optional<Json>> ReadJsonObject(const fs::path& path) {
@@ -40,72 +46,149 @@ std::optional<std::string> TokenText(const Json& object, const char* key) {
   return text->get<std::string>();
 }
 
-// nullopt: none; `where` names the file in errors.
-Result<std::optional<std::string>> TemplateText(const Json& object, const std::string& where) {
-  const auto it = object.find("chat_template");
-  if (it == object.end() || it->is_null()) return std::optional<std::string>();
-  if (it->is_string()) return std::optional<std::string>(it->get<std::string>());
-  std::string names;
-  if (it->is_array()) {
-    for (const Json& entry : *it) {
-      if (!entry.is_object()) continue;
-      const auto name = entry.find("name");
-      const auto text = entry.find("template");
-      if (name == entry.end() || text == entry.end() || !name->is_string() || !text->is_string())
-        continue;
-      if (name->get_ref<const std::string&>() == "default")
-        return std::optional<std::string>(text->get<std::string>());
-      names += (names.empty() ? "" : ", ") + name->get<std::string>();
+class Loader {
+ public:
+  explicit Loader(fs::path folder) : folder_(std::move(folder)) {}
+
+  Result<ModelTemplate> Load() {
+    ASSIGN_OR_RETURN(const auto config, ReadJsonObject(folder_ / "tokenizer_config.json"));
+    RETURN_IF_ERROR(LoadSpecialTokens(config));
+    RETURN_IF_ERROR(LoadFiles());
+    if (model_.templates.empty()) {
+      ASSIGN_OR_RETURN(const auto json, ReadJsonObject(folder_ / "chat_template.json"));
+      if (json) RETURN_IF_ERROR(LoadEntry(*json, "chat_template.json"));
     }
-    return Err(ErrorCode::bad_model,
-               fmt::format("{}: chat_template is a list without an entry \"default\" (it has: {})",
-                           where, names.empty() ? "none" : names));
+    if (model_.templates.empty() && config)
+      RETURN_IF_ERROR(LoadEntry(*config, "tokenizer_config.json"));
+    return std::move(model_);
   }
-  return Err(ErrorCode::bad_model,
-             fmt::format("{}: chat_template must be a string or a list", where));
-}
+
+ private:
+  Status LoadSpecialTokens(const std::optional<Json>& config) {
+    ASSIGN_OR_RETURN(const auto map, ReadJsonObject(folder_ / "special_tokens_map.json"));
+    for (const char* key : kSpecialTokens) {
+      for (const auto* object : {&config, &map}) {
+        if (!*object) continue;
+        if (auto text = TokenText(**object, key)) {
+          model_.special_tokens[key] = std::move(*text);
+          break;
+        }
+      }
+    }
+    return {};
+  }
+
+  Status LoadFiles() {
+    std::error_code error;
+    if (fs::exists(folder_ / "chat_template.jinja", error))
+      RETURN_IF_ERROR(LoadFile("chat_template.jinja", std::string(kDefault)));
+    std::vector<std::string> names;
+    for (fs::directory_iterator it(folder_ / kMoreFolder, error), end; !error && it != end;
+         it.increment(error)) {
+      if (it->path().extension() == ".jinja") names.push_back(it->path().stem().string());
+    }
+    std::sort(names.begin(), names.end());
+    if (names.size() > limits::kTemplatesMax)
+      return Err(ErrorCode::bad_model, fmt::format("{} has {} templates, at most {} are read",
+                                                   (folder_ / kMoreFolder).string(), names.size(),
+                                                   limits::kTemplatesMax));
+    for (const std::string& name : names)
+      RETURN_IF_ERROR(LoadFile(fmt::format("{}/{}.jinja", kMoreFolder, name), name));
+    return {};
+  }
+
+  Status LoadFile(const std::string& file, std::string name) {
+    ASSIGN_OR_RETURN(const std::string source, ReadFile(folder_ / file, limits::kTemplateBytesMax));
+    Add(std::move(name), source, file);
+    return {};
+  }
+
+  // The chat_template of a JSON file.
+  Status LoadEntry(const Json& object, const std::string& file) {
+    const auto it = object.find("chat_template");
+    if (it == object.end() || it->is_null()) return {};
+    if (it->is_string()) {
+      Add(std::string(kDefault), it->get_ref<const std::string&>(), file);
+      return {};
+    }
+    if (!it->is_array())
+      return Err(ErrorCode::bad_model,
+                 fmt::format("{}: chat_template must be a string or a list, but is {}",
+                             (folder_ / file).string(), JsonTypeName(*it)));
+    if (it->size() > limits::kTemplatesMax)
+      return Err(ErrorCode::bad_model,
+                 fmt::format("{}: chat_template has {} entries, at most {} are read",
+                             (folder_ / file).string(), it->size(), limits::kTemplatesMax));
+    for (const Json& entry : *it) {
+      const auto name = entry.is_object() ? entry.find("name") : entry.end();
+      const auto text = entry.is_object() ? entry.find("template") : entry.end();
+      if (name == entry.end() || text == entry.end() || !name->is_string() || !text->is_string())
+        return Err(ErrorCode::bad_model,
+                   fmt::format("{}: an entry of chat_template is no {{name, template}}",
+                               (folder_ / file).string()));
+      Add(name->get<std::string>(), text->get_ref<const std::string&>(),
+          fmt::format("{}, \"{}\"", file, name->get_ref<const std::string&>()));
+    }
+    return {};
+  }
+
+  // A later one of the same name replaces the earlier, as in transformers.
+  void Add(std::string name, const std::string& source, const std::string& where) {
+    NamedTemplate entry;
+    auto chat = ChatTemplate::Parse(source, fmt::format("chat template ({})", where));
+    if (chat) {
+      entry.chat = std::move(*chat);
+      entry.tool_calls = FindToolCallForm(*entry.chat, model_.special_tokens);
+    } else {
+      entry.problem = chat.error().message;
+    }
+    std::erase_if(model_.templates, [&](const NamedTemplate& old) { return old.name == name; });
+    entry.name = std::move(name);
+    entry.file = where;
+    model_.templates.push_back(std::move(entry));
+  }
+
+  const fs::path folder_;
+  ModelTemplate model_;
+};
 
 }  // namespace
 
-Result<ModelTemplate> LoadModelTemplate(const fs::path& model_dir) {
-  ModelTemplate model;
-  const fs::path config_path = model_dir / "tokenizer_config.json";
-  ASSIGN_OR_RETURN(const auto config, ReadJsonObject(config_path));
-  ASSIGN_OR_RETURN(const auto special, ReadJsonObject(model_dir / "special_tokens_map.json"));
-  const auto token = [&](const char* key) {
-    for (const auto* object : {&config, &special}) {
-      if (!*object) continue;
-      if (auto text = TokenText(**object, key)) return *text;
-    }
-    return std::string();
+Result<const NamedTemplate*> ModelTemplate::Choose(std::string_view name, bool has_tools) const {
+  const auto find = [this](std::string_view wanted) -> const NamedTemplate* {
+    for (const NamedTemplate& entry : templates)
+      if (entry.name == wanted) return &entry;
+    return nullptr;
   };
-  model.bos_token = token("bos_token");
-  model.eos_token = token("eos_token");
+  const NamedTemplate* found = nullptr;
+  if (!name.empty()) {
+    found = find(name);
+  } else {
+    if (has_tools) found = find(kToolUse);
+    if (found == nullptr) found = find(kDefault);
+  }
+  if (found == nullptr) {
+    std::string names;
+    for (const NamedTemplate& entry : templates) names += (names.empty() ? "" : ", ") + entry.name;
+    return Err(ErrorCode::unsupported,
+               fmt::format("the model has no chat template named '{}'; it has: {}",
+                           name.empty() ? kDefault : name, names.empty() ? "none" : names));
+  }
+  if (found->chat == nullptr)
+    return Err(ErrorCode::unsupported,
+               fmt::format("the model's chat template cannot be used: {}; use /v1/completions with "
+                           "the whole prompt, or put a chat_template.jinja into the model's folder",
+                           found->problem));
+  return found;
+}
 
-  const fs::path jinja_path = model_dir / "chat_template.jinja";
-  std::error_code error;
-  std::optional<std::string> source;
-  std::string name;
-  if (fs::exists(jinja_path, error)) {
-    ASSIGN_OR_RETURN(source, ReadFile(jinja_path, limits::kTemplateBytesMax));
-    name = jinja_path.string();
-  }
-  if (!source) {
-    const fs::path json_path = model_dir / "chat_template.json";
-    ASSIGN_OR_RETURN(const auto json, ReadJsonObject(json_path));
-    if (json) {
-      name = json_path.string();
-      ASSIGN_OR_RETURN(source, TemplateText(*json, name));
-    }
-  }
-  if (!source && config) {
-    name = config_path.string();
-    ASSIGN_OR_RETURN(source, TemplateText(*config, name));
-  }
-  if (source) {
-    ASSIGN_OR_RETURN(model.chat, ChatTemplate::Parse(*source, name));
-  }
-  return model;
+std::string ModelTemplate::SpecialToken(const std::string& key) const {
+  const auto it = special_tokens.find(key);
+  return it == special_tokens.end() ? std::string() : it->second;
+}
+
+Result<ModelTemplate> LoadModelTemplate(const fs::path& model_dir) {
+  return Loader(model_dir).Load();
 }
 
 }  // namespace perdure::text

@@ -1,4 +1,4 @@
-// int, float, abs and round.
+// int, float, abs, round and filesizeformat.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -184,11 +184,40 @@ Result<Value> Round(Runtime&, const Value& value, const Args& args) {
   const double unit = std::pow(10.0, static_cast<double>(precision));
   const double scaled = value.number() * unit;
   if (!std::isfinite(scaled) || unit == 0) return Fail("round: the number is too large");
-  return Value::Float((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit);
+  // Python's ceil and floor are integers: no negative zero.
+  return Value::Float(((method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) + 0.0) / unit);
 }
 
-constexpr FilterEntry kFilters[] = {
-    {"abs", Abs}, {"float", FloatFilter}, {"int", IntFilter}, {"round", Round}};
+Result<Value> FileSizeFormat(Runtime& rt, const Value& value, const Args& args) {
+  ASSIGN_OR_RETURN(const auto bound, Bind("filesizeformat", args, {"binary"}));
+  if (value.IsUndefined()) return FailUndefined(value);
+  const auto parsed = value.IsString()   ? ParseFloat(value.string())
+                      : value.IsNumber() ? std::optional<double>(value.number())
+                                         : std::nullopt;
+  if (!parsed) return Fail(fmt::format("filesizeformat needs a number, not {}", TypeName(value)));
+  const double bytes = *parsed;
+  const bool binary = IsTrue(bound[0]);
+  const double base = binary ? 1024 : 1000;
+  if (bytes == 1) return Value::String("1 Byte");
+  if (bytes < base) {
+    if (!std::isfinite(bytes)) return Fail("filesizeformat: the number is not finite");
+    return rt.NewString(MarkedString(fmt::format("{:.0f} Bytes", std::trunc(bytes) + 0.0)));
+  }
+  constexpr std::string_view kPrefixes = "kMGTPEZY";
+  // Powers of 1000 up to the ninth are exact in 64 bits of mantissa, as Python's integers are.
+  long double unit = base * base;
+  size_t i = 0;
+  for (; i + 1 < kPrefixes.size() && !(bytes < unit); ++i) unit *= base;
+  const char prefix = binary && i == 0 ? 'K' : kPrefixes[i];
+  return rt.NewString(MarkedString(fmt::format(
+      "{:.1f} {}{}", base * bytes / static_cast<double>(unit), prefix, binary ? "iB" : "B")));
+}
+
+constexpr FilterEntry kFilters[] = {{"abs", Abs},
+                                    {"filesizeformat", FileSizeFormat},
+                                    {"float", FloatFilter},
+                                    {"int", IntFilter},
+                                    {"round", Round}};
 
 }  // namespace
 

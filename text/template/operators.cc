@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "text/template/format.h"
+#include "text/template/text_functions.h"
 
 namespace perdure::text::jinja {
 namespace {
@@ -115,7 +116,7 @@ Result<Value> FloatArithmetic(Op op, double a, double b) {
 
 Result<Value> Repeat(Runtime& rt, const Value& value, Int times) {
   if (times < 0) times = 0;
-  const size_t size = value.IsString() ? value.string().size() : value.items().size();
+  const size_t size = value.IsString() ? value.string().bytes() : value.items().size();
   if (size == 0) times = 0;
   if (!FitsInt64(times)) return Fail("a repetition count is too large");
   size_t total = 0;
@@ -124,8 +125,9 @@ Result<Value> Repeat(Runtime& rt, const Value& value, Int times) {
   if (value.IsString()) {
     RETURN_IF_ERROR(rt.Fits(total));
     MarkedString result;
-    result.Reserve(total);
+    result.Reserve(value.string().size() * static_cast<size_t>(times));
     for (Int i = 0; i < times; ++i) result.Append(value.string());
+    result.set_escaped(value.string().escaped());
     return rt.NewString(std::move(result));
   }
   RETURN_IF_ERROR(rt.Fits(total < SIZE_MAX / 16 ? total * 16 : SIZE_MAX / 2));
@@ -139,11 +141,14 @@ Result<Value> Repeat(Runtime& rt, const Value& value, Int times) {
 
 Result<Value> Join(Runtime& rt, const Value& a, const Value& b) {
   if (a.IsString()) {
-    RETURN_IF_ERROR(rt.Fits(a.string().size() + b.string().size()));
+    RETURN_IF_ERROR(rt.Fits(a.string().bytes() + b.string().bytes()));
     MarkedString text;
     text.Reserve(a.string().size() + b.string().size());
-    text.Append(a.string());
-    text.Append(b.string());
+    // What is added to escaped text is escaped, on both sides.
+    const bool escaped = a.string().escaped() || b.string().escaped();
+    text.Append(escaped ? Escaped(a.string()) : a.string());
+    text.Append(escaped ? Escaped(b.string()) : b.string());
+    text.set_escaped(escaped);
     return rt.NewString(std::move(text));
   }
   RETURN_IF_ERROR(rt.ChargeFor(a));
@@ -205,6 +210,8 @@ Result<bool> Equals(Runtime& rt, const Value& a, const Value& b) {
   if (a.kind() != b.kind()) return false;
   switch (a.kind()) {
     case Kind::kString:
+      if (a.text().size() != b.text().size()) return false;
+      RETURN_IF_ERROR(rt.ChargeFor(a));
       return a.text() == b.text();
     case Kind::kSequence:
       if (!SameSequenceKind(a, b) || a.items().size() != b.items().size()) return false;
@@ -245,7 +252,10 @@ Result<bool> LessThan(Runtime& rt, const Value& a, const Value& b) {
     return a.number() < b.number();
   }
   // UTF-8 sorts as its code points do.
-  if (a.IsString() && b.IsString()) return a.text() < b.text();
+  if (a.IsString() && b.IsString()) {
+    RETURN_IF_ERROR(rt.ChargeFor(a.text().size() < b.text().size() ? a : b));
+    return a.text() < b.text();
+  }
   if (SameSequenceKind(a, b)) {
     const size_t common = std::min(a.items().size(), b.items().size());
     for (size_t i = 0; i < common; ++i) {
@@ -260,11 +270,12 @@ Result<bool> LessThan(Runtime& rt, const Value& a, const Value& b) {
 
 Result<bool> Contains(Runtime& rt, const Value& container, const Value& item) {
   RETURN_IF_ERROR(rt.ChargeFor(container));
+  RETURN_IF_ERROR(rt.ChargeFor(item));
   if (container.IsString()) {
     if (!item.IsString())
       return Fail(
           fmt::format("'in <string>' requires string as left operand, not {}", TypeName(item)));
-    return container.text().find(item.text()) != std::string::npos;
+    return FindText(container.text(), item.text()) != std::string::npos;
   }
   const DictViewObject* view = AsDictView(container);
   if (container.IsDict() || (view != nullptr && view->part == DictViewObject::Part::kKeys)) {

@@ -251,6 +251,8 @@ Parser::ExprResult Parser::ParsePrimary() {
       node->text = token.text;
       node->name = ast_->NameNumber(token.text);
       for (MacroNode* macro : macros_) {
+        const auto& own = macro->parameters;
+        if (std::find(own.begin(), own.end(), node->name) != own.end()) continue;
         macro->uses_caller |= node->name == ast_->caller_name;
         macro->uses_varargs |= node->name == ast_->varargs_name;
         macro->uses_kwargs |= node->name == ast_->kwargs_name;
@@ -345,7 +347,7 @@ Parser::ExprResult Parser::ParseFilter(const Expr* node, size_t first) {
   Expr* filter = NewExpr(ExprKind::kFilter, first);
   filter->line = Current().line;
   filter->a = node;
-  ASSIGN_OR_RETURN(filter->text, TakeName("a filter's name"));
+  ASSIGN_OR_RETURN(filter->text, TakeDottedName("a filter's name"));
   filter->function = FindFilter(filter->text);
   if (IsOp("(")) RETURN_IF_ERROR(ParseArgs(filter));
   return Finish(filter);
@@ -355,7 +357,7 @@ Parser::ExprResult Parser::ParseTest(const Expr* node, size_t first) {
   const bool negated = SkipName("not");
   Expr* test = NewExpr(ExprKind::kTest, first);
   test->a = node;
-  ASSIGN_OR_RETURN(test->text, TakeName("a test's name"));
+  ASSIGN_OR_RETURN(test->text, TakeDottedName("a test's name"));
   test->function = FindTest(test->text);
   const Token& next = Current();
   const bool argument_follows = (next.type == TokenType::kName && next.text != "else" &&
@@ -425,7 +427,6 @@ Parser::ExprResult Parser::ParseSubscript(const Expr* node, size_t first) {
   Advance();
   if (colons > 0 && keys.size() > 1)
     return ErrorAt(tokens_[inside], "a slice cannot be one of several keys");
-  if (colons == 0 && keys.empty()) return ErrorAt(tokens_[inside], "expected a subscript");
   Expr* item = NewExpr(colons > 0 ? ExprKind::kSlice : ExprKind::kGetItem, first);
   item->line = line;
   item->a = node;
@@ -434,7 +435,7 @@ Parser::ExprResult Parser::ParseSubscript(const Expr* node, size_t first) {
   } else if (keys.size() == 1) {
     item->b = keys[0];
   } else {
-    Expr* tuple = NewExpr(ExprKind::kTuple, inside);
+    Expr* tuple = NewExpr(ExprKind::kTuple, inside);  // x[] is x[()]
     tuple->items = std::move(keys);
     ASSIGN_OR_RETURN(item->b, Finish(tuple));
   }

@@ -59,6 +59,15 @@ Result<std::string> Parser::TakeName(std::string_view what) {
   return name;
 }
 
+Result<std::string> Parser::TakeDottedName(std::string_view what) {
+  ASSIGN_OR_RETURN(std::string name, TakeName(what));
+  while (SkipOp(".")) {
+    ASSIGN_OR_RETURN(const std::string part, TakeName("a name"));
+    name += "." + part;
+  }
+  return name;
+}
+
 Stmt* Parser::NewStmt(Block* into, StmtKind kind, const Token& at) {
   ast_->statements.push_back(std::make_unique<Stmt>());
   Stmt* stmt = ast_->statements.back().get();
@@ -125,6 +134,11 @@ Status Parser::ParseStatement(Block* into) {
   if (name == "filter") return ParseFilterBlock(into, tag);
   if (name == "with") return ParseWith(into, tag);
   if (name == "print") return ParsePrint(into);
+  if (name == "do") {
+    Stmt* stmt = NewStmt(into, StmtKind::kDo, tag);
+    ASSIGN_OR_RETURN(stmt->expr, ParseTuple(true));
+    return {};
+  }
   if (name == "break" || name == "continue") {
     if (loops_ == 0) return ErrorAt(tag, fmt::format("'{}' outside of a loop", name));
     NewStmt(into, name == "break" ? StmtKind::kBreak : StmtKind::kContinue, tag);
@@ -132,11 +146,9 @@ Status Parser::ParseStatement(Block* into) {
   }
   if (name == "generation") {
     Stmt* stmt = NewStmt(into, StmtKind::kGeneration, tag);
-    const int loops = std::exchange(loops_, 0);
-    ASSIGN_OR_RETURN(stmt->body, ParseBody({"endgeneration"}, &tag));
-    loops_ = loops;
-    Advance();
-    return {};
+    stmt->macro = std::make_unique<MacroNode>();
+    RETURN_IF_ERROR(ParseMacroBody(stmt->macro.get(), "endgeneration", tag));
+    return ExpectName("endgeneration");
   }
   return ErrorAt(tag, fmt::format("unknown tag '{}'", name));
 }
@@ -219,7 +231,11 @@ Status Parser::ParseSignature(MacroNode* macro) {
   while (!IsOp(")")) {
     if (!macro->parameters.empty()) RETURN_IF_ERROR(ExpectOp(","));
     ASSIGN_OR_RETURN(std::string name, TakeName("a parameter's name"));
-    macro->parameters.push_back(ast_->NameNumber(name));
+    const int number = ast_->NameNumber(name);
+    if (std::find(macro->parameters.begin(), macro->parameters.end(), number) !=
+        macro->parameters.end())
+      return ErrorAt(Current(), fmt::format("the parameter '{}' is there twice", name));
+    macro->parameters.push_back(number);
     macro->parameter_names.push_back(std::move(name));
     if (SkipOp("=")) {
       ASSIGN_OR_RETURN(const Expr* value, ParseExpression());
@@ -238,24 +254,27 @@ Status Parser::ParseMacro(Block* into, const Token& tag) {
   ASSIGN_OR_RETURN(stmt->macro->name, TakeName("a macro's name"));
   stmt->name = ast_->NameNumber(stmt->macro->name);
   RETURN_IF_ERROR(ParseSignature(stmt->macro.get()));
-  macros_.push_back(stmt->macro.get());
+  RETURN_IF_ERROR(ParseMacroBody(stmt->macro.get(), "endmacro", tag));
+  return ExpectName("endmacro");
+}
+
+// What a macro's body is left by is its end alone.
+Status Parser::ParseMacroBody(MacroNode* macro, std::string_view end, const Token& tag) {
+  macros_.push_back(macro);
   const int loops = std::exchange(loops_, 0);
-  ASSIGN_OR_RETURN(stmt->macro->body, ParseBody({"endmacro"}, &tag));
+  ASSIGN_OR_RETURN(macro->body, ParseBody({end}, &tag));
   loops_ = loops;
   macros_.pop_back();
-  return ExpectName("endmacro");
+  return {};
 }
 
 Status Parser::ParseCallBlock(Block* into, const Token& tag) {
   Stmt* stmt = NewStmt(into, StmtKind::kCallBlock, tag);
   stmt->macro = std::make_unique<MacroNode>();
-  stmt->macro->name = "caller";
   if (IsOp("(")) RETURN_IF_ERROR(ParseSignature(stmt->macro.get()));
   ASSIGN_OR_RETURN(stmt->expr, ParseExpression());
   if (stmt->expr->kind != ExprKind::kCall) return ErrorAt(tag, "'call' needs a call");
-  const int loops = std::exchange(loops_, 0);
-  ASSIGN_OR_RETURN(stmt->macro->body, ParseBody({"endcall"}, &tag));
-  loops_ = loops;
+  RETURN_IF_ERROR(ParseMacroBody(stmt->macro.get(), "endcall", tag));
   return ExpectName("endcall");
 }
 

@@ -44,6 +44,7 @@ class Parser {
   Status ExpectName(std::string_view name);
   Status ExpectType(TokenType type, std::string_view what);
   Result<std::string> TakeName(std::string_view what);
+  Result<std::string> TakeDottedName(std::string_view what);
   tl::unexpected<Error> ErrorAt(const Token& at, std::string_view what) const;
   tl::unexpected<Error> Unexpected(std::string_view expected) const;
 
@@ -59,6 +60,7 @@ class Parser {
   Status ParseWith(Block* into, const Token& tag);
   Status ParsePrint(Block* into);
   Status ParseSignature(MacroNode* macro);
+  Status ParseMacroBody(MacroNode* macro, std::string_view end, const Token& tag);
   Result<Target> ParseTarget(bool with_namespace);
   Result<Target> ParseSingleTarget(bool with_namespace);
   Stmt* NewStmt(Block* into, StmtKind kind, const Token& at);

@@ -9,11 +9,12 @@ namespace perdure::text::jinja {
 namespace {
 
 Status AppendStringRepr(Runtime& rt, const MarkedString& text, MarkedString* out) {
-  RETURN_IF_ERROR(rt.Fits(out->size() + text.size() + 2));
+  RETURN_IF_ERROR(rt.Fits(out->bytes() + text.bytes() + 2));
   const bool has_single = text.text().find('\'') != std::string::npos;
   const bool has_double = text.text().find('"') != std::string::npos;
   const char quote = has_single && !has_double ? '"' : '\'';
   const std::string_view quote_text(&quote, 1);
+  if (text.escaped()) out->Append("Markup(");
   out->Append(quote_text);
   MarkCursor marks(text);
   for (size_t at = 0; at < text.size();) {
@@ -40,6 +41,7 @@ Status AppendStringRepr(Runtime& rt, const MarkedString& text, MarkedString* out
     }
   }
   out->Append(quote_text);
+  if (text.escaped()) out->Append(")");
   return {};
 }
 
@@ -87,7 +89,8 @@ Status AppendObjectRepr(Runtime& rt, const Value& value, MarkedString* out) {
     out->Append(fmt::format("<LoopContext {}/{}>", loop->index0 + 1, loop->items.size()));
     return {};
   }
-  out->Append(fmt::format("<{} object>", TypeName(value)));
+  const std::string own = value.object()->Repr();
+  out->Append(own.empty() ? fmt::format("<{} object>", TypeName(value)) : own);
   return {};
 }
 
@@ -95,7 +98,7 @@ Status AppendObjectRepr(Runtime& rt, const Value& value, MarkedString* out) {
 
 Status AppendRepr(Runtime& rt, const Value& value, MarkedString* out) {
   RETURN_IF_ERROR(rt.Charge(1));
-  RETURN_IF_ERROR(rt.Fits(out->size()));
+  RETURN_IF_ERROR(rt.Fits(out->bytes()));
   switch (value.kind()) {
     case Kind::kUndefined:
       out->Append("Undefined");
@@ -130,7 +133,7 @@ Status AppendRepr(Runtime& rt, const Value& value, MarkedString* out) {
 
 Status AppendStr(Runtime& rt, const Value& value, MarkedString* out) {
   if (value.IsString()) {
-    RETURN_IF_ERROR(rt.Fits(out->size() + value.string().size()));
+    RETURN_IF_ERROR(rt.Fits(out->bytes() + value.string().bytes()));
     out->Append(value.string());
     return {};
   }

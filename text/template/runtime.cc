@@ -48,17 +48,17 @@ Status Runtime::Produce(size_t bytes) {
 }
 
 Result<Value> Runtime::NewString(MarkedString text) {
-  RETURN_IF_ERROR(Produce(text.size()));
+  RETURN_IF_ERROR(Produce(text.bytes()));
   return Value::String(std::move(text));
 }
 
 Result<Value> Runtime::NewList(std::vector<Value> items) {
-  RETURN_IF_ERROR(ProduceItems(items.size()));
+  RETURN_IF_ERROR(Produce(16 * items.size() + 32));
   return MakeList(std::move(items));
 }
 
 Result<Value> Runtime::NewTuple(std::vector<Value> items) {
-  RETURN_IF_ERROR(ProduceItems(items.size()));
+  RETURN_IF_ERROR(Produce(16 * items.size() + 32));
   return MakeTuple(std::move(items));
 }
 

@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "base/result.h"
+#include "text/template/template_time.h"
 #include "text/template/value.h"
 
 namespace perdure::text::jinja {
 
 class Runtime {
  public:
-  explicit Runtime(int64_t unix_time) : unix_time_(unix_time) {}
+  explicit Runtime(const TemplateTime& time) : time_(time) {}
   virtual ~Runtime() = default;
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
@@ -23,9 +24,15 @@ class Runtime {
   Status Charge(int64_t steps);
   // Steps for looking at all of `value`: a share of its bytes or elements.
   Status ChargeFor(const Value& value);
+  // Steps for a look at each character.
+  Status ChargeForCharacters(const MarkedString& text) {
+    return Charge(static_cast<int64_t>(text.size() / 4));
+  }
   // Counts bytes (and elements, 16 bytes each) that now exist beside all others.
   Status Produce(size_t bytes);
   Status ProduceItems(size_t items) { return Produce(16 * items); }
+  // Small strings, lists and objects made in great numbers: what each takes beside its content.
+  Status ProduceObjects(size_t objects) { return Produce(kObjectBytes * objects); }
   // An error when `bytes` more would not be granted: before they are allocated.
   Status Fits(size_t bytes) const;
   Result<Value> NewString(MarkedString text);
@@ -34,7 +41,7 @@ class Runtime {
   Result<Value> NewIterator(std::vector<Value> items,
                             std::shared_ptr<const Error> failure = nullptr);
 
-  int64_t unix_time() const { return unix_time_; }
+  const TemplateTime& time() const { return time_; }
 
   virtual Result<Value> Call(const Value& callee, const Args& args) = 0;
   // The next error's text is complete: no place is added (raise_exception).
@@ -46,7 +53,9 @@ class Runtime {
   std::vector<std::shared_ptr<Object>> owned_;
 
  private:
-  int64_t unix_time_;
+  static constexpr size_t kObjectBytes = 96;
+
+  TemplateTime time_;
   int64_t steps_ = 0;
   size_t bytes_ = 0;
 };

@@ -36,8 +36,7 @@ Status MapInto(Runtime& rt, const Value& value, const Args& args, std::vector<Va
     if (args.positional.empty()) return Fail("map requires a filter argument");
     const Value& name = args.positional[0];
     filter = name.IsString() ? FindFilter(name.text()) : nullptr;
-    if (filter == nullptr)
-      return Fail(fmt::format("no filter named '{}'", name.IsString() ? name.text() : "?"));
+    if (filter == nullptr) return UnknownFilter(name.IsString() ? name.text() : "?");
     rest = Tail(args, 1);
   }
   std::shared_ptr<const Error> failure;

@@ -51,7 +51,13 @@ Result<Value> First(Runtime& rt, const Value& value, const Args& args) {
       iterator != nullptr && iterator->next < iterator->items.size())
     return iterator->items[iterator->next++];
   if (value.IsSequence() && !value.items().empty()) return value.items().front();
-  if (value.IsString() && !value.string().empty()) return GetItem(rt, value, Value::Integer(0));
+  if (value.IsString() && !value.string().empty()) {
+    size_t end = 0;
+    NextCodePoint(value.text(), &end);
+    MarkedString character = value.string().Slice(0, end);
+    character.set_escaped(false);
+    return rt.NewString(std::move(character));
+  }
   ASSIGN_OR_RETURN(const std::vector<Value> items, Iterate(rt, value));
   if (items.empty()) return Value::Undefined("no first item, the sequence was empty");
   return items.front();
@@ -129,7 +135,7 @@ Result<std::vector<Value>> InOrder(std::vector<Value> items, const std::vector<s
 Result<Value> SortKey(Runtime& rt, const Value& item, const Value& path, bool case_sensitive) {
   ASSIGN_OR_RETURN(Value key, GetPath(rt, item, path, Value()));
   if (case_sensitive) return key;
-  return IgnoreCase(key);
+  return IgnoreCase(rt, key);
 }
 
 Result<Value> Sort(Runtime& rt, const Value& value, const Args& args) {
@@ -142,6 +148,7 @@ Result<Value> Sort(Runtime& rt, const Value& value, const Args& args) {
     const std::string& text = bound[2].text();
     for (size_t begin = 0; begin <= text.size();) {
       const size_t end = std::min(text.find(',', begin), text.size());
+      RETURN_IF_ERROR(rt.ProduceObjects(1));
       paths.push_back(Value::String(std::string_view(text).substr(begin, end - begin)));
       begin = end + 1;
     }
@@ -179,7 +186,7 @@ Result<Value> DictSort(Runtime& rt, const Value& value, const Args& args) {
     ASSIGN_OR_RETURN(Value pair, rt.NewTuple({entry.key, entry.value}));
     Value key = pair.items()[part];
     if (!IsTrue(bound[0])) {
-      ASSIGN_OR_RETURN(key, IgnoreCase(key));
+      ASSIGN_OR_RETURN(key, IgnoreCase(rt, key));
     }
     items.push_back(std::move(pair));
     keys.push_back(std::move(key));
@@ -197,11 +204,44 @@ Result<Value> Unique(Runtime& rt, const Value& value, const Args& args) {
   for (const Value& item : items) {
     ASSIGN_OR_RETURN(Value key, SortKey(rt, item, bound[1], IsTrue(bound[0])));
     if (!IsHashable(key)) return Fail(fmt::format("unhashable type: '{}'", TypeName(key)));
+    RETURN_IF_ERROR(rt.ChargeFor(key));
     if (seen.Find(key) != nullptr) continue;
     RETURN_IF_ERROR(seen.Set(std::move(key), Value::None()));
     unique.push_back(item);
   }
   return rt.NewIterator(std::move(unique));
+}
+
+Result<Value> GroupBy(Runtime& rt, const Value& value, const Args& args) {
+  ASSIGN_OR_RETURN(const auto bound,
+                   Bind("groupby", args, {"attribute", "default", "case_sensitive"}, 1));
+  const bool case_sensitive = IsTrue(bound[2]);
+  ASSIGN_OR_RETURN(std::vector<Value> items, Iterate(rt, value));
+  std::vector<Value> keys;
+  for (const Value& item : items) {
+    ASSIGN_OR_RETURN(Value key, GetPath(rt, item, bound[0], bound[1]));
+    if (!case_sensitive) {
+      ASSIGN_OR_RETURN(key, IgnoreCase(rt, key));
+    }
+    keys.push_back(std::move(key));
+  }
+  ASSIGN_OR_RETURN(const auto order, SortedOrder(rt, keys, false));
+  std::vector<Value> groups;
+  for (size_t begin = 0; begin < order.size();) {
+    const Value& key = keys[order[begin]];
+    // The group's key as its first element has it.
+    ASSIGN_OR_RETURN(Value grouper, GetPath(rt, items[order[begin]], bound[0], bound[1]));
+    std::vector<Value> members;
+    for (; begin < order.size(); ++begin) {
+      ASSIGN_OR_RETURN(const bool same, Equals(rt, keys[order[begin]], key));
+      if (!same && !members.empty()) break;
+      members.push_back(items[order[begin]]);
+    }
+    ASSIGN_OR_RETURN(Value list, rt.NewList(std::move(members)));
+    ASSIGN_OR_RETURN(Value group, MakeGroup(std::move(grouper), std::move(list)));
+    groups.push_back(std::move(group));
+  }
+  return rt.NewList(std::move(groups));
 }
 
 template <bool largest>
@@ -296,12 +336,25 @@ Result<Value> Attr(Runtime& rt, const Value& value, const Args& args) {
 }
 
 constexpr FilterEntry kFilters[] = {
-    {"attr", Attr},         {"batch", Batch},         {"count", LengthFilter},
-    {"d", Default},         {"default", Default},     {"dictsort", DictSort},
-    {"first", First},       {"items", Items},         {"join", Join},
-    {"last", Last},         {"length", LengthFilter}, {"list", List},
-    {"max", Extreme<true>}, {"min", Extreme<false>},  {"reverse", Reverse},
-    {"slice", SliceFilter}, {"sort", Sort},           {"sum", Sum},
+    {"attr", Attr},
+    {"batch", Batch},
+    {"count", LengthFilter},
+    {"d", Default},
+    {"default", Default},
+    {"dictsort", DictSort},
+    {"first", First},
+    {"groupby", GroupBy},
+    {"items", Items},
+    {"join", Join},
+    {"last", Last},
+    {"length", LengthFilter},
+    {"list", List},
+    {"max", Extreme<true>},
+    {"min", Extreme<false>},
+    {"reverse", Reverse},
+    {"slice", SliceFilter},
+    {"sort", Sort},
+    {"sum", Sum},
     {"unique", Unique},
 };
 

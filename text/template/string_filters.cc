@@ -18,7 +18,7 @@ template <Case mode>
 Result<Value> CaseFilter(Runtime& rt, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind("the case filter", args, {}));
   ASSIGN_OR_RETURN(const MarkedString text, ToStr(rt, value));
-  RETURN_IF_ERROR(rt.Charge(static_cast<int64_t>(text.size() / 8)));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
   return rt.NewString(MapCase(text, mode));
 }
 
@@ -26,7 +26,7 @@ Result<Value> CaseFilter(Runtime& rt, const Value& value, const Args& args) {
 Result<Value> Title(Runtime& rt, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind("title", args, {}));
   ASSIGN_OR_RETURN(const MarkedString text, ToStr(rt, value));
-  RETURN_IF_ERROR(rt.Charge(static_cast<int64_t>(text.size() / 8)));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
   MarkedString out;
   size_t begin = 0;
   const auto add_word = [&](size_t end) {
@@ -96,17 +96,18 @@ Result<Value> Indent(Runtime& rt, const Value& value, const Args& args) {
   // As in Jinja, a newline is added before the lines are split.
   MarkedString with_newline = text;
   with_newline.Append("\n");
-  const std::vector<MarkedString> lines = SplitLines(with_newline, false);
+  ASSIGN_OR_RETURN(const std::vector<MarkedString> lines, SplitLines(rt, with_newline, false));
   MarkedString out;
   if (IsTrue(bound[1])) out.Append(indention);
   for (size_t i = 0; i < lines.size(); ++i) {
-    RETURN_IF_ERROR(rt.Fits(out.size() + indention.size() + lines[i].size() + 1));
+    RETURN_IF_ERROR(rt.Fits(out.bytes() + indention.bytes() + lines[i].bytes() + 1));
     if (i > 0) {
       out.Append("\n");
       if (blank || !lines[i].empty()) out.Append(indention);
     }
     out.Append(lines[i]);
   }
+  out.set_escaped(text.escaped());
   return rt.NewString(std::move(out));
 }
 
@@ -132,7 +133,7 @@ Result<Value> Truncate(Runtime& rt, const Value& value, const Args& args) {
     const size_t space = out.text().rfind(' ');
     if (space != std::string::npos) out = out.Slice(0, space);
   }
-  out.Append(end);
+  out.Append(text.escaped() ? Escaped(end) : end);
   return rt.NewString(std::move(out));
 }
 
@@ -147,6 +148,7 @@ Result<Value> Center(Runtime& rt, const Value& value, const Args& args) {
 Result<Value> WordCount(Runtime& rt, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind("wordcount", args, {}));
   ASSIGN_OR_RETURN(const MarkedString text, ToStr(rt, value));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
   Int words = 0;
   bool inside = false;
   for (size_t at = 0; at < text.size();) {
@@ -156,37 +158,6 @@ Result<Value> WordCount(Runtime& rt, const Value& value, const Args& args) {
     inside = word;
   }
   return Value::Integer(words);
-}
-
-Result<Value> Escape(Runtime& rt, const Value& value, const Args& args) {
-  RETURN_IF_ERROR(Bind("escape", args, {}));
-  ASSIGN_OR_RETURN(const MarkedString text, ToStr(rt, value));
-  MarkedString out;
-  MarkCursor marks(text);
-  for (size_t at = 0; at < text.size(); ++at) {
-    const bool input = marks.At(at);
-    const char c = text.text()[at];
-    switch (c) {
-      case '&':
-        out.Append("&amp;", input);
-        break;
-      case '<':
-        out.Append("&lt;", input);
-        break;
-      case '>':
-        out.Append("&gt;", input);
-        break;
-      case '\'':
-        out.Append("&#39;", input);
-        break;
-      case '"':
-        out.Append("&#34;", input);
-        break;
-      default:
-        out.Append(std::string_view(&c, 1), input);
-    }
-  }
-  return rt.NewString(std::move(out));
 }
 
 Result<Value> Format(Runtime& rt, const Value& value, const Args& args) {
@@ -206,14 +177,10 @@ Result<Value> Format(Runtime& rt, const Value& value, const Args& args) {
 constexpr FilterEntry kFilters[] = {
     {"capitalize", CaseFilter<Case::kCapitalize>},
     {"center", Center},
-    {"e", Escape},
-    {"escape", Escape},
-    {"forceescape", Escape},
     {"format", Format},
     {"indent", Indent},
     {"lower", CaseFilter<Case::kLower>},
     {"replace", Replace},
-    {"safe", StringFilter},
     {"string", StringFilter},
     {"title", Title},
     {"trim", Trim},

@@ -7,6 +7,7 @@
 #include "text/template/format.h"
 #include "text/template/methods.h"
 #include "text/template/operators.h"
+#include "text/template/repr.h"
 #include "text/template/text_functions.h"
 #include "text/template/unicode.h"
 
@@ -16,7 +17,7 @@ namespace {
 template <Case mode>
 Result<Value> CaseMethod(Runtime& rt, const Value& self, const Args& args) {
   RETURN_IF_ERROR(Bind("the case method", args, {}));
-  RETURN_IF_ERROR(rt.Charge(static_cast<int64_t>(self.string().size() / 8)));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
   return rt.NewString(MapCase(self.string(), mode));
 }
 
@@ -42,7 +43,10 @@ Result<Value> SplitSpace(Runtime& rt, const MarkedString& text, Int limit, bool 
     const size_t here = at;
     const bool space = IsSpace(NextCodePoint(all, &at));
     if (!space && !inside) begin = here;
-    if (space && inside) words.push_back({begin, here});
+    if (space && inside) {
+      RETURN_IF_ERROR(rt.ProduceObjects(1));
+      words.push_back({begin, here});
+    }
     inside = !space;
   }
   if (inside) words.push_back({begin, all.size()});
@@ -70,7 +74,7 @@ Result<Value> SplitMethod(Runtime& rt, const Value& self, const Args& args, bool
   ASSIGN_OR_RETURN(const auto bound, Bind("split", args, {"sep", "maxsplit"}));
   ASSIGN_OR_RETURN(Int limit, IntArg(bound[1], -1, "split: maxsplit"));
   const MarkedString& text = self.string();
-  RETURN_IF_ERROR(rt.Charge(static_cast<int64_t>(text.size() / 16)));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
   if (bound[0].IsAbsent() || bound[0].IsNone()) return SplitSpace(rt, text, limit, from_right);
   ASSIGN_OR_RETURN(const MarkedString separator, StringArg(bound[0], "split: the separator"));
   if (separator.empty()) return Fail("empty separator");
@@ -80,8 +84,9 @@ Result<Value> SplitMethod(Runtime& rt, const Value& self, const Args& args, bool
   if (!from_right) {
     size_t begin = 0;
     for (; limit != 0; --limit) {
-      const size_t found = all.find(separator.text(), begin);
+      const size_t found = FindText(all, separator.text(), begin);
       if (found == std::string_view::npos) break;
+      RETURN_IF_ERROR(rt.ProduceObjects(1));
       parts.push_back(text.Slice(begin, found));
       begin = found + width;
     }
@@ -89,8 +94,10 @@ Result<Value> SplitMethod(Runtime& rt, const Value& self, const Args& args, bool
   } else {
     size_t end = all.size();
     for (; limit != 0 && end >= width; --limit) {
-      const size_t found = all.rfind(separator.text(), end - width);
+      ASSIGN_OR_RETURN(const size_t found,
+                       FindTextBackwards(rt, all.substr(0, end), separator.text()));
       if (found == std::string_view::npos) break;
+      RETURN_IF_ERROR(rt.ProduceObjects(1));
       parts.push_back(text.Slice(found + width, end));
       end = found;
     }
@@ -109,7 +116,10 @@ Result<Value> RightSplit(Runtime& rt, const Value& self, const Args& args) {
 
 Result<Value> SplitLinesMethod(Runtime& rt, const Value& self, const Args& args) {
   ASSIGN_OR_RETURN(const auto bound, Bind("splitlines", args, {"keepends"}));
-  return StringList(rt, SplitLines(self.string(), IsTrue(bound[0])));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
+  ASSIGN_OR_RETURN(std::vector<MarkedString> lines,
+                   SplitLines(rt, self.string(), IsTrue(bound[0])));
+  return StringList(rt, std::move(lines));
 }
 
 Result<Value> PartitionMethod(Runtime& rt, const Value& self, const Args& args, bool from_right) {
@@ -117,14 +127,19 @@ Result<Value> PartitionMethod(Runtime& rt, const Value& self, const Args& args, 
   ASSIGN_OR_RETURN(const MarkedString separator, StringArg(bound[0], "partition: the separator"));
   if (separator.empty()) return Fail("empty separator");
   const MarkedString& text = self.string();
-  const size_t found =
-      from_right ? text.text().rfind(separator.text()) : text.text().find(separator.text());
-  MarkedString parts[3];
+  size_t found = FindText(text.text(), separator.text());
+  if (from_right && found != std::string::npos) {
+    ASSIGN_OR_RETURN(found, FindTextBackwards(rt, text.text(), separator.text()));
+  }
+  const MarkedString none = text.Slice(0, 0);
+  MarkedString parts[3] = {none, none, none};
   if (found == std::string::npos) {
     parts[from_right ? 2 : 0] = text;
   } else {
     parts[0] = text.Slice(0, found);
     parts[1] = text.Slice(found, found + separator.size());
+    // Python hands back the separator itself.
+    parts[1].set_escaped(text.escaped() || separator.escaped());
     parts[2] = text.Slice(found + separator.size(), text.size());
   }
   std::vector<Value> items;
@@ -175,7 +190,8 @@ Result<Value> AffixMethod(const Value& self, const Args& args, bool at_end) {
     if (!range) continue;
     const std::string_view part =
         std::string_view(self.text()).substr(range->begin, range->end - range->begin);
-    matches |= at_end ? part.ends_with(affix.text()) : part.starts_with(affix.text());
+    matches = at_end ? part.ends_with(affix.text()) : part.starts_with(affix.text());
+    if (matches) break;  // what follows is not even looked at
   }
   return Value::Bool(matches);
 }
@@ -206,20 +222,29 @@ Result<Value> Replace(Runtime& rt, const Value& self, const Args& args) {
   ASSIGN_OR_RETURN(const MarkedString from, StringArg(bound[0], "replace: the old text"));
   ASSIGN_OR_RETURN(const MarkedString to, StringArg(bound[1], "replace: the new text"));
   ASSIGN_OR_RETURN(const Int count, IntArg(bound[2], -1, "replace: count"));
-  ASSIGN_OR_RETURN(MarkedString text, ReplaceAll(rt, self.string(), from, to, count));
+  const bool escaped = self.string().escaped();
+  ASSIGN_OR_RETURN(MarkedString text,
+                   ReplaceAll(rt, self.string(), from, escaped ? Escaped(to) : to, count));
+  text.set_escaped(escaped);
   return rt.NewString(std::move(text));
 }
 
 Result<Value> JoinMethod(Runtime& rt, const Value& self, const Args& args) {
   ASSIGN_OR_RETURN(const auto bound, Bind("join", args, {"iterable"}, 1));
-  ASSIGN_OR_RETURN(const std::vector<Value> items, Iterate(rt, bound[0]));
+  ASSIGN_OR_RETURN(std::vector<Value> items, Iterate(rt, bound[0]));
+  const bool escaped = self.string().escaped();
+  for (size_t i = 0; escaped && i < items.size(); ++i) {
+    ASSIGN_OR_RETURN(const MarkedString item, ToStr(rt, items[i]));
+    ASSIGN_OR_RETURN(items[i], rt.NewString(Escaped(item)));
+  }
   ASSIGN_OR_RETURN(MarkedString text, JoinAll(rt, self.string(), items, true));
+  text.set_escaped(escaped);
   return rt.NewString(std::move(text));
 }
 
 enum class Search { kFind, kRightFind, kIndex, kRightIndex };
 template <Search search>
-Result<Value> FindMethodOf(Runtime&, const Value& self, const Args& args) {
+Result<Value> FindMethodOf(Runtime& rt, const Value& self, const Args& args) {
   ASSIGN_OR_RETURN(const auto bound, Bind("find", args, {"sub", "start", "end"}, 1));
   ASSIGN_OR_RETURN(const MarkedString sub, StringArg(bound[0], "find: the text"));
   ASSIGN_OR_RETURN(const auto range, BoundedRange(self.text(), bound[1], bound[2]));
@@ -227,8 +252,11 @@ Result<Value> FindMethodOf(Runtime&, const Value& self, const Args& args) {
   if (range) {
     const std::string_view part =
         std::string_view(self.text()).substr(range->begin, range->end - range->begin);
-    found = search == Search::kRightFind || search == Search::kRightIndex ? part.rfind(sub.text())
-                                                                          : part.find(sub.text());
+    found = FindText(part, sub.text());
+    if ((search == Search::kRightFind || search == Search::kRightIndex) &&
+        found != std::string_view::npos) {
+      ASSIGN_OR_RETURN(found, FindTextBackwards(rt, part, sub.text()));
+    }
   }
   if (found == std::string_view::npos) {
     if (search == Search::kIndex || search == Search::kRightIndex)
@@ -248,8 +276,8 @@ Result<Value> CountMethod(Runtime&, const Value& self, const Args& args) {
       std::string_view(self.text()).substr(range->begin, range->end - range->begin);
   if (sub.empty()) return Value::Integer(static_cast<Int>(CountCodePoints(part)) + 1);
   Int count = 0;
-  for (size_t at = part.find(sub.text()); at != std::string_view::npos;
-       at = part.find(sub.text(), at + sub.size()))
+  for (size_t at = FindText(part, sub.text()); at != std::string_view::npos;
+       at = FindText(part, sub.text(), at + sub.size()))
     ++count;
   return Value::Integer(count);
 }
@@ -276,6 +304,7 @@ Result<Value> Justify(Runtime& rt, const Value& self, const Args& args) {
   spec.align = align;
   if (!bound[1].IsAbsent()) {
     ASSIGN_OR_RETURN(spec.fill, StringArg(bound[1], "the fill character"));
+    if (self.string().escaped()) spec.fill = Escaped(spec.fill);
     if (CountCodePoints(spec.fill.text()) != 1)
       return Fail("the fill character must be exactly one character long");
   }
@@ -290,9 +319,11 @@ Result<Value> Justify(Runtime& rt, const Value& self, const Args& args) {
     spec.width = length + left;
     ASSIGN_OR_RETURN(MarkedString text, Pad(rt, self.string(), spec, '>'));
     ASSIGN_OR_RETURN(text, Pad(rt, std::move(text), right, '<'));
+    text.set_escaped(self.string().escaped());
     return rt.NewString(std::move(text));
   }
   ASSIGN_OR_RETURN(MarkedString text, Pad(rt, self.string(), spec, align));
+  text.set_escaped(self.string().escaped());
   return rt.NewString(std::move(text));
 }
 
@@ -323,7 +354,7 @@ Result<Value> ExpandTabs(Runtime& rt, const Value& self, const Args& args) {
     if (c == '\t') {
       if (size <= 0) continue;
       const Int spaces = size - column % size;
-      RETURN_IF_ERROR(rt.Fits(out.size() + static_cast<size_t>(spaces)));
+      RETURN_IF_ERROR(rt.Fits(out.bytes() + static_cast<size_t>(spaces)));
       out.Append(std::string(static_cast<size_t>(spaces), ' '));
       column += spaces;
       continue;
@@ -331,12 +362,14 @@ Result<Value> ExpandTabs(Runtime& rt, const Value& self, const Args& args) {
     out.AppendSlice(text, begin, at);
     column = c == '\n' || c == '\r' ? 0 : column + 1;
   }
+  out.set_escaped(text.escaped());
   return rt.NewString(std::move(out));
 }
 
 template <bool (*matches)(char32_t)>
-Result<Value> AllOf(Runtime&, const Value& self, const Args& args) {
+Result<Value> AllOf(Runtime& rt, const Value& self, const Args& args) {
   RETURN_IF_ERROR(Bind("the character test", args, {}));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
   const std::string_view all = self.text();
   for (size_t at = 0; at < all.size();)
     if (!matches(NextCodePoint(all, &at))) return Value::Bool(false);
@@ -355,19 +388,23 @@ Result<Value> IsAsciiMethod(Runtime&, const Value& self, const Args& args) {
   return Value::Bool(IsAscii(self.text()));
 }
 
-Result<Value> IsIdentifierMethod(Runtime&, const Value& self, const Args& args) {
+Result<Value> IsIdentifierMethod(Runtime& rt, const Value& self, const Args& args) {
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
   RETURN_IF_ERROR(Bind("isidentifier", args, {}));
   return Value::Bool(IsIdentifier(self.text()));
 }
 
-Result<Value> IsLowerMethod(Runtime&, const Value& self, const Args&) {
+Result<Value> IsLowerMethod(Runtime& rt, const Value& self, const Args&) {
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
   return Value::Bool(HasCase(self.text(), false));
 }
-Result<Value> IsUpperMethod(Runtime&, const Value& self, const Args&) {
+Result<Value> IsUpperMethod(Runtime& rt, const Value& self, const Args&) {
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
   return Value::Bool(HasCase(self.text(), true));
 }
 
-Result<Value> IsTitleMethod(Runtime&, const Value& self, const Args&) {
+Result<Value> IsTitleMethod(Runtime& rt, const Value& self, const Args&) {
+  RETURN_IF_ERROR(rt.ChargeForCharacters(self.string()));
   bool cased = false;
   bool previous_cased = false;
   const std::string_view all = self.text();

@@ -28,7 +28,7 @@ bool IsFloatTest(const Value& v) { return v.IsFloat(); }
 bool IsNumberTest(const Value& v) { return v.IsNumber(); }
 bool IsStringTest(const Value& v) { return v.IsString(); }
 bool IsMapping(const Value& v) { return v.IsDict(); }
-bool IsEscaped(const Value&) { return false; }
+bool IsEscaped(const Value& v) { return v.IsString() && v.string().escaped(); }
 
 bool IsSequenceTest(const Value& v) {
   return v.IsString() || v.IsSequence() || v.IsDict() || v.IsUndefined() || AsRange(v) != nullptr;
@@ -80,6 +80,8 @@ Result<Value> SameAs(Runtime& rt, const Value& value, const Args& args) {
   const Value& other = bound[0];
   if (value.kind() != other.kind()) return Value::Bool(false);
   switch (value.kind()) {
+    case Kind::kUndefined:
+      return Value::Bool(false);  // each look-up makes a new one
     case Kind::kSequence:
       return Value::Bool(&value.sequence() == &other.sequence());
     case Kind::kDict:
@@ -97,15 +99,23 @@ template <bool upper>
 Result<Value> CaseTest(Runtime& rt, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind(upper ? "upper" : "lower", args, {}));
   ASSIGN_OR_RETURN(const MarkedString text, ToStr(rt, value));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
   return Value::Bool(HasCase(text.text(), upper));
 }
 
+// Names are looked up in a dict.
+Status RequireHashable(const Value& value) {
+  if (!IsHashable(value)) return Fail(fmt::format("unhashable type: '{}'", TypeName(value)));
+  return {};
+}
 Result<Value> IsFilter(Runtime&, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind("filter", args, {}));
+  RETURN_IF_ERROR(RequireHashable(value));
   return Value::Bool(value.IsString() && FindFilter(value.text()) != nullptr);
 }
 Result<Value> IsTest(Runtime&, const Value& value, const Args& args) {
   RETURN_IF_ERROR(Bind("test", args, {}));
+  RETURN_IF_ERROR(RequireHashable(value));
   return Value::Bool(value.IsString() && FindTest(value.text()) != nullptr);
 }
 

@@ -2,27 +2,45 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "text/template/operators.h"
 #include "text/template/repr.h"
 #include "text/template/unicode.h"
 
 namespace perdure::text::jinja {
 
+size_t FindText(std::string_view text, std::string_view part, size_t from) {
+  if (from > text.size()) return std::string_view::npos;
+  const void* found = memmem(text.data() + from, text.size() - from, part.data(), part.size());
+  if (found == nullptr) return std::string_view::npos;
+  return static_cast<size_t>(static_cast<const char*>(found) - text.data());
+}
+
+Result<size_t> FindTextBackwards(Runtime& rt, std::string_view text, std::string_view part) {
+  constexpr size_t kShort = 64;
+  if (part.size() > kShort && part.size() <= text.size())
+    RETURN_IF_ERROR(rt.Charge(
+        static_cast<int64_t>(text.size() * std::min(part.size(), size_t{1} << 20) / 4096)));
+  return text.rfind(part);
+}
+
 MarkedString Strip(const MarkedString& text, const std::optional<std::string_view>& chars,
                    Side side) {
   const std::string_view all = text.text();
-  const auto drops = [&](size_t begin, size_t end, char32_t c) {
-    if (!chars) return IsSpace(c);
-    const std::string_view one = all.substr(begin, end - begin);
-    // In UTF-8 a character is found only where it stands.
-    return chars->find(one) != std::string_view::npos;
+  std::vector<char32_t> set;
+  for (size_t at = 0; chars && at < chars->size();) set.push_back(NextCodePoint(*chars, &at));
+  std::sort(set.begin(), set.end());
+  const auto drops = [&](char32_t c) {
+    return chars ? std::binary_search(set.begin(), set.end(), c) : IsSpace(c);
   };
   size_t begin = 0;
   size_t end = all.size();
   while (side != Side::kRight && begin < end) {
     size_t next = begin;
     const char32_t c = NextCodePoint(all, &next);
-    if (!drops(begin, next, c)) break;
+    if (!drops(c)) break;
     begin = next;
   }
   while (side != Side::kLeft && end > begin) {
@@ -30,7 +48,7 @@ MarkedString Strip(const MarkedString& text, const std::optional<std::string_vie
     while (last > begin && (static_cast<unsigned char>(all[last]) & 0xc0) == 0x80) --last;
     size_t next = last;
     const char32_t c = NextCodePoint(all, &next);
-    if (!drops(last, end, c)) break;
+    if (!drops(c)) break;
     end = last;
   }
   return text.Slice(begin, end);
@@ -44,7 +62,7 @@ Result<MarkedString> ReplaceAll(Runtime& rt, const MarkedString& text, const Mar
   if (from.empty()) {
     // Python puts `to` before every character and at the end.
     for (size_t at = 0; count != 0; --count) {
-      RETURN_IF_ERROR(rt.Fits(out.size() + to.size()));
+      RETURN_IF_ERROR(rt.Fits(out.bytes() + to.bytes()));
       out.Append(to);
       if (at >= all.size()) return out;
       NextCodePoint(all, &at);
@@ -55,10 +73,10 @@ Result<MarkedString> ReplaceAll(Runtime& rt, const MarkedString& text, const Mar
     return out;
   }
   while (count != 0) {
-    const size_t found = all.find(from.text(), done);
+    const size_t found = FindText(all, from.text(), done);
     if (found == std::string_view::npos) break;
     out.AppendSlice(text, done, found);
-    RETURN_IF_ERROR(rt.Fits(out.size() + to.size()));
+    RETURN_IF_ERROR(rt.Fits(out.bytes() + to.bytes()));
     out.Append(to);
     done = found + from.size();
     --count;
@@ -74,14 +92,46 @@ Result<MarkedString> JoinAll(Runtime& rt, const MarkedString& separator,
     if (strings_only && !items[i].IsString())
       return Fail(
           fmt::format("sequence item {}: expected str instance, {} found", i, TypeName(items[i])));
-    RETURN_IF_ERROR(rt.Fits(out.size() + separator.size()));
+    RETURN_IF_ERROR(rt.Fits(out.bytes() + separator.bytes()));
     if (i > 0) out.Append(separator);
     RETURN_IF_ERROR(AppendStr(rt, items[i], &out));
   }
   return out;
 }
 
-std::vector<MarkedString> SplitLines(const MarkedString& text, bool keep_ends) {
+MarkedString Escaped(const MarkedString& text) {
+  if (text.escaped()) return text;
+  const auto entity = [](char c) -> std::string_view {
+    switch (c) {
+      case '&':
+        return "&amp;";
+      case '<':
+        return "&lt;";
+      case '>':
+        return "&gt;";
+      case '\'':
+        return "&#39;";
+      case '"':
+        return "&#34;";
+      default:
+        return {};
+    }
+  };
+  MarkedString out;
+  MarkCursor marks(text);
+  const std::string_view all = text.text();
+  for (size_t at = 0; at < all.size();) {
+    const size_t next = std::min(all.find_first_of("&<>'\"", at), all.size());
+    out.AppendSlice(text, at, next);
+    if (next < all.size()) out.Append(entity(all[next]), marks.At(next));
+    at = next + 1;
+  }
+  out.set_escaped(true);
+  return out;
+}
+
+Result<std::vector<MarkedString>> SplitLines(Runtime& rt, const MarkedString& text,
+                                             bool keep_ends) {
   std::vector<MarkedString> lines;
   const std::string_view all = text.text();
   size_t begin = 0;
@@ -90,6 +140,7 @@ std::vector<MarkedString> SplitLines(const MarkedString& text, bool keep_ends) {
     const char32_t c = NextCodePoint(all, &at);
     if (!IsLineBreak(c)) continue;
     if (c == '\r' && at < all.size() && all[at] == '\n') ++at;
+    RETURN_IF_ERROR(rt.ProduceObjects(1));
     lines.push_back(text.Slice(begin, keep_ends ? at : line_end));
     begin = at;
   }

@@ -55,6 +55,9 @@ utf8proc_category_t Category(char32_t c) {
   return utf8proc_category(static_cast<utf8proc_int32_t>(c));
 }
 
+bool IsAsciiUpper(char32_t c) { return c >= 'A' && c <= 'Z'; }
+bool IsAsciiLower(char32_t c) { return c >= 'a' && c <= 'z'; }
+
 bool IsCased(char32_t c) { return IsLower(c) || IsUpper(c) || IsTitle(c); }
 
 bool IsCaseIgnorable(char32_t c) {
@@ -94,7 +97,9 @@ bool IsFinalSigma(std::string_view text, size_t begin, size_t end) {
 }
 
 void AppendLower(std::string* out, char32_t c, std::string_view text, size_t begin, size_t end) {
-  if (c == 0x130) {
+  if (c < 0x80) {
+    *out += static_cast<char>(IsAsciiUpper(c) ? c + 0x20 : c);
+  } else if (c == 0x130) {
     out->append("i\xcc\x87");
   } else if (c == 0x3a3) {
     AppendCodePoint(out, IsFinalSigma(text, begin, end) ? 0x3c2 : 0x3c3);
@@ -104,7 +109,9 @@ void AppendLower(std::string* out, char32_t c, std::string_view text, size_t beg
 }
 
 void AppendUpper(std::string* out, char32_t c) {
-  if (const Casing* casing = FindCasing(c)) {
+  if (c < 0x80) {
+    *out += static_cast<char>(IsAsciiLower(c) ? c - 0x20 : c);
+  } else if (const Casing* casing = FindCasing(c)) {
     for (const char32_t u : casing->upper) AppendCodePoint(out, u);
   } else {
     AppendCodePoint(out, static_cast<char32_t>(utf8proc_toupper(static_cast<int32_t>(c))));
@@ -112,7 +119,9 @@ void AppendUpper(std::string* out, char32_t c) {
 }
 
 void AppendTitle(std::string* out, char32_t c) {
-  if (const Casing* casing = FindCasing(c)) {
+  if (c < 0x80) {
+    AppendUpper(out, c);
+  } else if (const Casing* casing = FindCasing(c)) {
     for (const char32_t u : casing->title) AppendCodePoint(out, u);
   } else {
     AppendCodePoint(out, static_cast<char32_t>(utf8proc_totitle(static_cast<int32_t>(c))));
@@ -194,6 +203,7 @@ bool IsLineBreak(char32_t c) {
 }
 
 bool IsAlpha(char32_t c) {
+  if (c < 0x80) return IsAsciiUpper(c) || IsAsciiLower(c);
   const auto category = Category(c);
   return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
@@ -203,9 +213,15 @@ bool IsNumeric(char32_t c) {
   const auto category = Category(c);
   return category >= UTF8PROC_CATEGORY_ND && category <= UTF8PROC_CATEGORY_NO;
 }
-bool IsUpper(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LU || InRanges(kOtherUpper, c); }
-bool IsLower(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LL || InRanges(kOtherLower, c); }
-bool IsTitle(char32_t c) { return Category(c) == UTF8PROC_CATEGORY_LT; }
+bool IsUpper(char32_t c) {
+  if (c < 0x80) return IsAsciiUpper(c);
+  return Category(c) == UTF8PROC_CATEGORY_LU || InRanges(kOtherUpper, c);
+}
+bool IsLower(char32_t c) {
+  if (c < 0x80) return IsAsciiLower(c);
+  return Category(c) == UTF8PROC_CATEGORY_LL || InRanges(kOtherLower, c);
+}
+bool IsTitle(char32_t c) { return c >= 0x80 && Category(c) == UTF8PROC_CATEGORY_LT; }
 
 bool IsPrintable(char32_t c) {
   if (c == ' ') return true;
@@ -278,6 +294,7 @@ MarkedString MapCase(const MarkedString& text, Case mode) {
     }
     result.Append(piece, marks.At(begin));
   }
+  result.set_escaped(text.escaped());
   return result;
 }
 

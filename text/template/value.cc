@@ -34,6 +34,10 @@ bool KeysEqual(const Value& a, const Value& b) {
 
 }  // namespace
 
+std::string LoopObject::Repr() const {
+  return fmt::format("<LoopContext {}/{}>", index0 + 1, items.size());
+}
+
 std::string_view Value::undefined_message() const {
   const auto& info = std::get<0>(data_);
   return info ? std::string_view(info->message) : std::string_view("the value is undefined");
@@ -113,15 +117,18 @@ Result<int> DepthAbove(const std::vector<Value>& items) {
 }
 
 namespace {
-Result<Value> MakeSequence(std::vector<Value> items, bool is_tuple) {
+Result<Value> MakeSequence(std::vector<Value> items, bool is_tuple, bool is_group = false) {
   ASSIGN_OR_RETURN(const int depth, DepthAbove(items));
   return Value::FromSequence(
-      std::make_shared<const Sequence>(Sequence{std::move(items), is_tuple, depth}));
+      std::make_shared<const Sequence>(Sequence{std::move(items), is_tuple, depth, is_group}));
 }
 }  // namespace
 
 Result<Value> MakeList(std::vector<Value> items) { return MakeSequence(std::move(items), false); }
 Result<Value> MakeTuple(std::vector<Value> items) { return MakeSequence(std::move(items), true); }
+Result<Value> MakeGroup(Value grouper, Value list) {
+  return MakeSequence({std::move(grouper), std::move(list)}, true, true);
+}
 
 std::string_view TypeName(const Value& value) {
   switch (value.kind()) {
@@ -177,6 +184,8 @@ std::string_view TypeName(const Value& value) {
 
 bool IsHashable(const Value& value) {
   if (value.IsDict() || value.IsList()) return false;
+  if (const DictViewObject* view = AsDictView(value))
+    return view->part == DictViewObject::Part::kValues;
   if (value.IsTuple()) return std::all_of(value.items().begin(), value.items().end(), IsHashable);
   return true;
 }

@@ -28,6 +28,8 @@ struct Sequence {
   std::vector<Value> items;
   bool is_tuple = false;
   int depth = 1;
+  // One of groupby's pairs, whose parts have names.
+  bool is_group = false;
 };
 
 // Why a value is undefined: what operations on it report.
@@ -144,6 +146,8 @@ enum class ObjectType {
 struct Object {
   explicit Object(ObjectType object_type) : type(object_type) {}
   virtual ~Object() = default;
+  // Python's repr; "" for kinds that repr.cc writes.
+  virtual std::string Repr() const { return {}; }
   const ObjectType type;
   int depth = 1;
 };
@@ -197,6 +201,7 @@ struct LoopObject : Object {
   int depth0 = 0;
   // The arguments of the last loop.changed(); absent before.
   Value changed;
+  std::string Repr() const override;
 };
 
 struct Args {
@@ -246,6 +251,7 @@ Result<int> DepthAbove(const std::vector<Value>& items);
 
 Result<Value> MakeList(std::vector<Value> items);
 Result<Value> MakeTuple(std::vector<Value> items);
+Result<Value> MakeGroup(Value grouper, Value list);
 
 // Python's names: "str", "NoneType", "dict", …
 std::string_view TypeName(const Value& value);

@@ -1,7 +1,11 @@
 """Writes families.json and expressions.json: what transformers' chat-template environment renders.
 
-Needs the PyPI packages transformers and jinja2 (3.1.6 made the committed files). The tests that read
-the results need neither. Run: python make_goldens.py
+Needs the PyPI packages transformers and jinja2 (5.23 and 3.1.6 made the committed files). The tests
+that read the results need neither. Run: python make_goldens.py
+
+A result is a text, {"refused": message} where the template calls raise_exception, or null where it
+fails otherwise. families.json holds each distinct result once: a case is [family, conversation,
+number of its result].
 """
 
 import copy
@@ -9,6 +13,7 @@ import datetime
 import json
 import pathlib
 
+import jinja2
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 HERE = pathlib.Path(__file__).parent
@@ -147,6 +152,32 @@ CONVERSATIONS = {
         "messages": [{"role": "developer", "content": "Be terse."}, USER, {"role": "assistant", "content": "4", "thinking": "2+2"}],
     },
     "no_messages": {"messages": []},
+    "odd_roles": {
+        "messages": [USER, {"role": "critic", "content": "Hm."}, {"role": "ipython", "content": "4"}, {"role": "function", "name": "f", "content": "5"}],
+        "add_generation_prompt": True,
+    },
+    "parallel_calls_without_content": {
+        "messages": [
+            {"role": "system", "content": "Sys. /no_think"},
+            {"role": "user", "name": "ann", "content": "Both?"},
+            {"role": "assistant", "reasoning_content": "Two calls.", "thinking": "Two calls.",
+             "tool_calls": [
+                 {"id": "abcdefgh1", "type": "function", "function": {"name": "get_weather", "arguments": {"place": "A", "days": 1}}},
+                 {"id": "abcdefgh2", "type": "function", "function": {"name": "sum_up", "arguments": {}}},
+                 {"id": "abcdefgh3", "type": "function", "function": {"name": "sum_up", "arguments": {"values": [[1], {"x": "é"}], "exact": False}}}]},
+            {"role": "tool", "tool_call_id": "abcdefgh1", "name": "get_weather", "content": "1"},
+            {"role": "tool", "tool_call_id": "abcdefgh2", "name": "sum_up", "content": "2"},
+            {"role": "tool", "tool_call_id": "abcdefgh3", "name": "sum_up", "content": "3"},
+            {"role": "assistant", "content": "Done: <b>3</b>", "reasoning_content": "All there.", "thinking": "All there."},
+        ],
+        "tools": TOOLS,
+    },
+    "arguments_as_text": {
+        "messages": [USER, {"role": "assistant", "content": "", "tool_calls": [
+            {"id": "abcdefghi", "type": "function", "function": {"name": "sum_up", "arguments": "{\"values\": [1]}"}}]}],
+        "tools": TOOLS[1:],
+        "reasoning_effort": "none",
+    },
 }
 
 EXPRESSION_CONTEXT = {
@@ -166,21 +197,25 @@ def fixed_strftime(format):
     return datetime.datetime.fromtimestamp(UNIX_TIME, datetime.timezone.utc).replace(tzinfo=None).strftime(format)
 
 
+def compile_template(source):
+    template = _compile_jinja_template(source)
+    template.globals["strftime_now"] = fixed_strftime
+    return template
+
+
 def render(source, context):
-    """The text, or None where the oracle raises."""
     try:
-        template = _compile_jinja_template(source)
-        template.globals["strftime_now"] = fixed_strftime
+        template = compile_template(source)
         # A copy: `a_list | indent` changes its operand in place.
         text = template.render(**copy.deepcopy(context))
         text.encode("utf-8")  # lone surrogates cannot leave Python either
         return text
-    except Exception:  # noqa: BLE001: which error it is does not matter
-        return None
+    except Exception as error:  # noqa: BLE001: which other error it is does not matter
+        return {"refused": str(error)} if type(error) is jinja2.exceptions.TemplateError else None
 
 
 def families():
-    cases = []
+    cases, results, numbers = [], [], {}
     for path in sorted((HERE / "families").glob("*.jinja")):
         source = path.read_text(encoding="utf-8")
         for name, conversation in CONVERSATIONS.items():
@@ -188,8 +223,12 @@ def families():
             context.setdefault("add_generation_prompt", False)
             context.setdefault("tools", None)
             context.setdefault("documents", None)
-            cases.append({"family": path.stem, "conversation": name, "text": render(source, context)})
-    return {"unix_time": UNIX_TIME, "tokens": TOKENS, "conversations": CONVERSATIONS, "cases": cases}
+            result = render(source, context)
+            number = numbers.setdefault(json.dumps(result), len(results))
+            if number == len(results):
+                results.append(result)
+            cases.append([path.stem, name, number])
+    return {"unix_time": UNIX_TIME, "tokens": TOKENS, "conversations": CONVERSATIONS, "results": results, "cases": cases}
 
 
 def expressions():
@@ -203,8 +242,17 @@ def expressions():
     return {"unix_time": UNIX_TIME, "context": EXPRESSION_CONTEXT, "cases": cases}
 
 
+def compact(value):
+    """JSON with a line for each case and result."""
+    def line(v):
+        return json.dumps(v, ensure_ascii=False)
+
+    parts = [line(k) + ": " + ("[\n" + ",\n".join(line(e) for e in v) + "\n]" if isinstance(v, list) else line(v)) for k, v in value.items()]
+    return "{\n" + ",\n".join(parts) + "\n}"
+
+
 def write(name, value):
-    (HERE / name).write_text(json.dumps(value, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    (HERE / name).write_text(compact(value) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
