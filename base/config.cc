@@ -100,11 +100,20 @@ Status ApplyFlags(const ConfigFlags& flags, const GetEnv& env, Config* config) {
   RETURN_IF_ERROR(apply("server", "host", "--host", flags.host));
   if (flags.port) RETURN_IF_ERROR(apply("server", "port", "--port", std::to_string(*flags.port)));
   RETURN_IF_ERROR(apply("server", "log_level", "--log-level", flags.log_level));
+  if (flags.max_context)
+    RETURN_IF_ERROR(
+        apply("generation", "max_context", "--max-context", std::to_string(*flags.max_context)));
   RETURN_IF_ERROR(apply("paths", "model_cache_dir", "--model-cache-dir", flags.model_cache_dir));
   RETURN_IF_ERROR(apply("paths", "state_dir", "--state-dir", flags.state_dir));
   RETURN_IF_ERROR(apply("paths", "runtime_dir", "--runtime-dir", flags.runtime_dir));
   if (flags.insecure) config->insecure = true;
   return {};
+}
+
+fs::path DefaultRuntimeDir(const GetEnv& env) {
+  if (auto xdg = Variable(env, "XDG_RUNTIME_DIR")) return fs::path(*xdg) / "perdure";
+  if (geteuid() == 0) return "/run/perdure";
+  return fmt::format("/tmp/perdure-{}", geteuid());
 }
 
 void ApplyDirectoryDefaults(const GetEnv& env, Config* config) {
@@ -118,7 +127,7 @@ void ApplyDirectoryDefaults(const GetEnv& env, Config* config) {
       config->state_dir = Home(env) / ".local/state/perdure";
     }
   }
-  if (config->runtime_dir.empty()) config->runtime_dir = RuntimeDir(std::nullopt, env);
+  if (config->runtime_dir.empty()) config->runtime_dir = DefaultRuntimeDir(env);
   if (config->model_cache_dir.empty()) {
     if (auto xdg = Variable(env, "XDG_CACHE_HOME")) {
       config->model_cache_dir = fs::path(*xdg) / "huggingface/hub";
@@ -267,16 +276,21 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
     }
   }
   RETURN_IF_ERROR(ChooseModels(arguments, env, &config));
+  for (ModelConfig& model : config.models) {
+    if (model.max_context == 0) model.max_context = config.max_context;
+  }
   RETURN_IF_ERROR(CheckWhole(&config));
   return config;
 }
 
-fs::path RuntimeDir(const std::optional<std::string>& flag, const GetEnv& env) {
-  if (flag && !flag->empty()) return Absolute(*flag, env);
+Result<fs::path> FindRuntimeDir(const ConfigFlags& flags, const GetEnv& env) {
+  if (flags.runtime_dir && !flags.runtime_dir->empty()) return Absolute(*flags.runtime_dir, env);
   if (auto dir = Variable(env, "PERDURE_RUNTIME_DIR")) return Absolute(*dir, env);
-  if (auto xdg = Variable(env, "XDG_RUNTIME_DIR")) return fs::path(*xdg) / "perdure";
-  if (geteuid() == 0) return "/run/perdure";
-  return fmt::format("/tmp/perdure-{}", geteuid());
+  ASSIGN_OR_RETURN(const fs::path file, ConfigFile(flags, env));
+  Config config;
+  std::vector<std::string> warnings;
+  if (!file.empty()) RETURN_IF_ERROR(ReadConfigFile(file, env, &config, &warnings));
+  return config.runtime_dir.empty() ? DefaultRuntimeDir(env) : config.runtime_dir;
 }
 
 }  // namespace perdure

@@ -19,9 +19,9 @@ namespace perdure {
 
 struct ModelConfig {
   std::string name;
-  std::string source;  // as written: a folder, org/name, or "nano" for the built-in model
-  int threads = 0;     // 0: all processors that the process may use
-  int max_context = 0;
+  std::string source;   // as written: a folder, org/name, or "nano" for the built-in model
+  int threads = 0;      // 0: all processors that the process may use
+  int max_context = 0;  // tokens of prompt and answer; 0: the model's own, as memory allows
   int max_sequences = 8;
   uint64_t kv_bytes_max = 0;  // 0: derived from memory
   std::optional<float> default_temperature;
@@ -47,6 +47,7 @@ struct Config {
 
   // [generation]
   int default_max_tokens = 0;  // 0: up to the context
+  int max_context = 0;         // of models whose own table does not say
   std::optional<float> default_temperature;
 
   // [paths]
@@ -68,7 +69,7 @@ struct Config {
 // What the command line said; absent where it did not.
 struct ConfigFlags {
   std::optional<std::string> host, config, model_cache_dir, state_dir, runtime_dir, log_level;
-  std::optional<int> port;
+  std::optional<int> port, max_context;
   std::vector<std::string> models;
   bool insecure = false;
 };
@@ -84,7 +85,9 @@ GetEnv ProcessEnvironment();
 Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
                           std::vector<std::string>* warnings);
 
-// Where the runtime directory is without reading a whole config (for `perdure ps`).
-std::filesystem::path RuntimeDir(const std::optional<std::string>& flag, const GetEnv& env);
+// Where a running service's runtime directory is, for `perdure ps` and its like: the flag, else the
+// variable, else what the config file says, else the default. The file is only read where neither
+// flag nor variable says; its errors are those of LoadConfig.
+Result<std::filesystem::path> FindRuntimeDir(const ConfigFlags& flags, const GetEnv& env);
 
 }  // namespace perdure

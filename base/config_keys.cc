@@ -61,6 +61,8 @@ constexpr ConfigKey kKeys[] = {
      [](Config& c, const V& v) { c.default_max_tokens = Int(v); }},
     {"generation", "default_temperature", K::kNumber, 0, 2, "PERDURE_DEFAULT_TEMPERATURE",
      "MLX_DEFAULT_TEMPERATURE", [](Config& c, const V& v) { c.default_temperature = Number(v); }},
+    {"generation", "max_context", K::kInteger, 0, limits::kContextMax, "PERDURE_MAX_CONTEXT", "",
+     [](Config& c, const V& v) { c.max_context = Int(v); }},
     {"paths", "state_dir", K::kPath, 0, 0, "PERDURE_STATE_DIR", "",
      [](Config& c, const V& v) { c.state_dir = Text(v); }},
     {"paths", "runtime_dir", K::kPath, 0, 0, "PERDURE_RUNTIME_DIR", "",

@@ -10,20 +10,39 @@
 namespace perdure::cli {
 namespace {
 
+void AddConfig(CLI::App* app, ConfigFlags* flags) {
+  app->add_option("--config", flags->config, "Configuration file (TOML) [PERDURE_CONFIG]");
+}
+
 void AddRuntimeDir(CLI::App* app, ConfigFlags* flags) {
   app->add_option("--runtime-dir", flags->runtime_dir,
                   "Folder of the running service's sockets [PERDURE_RUNTIME_DIR]");
 }
 
+void AddModelCacheDir(CLI::App* app, ConfigFlags* flags) {
+  app->add_option("--model-cache-dir", flags->model_cache_dir,
+                  "Hugging Face cache to look models up in [HF_HUB_CACHE]");
+}
+
+void AddMaxContext(CLI::App* app, ConfigFlags* flags) {
+  app->add_option("--max-context", flags->max_context,
+                  "Tokens of prompt and answer, where the configuration of a model does not say "
+                  "(default: the model's own, as far as memory allows) [PERDURE_MAX_CONTEXT]");
+}
+
+void AddJson(CLI::App* app, CommandLine* line) {
+  app->add_flag("--json", line->json, "Print JSON");
+}
+
 void AddServerFlags(CLI::App* app, ConfigFlags* flags) {
   app->add_option("--host", flags->host, "Address to listen on (default 127.0.0.1) [PERDURE_HOST]");
   app->add_option("--port", flags->port, "Port to listen on (default 8000) [PERDURE_PORT]");
-  app->add_option("--config", flags->config, "Configuration file (TOML) [PERDURE_CONFIG]");
+  AddConfig(app, flags);
   app->add_option("--model", flags->models,
                   "Model to serve: a name from the configuration, a folder, or org/name from the "
                   "Hugging Face cache; may be repeated (default: the built-in model nano)");
-  app->add_option("--model-cache-dir", flags->model_cache_dir,
-                  "Hugging Face cache to look models up in [HF_HUB_CACHE]");
+  AddModelCacheDir(app, flags);
+  AddMaxContext(app, flags);
   app->add_option("--state-dir", flags->state_dir, "Folder of what persists [PERDURE_STATE_DIR]");
   AddRuntimeDir(app, flags);
   app->add_option("--log-level", flags->log_level,
@@ -46,11 +65,27 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddServerFlags(serve, &line.flags);
 
   CLI::App* ps = app.add_subcommand("ps", "Show the running service: processes, models, deaths");
-  ps->add_flag("--json", line.json, "Print JSON");
+  AddJson(ps, &line);
+  AddConfig(ps, &line.flags);
   AddRuntimeDir(ps, &line.flags);
 
   CLI::App* reload = app.add_subcommand("reload", "Have the running service read its config again");
+  AddConfig(reload, &line.flags);
   AddRuntimeDir(reload, &line.flags);
+
+  CLI::App* show = app.add_subcommand(
+      "show", "Tell of a model what is known without loading it: size, context, memory");
+  show->add_option(
+          "MODEL", line.model,
+          "A name from the configuration, a folder, or org/name from the Hugging Face cache")
+      ->required();
+  CLI::App* list = app.add_subcommand("list", "List the models that are configured or cached");
+  for (CLI::App* command : {show, list}) {
+    AddJson(command, &line);
+    AddConfig(command, &line.flags);
+    AddModelCacheDir(command, &line.flags);
+  }
+  AddMaxContext(show, &line.flags);
 
   CLI::App* demo = app.add_subcommand(
       "demo", "Start the service with the built-in model and show a streamed answer");
@@ -66,6 +101,8 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   }
   if (*ps) line.command = Command::kPs;
   if (*reload) line.command = Command::kReload;
+  if (*show) line.command = Command::kShow;
+  if (*list) line.command = Command::kList;
   if (*demo) line.command = Command::kDemo;
   return {std::move(line), 0};
 }

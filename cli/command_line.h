@@ -9,7 +9,7 @@
 
 namespace perdure::cli {
 
-enum class Command { kServe, kPs, kReload, kDemo };
+enum class Command { kServe, kPs, kReload, kShow, kList, kDemo };
 
 struct DemoOptions {
   std::string prompt = "Hello! What can you do?";
@@ -19,7 +19,8 @@ struct DemoOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps
+  bool json = false;  // ps, show, list
+  std::string model;  // show
   DemoOptions demo;
 };
 

@@ -45,6 +45,7 @@ std::vector<std::string> ServeArguments(const ConfigFlags& flags) {
   add("--port", flags.port);
   add("--config", flags.config);
   add("--model-cache-dir", flags.model_cache_dir);
+  add("--max-context", flags.max_context);
   add("--state-dir", flags.state_dir);
   add("--runtime-dir", flags.runtime_dir);
   add("--log-level", flags.log_level);

@@ -11,7 +11,7 @@ namespace perdure::cli {
 // The supervisor's answer to "ps" as lines for a terminal. Fields that are missing show as "-".
 std::string FormatPs(const Json& ps);
 
-// Prints; returns the exit code.
+// Of the service in `runtime_dir`. Print; return the exit code.
 int RunPs(const std::filesystem::path& runtime_dir, bool json);
 int RunReload(const std::filesystem::path& runtime_dir);
 

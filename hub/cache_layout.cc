@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <system_error>
+#include <tuple>
 
 #include "base/file.h"
 #include "base/limits.h"
@@ -96,6 +97,28 @@ Result<fs::path> FindSnapshot(const fs::path& cache, const RepoId& repo) {
   const fs::path snapshot = folder / "snapshots" / commit;
   if (!fs::is_directory(snapshot, ignored)) return missing(snapshot);
   return snapshot;
+}
+
+std::vector<RepoId> ListCache(const fs::path& cache) {
+  std::vector<RepoId> repos;
+  constexpr std::string_view kPrefix = "models--";
+  std::error_code error;
+  for (fs::directory_iterator it(cache, error), end; !error && it != end; it.increment(error)) {
+    std::string id = it->path().filename().string();
+    const size_t split = id.find("--", kPrefix.size());
+    if (!id.starts_with(kPrefix) || split == std::string::npos) continue;
+    id = id.substr(kPrefix.size(), split - kPrefix.size()) + "/" + id.substr(split + 2);
+    std::error_code no_refs;
+    for (fs::directory_iterator ref(it->path() / "refs", no_refs); !no_refs && ref != end;
+         ref.increment(no_refs)) {
+      auto repo = ParseRepoId(id + "@" + ref->path().filename().string());
+      if (repo && FindSnapshot(cache, *repo)) repos.push_back(std::move(*repo));
+    }
+  }
+  std::sort(repos.begin(), repos.end(), [](const RepoId& a, const RepoId& b) {
+    return std::tie(a.org, a.name, a.revision) < std::tie(b.org, b.name, b.revision);
+  });
+  return repos;
 }
 
 }  // namespace perdure::hub

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -23,5 +24,9 @@ std::string RepoFolderName(const RepoId& repo);
 
 // The folder of the snapshot that the revision names. not_found says where was looked.
 Result<std::filesystem::path> FindSnapshot(const std::filesystem::path& cache, const RepoId& repo);
+
+// The models in the cache, sorted by name: what FindSnapshot finds by the branch or tag of each
+// file in refs/ itself. Folders that are none are passed over; empty where there is no cache.
+std::vector<RepoId> ListCache(const std::filesystem::path& cache);
 
 }  // namespace perdure::hub

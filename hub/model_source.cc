@@ -50,6 +50,15 @@ Result<fs::path> FindFolder(const fs::path& folder) {
 
 }  // namespace
 
+ModelPlaces PlacesOf(const Config& config, const GetEnv& env) {
+  ModelPlaces places;
+  std::error_code error;
+  places.executable_dir = fs::read_symlink("/proc/self/exe", error).parent_path();
+  places.builtin_dir = env("PERDURE_BUILTIN_MODELS").value_or("");
+  places.cache_dir = config.model_cache_dir;
+  return places;
+}
+
 Result<fs::path> FindModel(const std::string& source, const ModelPlaces& places) {
   if (source == "nano") return FindBuiltin(source, places);
   if (source.starts_with('/')) return FindFolder(fs::path(source).lexically_normal());

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <string>
 
+#include "base/config.h"
 #include "base/result.h"
 
 namespace perdure::hub {
@@ -13,6 +14,9 @@ struct ModelPlaces {
   std::filesystem::path builtin_dir;     // PERDURE_BUILTIN_MODELS; empty: beside the executable
   std::filesystem::path cache_dir;       // Hugging Face cache
 };
+
+// For this process: its own executable, PERDURE_BUILTIN_MODELS, the config's cache.
+ModelPlaces PlacesOf(const Config& config, const GetEnv& env);
 
 // `source` is "nano" (the built-in model), a folder, or org/name[@revision] in the cache. The
 // folder returned holds a config.json. The error says where was looked and what to do.

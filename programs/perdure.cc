@@ -8,7 +8,9 @@
 #include "base/log.h"
 #include "cli/command_line.h"
 #include "cli/demo.h"
+#include "cli/list.h"
 #include "cli/ps.h"
+#include "cli/show.h"
 #include "protocol/heritage.h"
 #include "supervisor/supervisor.h"
 
@@ -19,10 +21,18 @@ using perdure::cli::Command;
 int Run(const perdure::cli::CommandLine& line) {
   const perdure::GetEnv env = perdure::ProcessEnvironment();
   if (line.command == Command::kPs || line.command == Command::kReload) {
-    const auto runtime_dir = perdure::RuntimeDir(line.flags.runtime_dir, env);
-    return line.command == Command::kPs ? perdure::cli::RunPs(runtime_dir, line.json)
-                                        : perdure::cli::RunReload(runtime_dir);
+    const auto runtime_dir = perdure::FindRuntimeDir(line.flags, env);
+    if (!runtime_dir) {
+      fmt::print(stderr, "perdure: {} (or name the service's folder with --runtime-dir)\n",
+                 runtime_dir.error().message);
+      return perdure::protocol::kExitUsage;
+    }
+    return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
+                                        : perdure::cli::RunReload(*runtime_dir);
   }
+  if (line.command == Command::kList) return perdure::cli::RunList(line.flags, env, line.json);
+  if (line.command == Command::kShow)
+    return perdure::cli::RunShow(line.model, line.flags, env, line.json);
   std::vector<std::string> warnings;
   const auto config = perdure::LoadConfig(line.flags, env, &warnings);
   if (!config) {

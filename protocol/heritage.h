@@ -29,6 +29,9 @@ struct WorkerHeritage {
   int32_t max_context = 0;    // 0: the model's own, as far as the budget goes
   int32_t max_sequences = 0;  // decoded together
   uint64_t kv_bytes_max = 0;
+  // Of the memory that all models share: see engine/kv_budget.h.
+  uint64_t memory_claimed_bytes = 0;
+  int32_t memory_sharers = 1;
   int32_t prefill_tokens_per_step = 0;
   std::string isa;  // empty: the best of this CPU
   std::optional<float> default_temperature;
@@ -36,8 +39,8 @@ struct WorkerHeritage {
   int32_t slow_client_timeout_s = 0;
   auto Fields() {
     return std::tie(model, model_dir, epoch, channel_fd, threads, max_context, max_sequences,
-                    kv_bytes_max, prefill_tokens_per_step, isa, default_temperature,
-                    default_max_tokens, slow_client_timeout_s);
+                    kv_bytes_max, memory_claimed_bytes, memory_sharers, prefill_tokens_per_step,
+                    isa, default_temperature, default_max_tokens, slow_client_timeout_s);
   }
 };
 

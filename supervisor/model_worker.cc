@@ -60,6 +60,9 @@ Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Ca
   heritage.worker = settings_.heritage;
   heritage.worker->model_dir = folder.string();
   heritage.worker->epoch = epoch_ + 1;
+  const hub::MemoryClaims claims = context_.claims(settings_.model);
+  heritage.worker->memory_claimed_bytes = claims.bytes;
+  heritage.worker->memory_sharers = claims.sharers;
   heritage.worker->channel_fd = pair.b.get();
   auto process = ChildProcess::Start(loop_, context_.program, "perdure-worker: " + name(),
                                      std::move(heritage), {pair.b.get()}, std::move(callbacks));

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "hub/memory_claims.h"
 #include "hub/model_source.h"
 #include "supervisor/managed_child.h"
 
@@ -13,7 +14,7 @@ namespace perdure::supervisor {
 // What a worker is started with; equal settings mean that a reload leaves it alone.
 struct WorkerSettings {
   ModelConfig model;
-  protocol::WorkerHeritage heritage;  // without folder, epoch and descriptors
+  protocol::WorkerHeritage heritage;  // without folder, epoch, descriptors and the others' claims
 };
 WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model);
 
@@ -24,6 +25,7 @@ class ModelWorker : public ManagedChild {
     hub::ModelPlaces places;
     std::string instance;
     std::string log_level;
+    std::function<hub::MemoryClaims(const ModelConfig& model)> claims;
     // The frontend's end of the channel to a worker that was just started.
     std::function<void(const std::string& model, uint32_t epoch, UniqueFd fd)> offer;
     // It closed its channel to the frontend, which broke the protocol.

@@ -127,9 +127,9 @@ Status Supervisor::Open() {
       control_, ControlServer::Create(loop_, std::move(control),
                                       [this](std::string_view line) { return OnControl(line); }));
 
-  std::error_code error;
-  const fs::path own_dir = fs::read_symlink("/proc/self/exe", error).parent_path();
-  const fs::path programs = options_.program_dir.empty() ? own_dir : options_.program_dir;
+  worker_context_.places = hub::PlacesOf(config_, options_.env);
+  const fs::path programs =
+      options_.program_dir.empty() ? worker_context_.places.executable_dir : options_.program_dir;
   for (const char* name : {"perdure-worker", "perdure-frontend"}) {
     if (access((programs / name).c_str(), X_OK) != 0)
       return ErrFromErrno(fmt::format("cannot use {}, which belongs beside this program",
@@ -137,11 +137,11 @@ Status Supervisor::Open() {
   }
   const std::string instance = InstanceName(config_);
   worker_context_.program = programs / "perdure-worker";
-  worker_context_.places.executable_dir = own_dir;
-  worker_context_.places.builtin_dir = options_.env("PERDURE_BUILTIN_MODELS").value_or("");
-  worker_context_.places.cache_dir = config_.model_cache_dir;
   worker_context_.instance = instance;
   worker_context_.log_level = std::string(LogLevelName(config_.log_level));
+  worker_context_.claims = [this](const ModelConfig& model) {
+    return hub::ClaimsBeside(model, config_.models, worker_context_.places);
+  };
   worker_context_.offer = [this](const std::string& model, uint32_t epoch, UniqueFd fd) {
     frontend_->QueueOffer(model, epoch, std::move(fd));
   };

@@ -12,9 +12,10 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/memory.h"
+#include "engine/kv_budget.h"
 #include "protocol/channel.h"
 #include "shm/status.h"
-#include "worker/kv_budget.h"
 #include "worker/model.h"
 #include "worker/worker_loop.h"
 
@@ -58,7 +59,7 @@ Result<engine::EngineOptions> OptionsOf(const WorkerHeritage& heritage, shm::Sta
 
 struct Loaded {
   Model model;
-  KvBudget budget;
+  engine::KvBudget budget;
   engine::EngineOptions options;
   int sequences_max = 0;
 };
@@ -72,23 +73,25 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
                              ? std::min(heritage.max_sequences, limits::kSequencesMax)
                              : limits::kSequencesDefault;
   const engine::ModelInfo& info = loaded.model.engine->info();
-  KvBudgetInputs inputs;
+  engine::KvBudgetInputs inputs;
   inputs.kv_bytes_max = heritage.kv_bytes_max;
   inputs.max_context = heritage.max_context;
   inputs.model_context = info.max_context;
   inputs.sequences_max = loaded.sequences_max;
   inputs.page_bytes = info.kv.PageBytes();
-  inputs.memory_available = AvailableMemory();
-  ASSIGN_OR_RETURN(loaded.budget, DeriveKvBudget(inputs));
+  inputs.memory = ReadMemoryState();
+  inputs.claimed_bytes = heritage.memory_claimed_bytes;
+  inputs.sharers = std::max(1, heritage.memory_sharers);
+  ASSIGN_OR_RETURN(loaded.budget, engine::DeriveKvBudget(inputs));
   LogInfo("loaded {} ({}, {}, {} million parameters) in {} ms: {} threads, {}, numerics {}",
           heritage.model, info.architecture, info.quantization, info.parameters / 1'000'000,
           MonotonicMs() - begin_ms, loaded.options.threads, engine::IsaName(loaded.options.isa),
           info.numerics_id);
-  LogInfo("KV cache: up to {} MiB, {}; context {} tokens of the model's {}",
+  LogInfo("KV cache: up to {} MiB, {}; context {} tokens of the model's {}, bounded by the {}",
           uint64_t{loaded.budget.pages_max} * inputs.page_bytes >> 20, loaded.budget.reason,
-          loaded.budget.max_context, info.max_context);
-  if (loaded.budget.context_cut)
-    LogWarning("the KV budget, not the model, bounds the context: raise kv_bytes_max for more");
+          loaded.budget.max_context, info.max_context,
+          engine::ContextBoundName(loaded.budget.bound));
+  for (const std::string& warning : loaded.budget.warnings) LogWarning("{}", warning);
   return loaded;
 } catch (const std::bad_alloc&) {
   return Err(ErrorCode::out_of_memory, "not enough memory to load the model");
@@ -99,7 +102,7 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
   const engine::ModelInfo& info = loaded.model.engine->info();
   GeneratorOptions options;
   options.admission.max_context = loaded.budget.max_context;
-  options.admission.context_cut = loaded.budget.context_cut;
+  options.admission.context_cut = loaded.budget.bound == engine::ContextBound::kMemory;
   options.admission.default_temperature = heritage.default_temperature;
   options.admission.default_max_tokens = heritage.default_max_tokens;
   options.scheduler.sequences_max = loaded.sequences_max;

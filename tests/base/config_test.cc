@@ -189,15 +189,41 @@ TEST_F(ConfigTest, TheModelCacheIsThatOfHuggingfaceHub) {
 TEST_F(ConfigTest, TheRuntimeFolder) {
   variables_["XDG_RUNTIME_DIR"] = "/run/user/7";
   EXPECT_EQ(Load()->runtime_dir, "/run/user/7/perdure");
-  EXPECT_EQ(RuntimeDir(std::nullopt, Env()), "/run/user/7/perdure");
+  EXPECT_EQ(*FindRuntimeDir({}, Env()), "/run/user/7/perdure");
   variables_["PERDURE_RUNTIME_DIR"] = "/r";
   EXPECT_EQ(Load()->runtime_dir, "/r");
-  EXPECT_EQ(RuntimeDir(std::nullopt, Env()), "/r");
-  EXPECT_EQ(RuntimeDir("/flag/", Env()).lexically_normal(), "/flag/");
+  EXPECT_EQ(*FindRuntimeDir({}, Env()), "/r");
+  ConfigFlags flags;
+  flags.runtime_dir = "/flag";
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), "/flag");
   variables_.erase("PERDURE_RUNTIME_DIR");
   variables_.erase("XDG_RUNTIME_DIR");
   EXPECT_EQ(Load()->runtime_dir,
             geteuid() == 0 ? "/run/perdure" : "/tmp/perdure-" + std::to_string(geteuid()));
+}
+
+TEST_F(ConfigTest, TheRuntimeFolderOfAServiceIsFoundInItsFile) {
+  variables_["XDG_RUNTIME_DIR"] = "/run/user/7";
+  ConfigFlags flags;
+  flags.config = File("[paths]\nruntime_dir = \"run\"\n");
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), folder_ / "run");
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), Load(flags)->runtime_dir);
+  variables_["PERDURE_RUNTIME_DIR"] = "/r";
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), "/r");
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), Load(flags)->runtime_dir);
+  variables_.erase("PERDURE_RUNTIME_DIR");
+  flags.config.reset();
+  fs::create_directories(folder_ / ".config/perdure");
+  fs::rename(folder_ / "perdure.toml", folder_ / ".config/perdure/perdure.toml");
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), folder_ / ".config/perdure/run");
+
+  // A file that cannot be read must not lead to another service.
+  flags.config = folder_ / "missing.toml";
+  EXPECT_THAT(FindRuntimeDir(flags, Env()).error().message, HasSubstr("missing.toml"));
+  flags.config = File("[paths\n");
+  EXPECT_THAT(FindRuntimeDir(flags, Env()).error().message, HasSubstr("perdure.toml:1"));
+  flags.runtime_dir = "/flag";
+  EXPECT_EQ(*FindRuntimeDir(flags, Env()), "/flag");
 }
 
 TEST_F(ConfigTest, PathsInTheFileAreRelativeToIt) {
@@ -225,6 +251,23 @@ TEST_F(ConfigTest, ModelsKeepTheOrderOfTheFile) {
   EXPECT_FALSE(config->models[0].is_default);
   EXPECT_EQ(config->models[1].source, "org/ape");
   EXPECT_TRUE(config->models[2].is_default);
+}
+
+TEST_F(ConfigTest, TheContextOfAModelIsItsOwnElseTheGeneralOne) {
+  const std::string text =
+      "[generation]\nmax_context = 1000\n[models.a]\n[models.b]\nmax_context = 2000\n";
+  EXPECT_EQ(LoadText(text)->models[0].max_context, 1000);
+  EXPECT_EQ(LoadText(text)->models[1].max_context, 2000);
+  variables_["PERDURE_MAX_CONTEXT"] = "3000";
+  EXPECT_EQ(LoadText(text)->models[0].max_context, 3000);
+  ConfigFlags flags;
+  flags.max_context = 4000;
+  flags.models = {"a", "b", "nano"};
+  EXPECT_EQ(LoadText(text, flags)->models[0].max_context, 4000);
+  EXPECT_EQ(LoadText(text, flags)->models[1].max_context, 2000);
+  EXPECT_EQ(LoadText(text, flags)->models[2].max_context, 4000);
+  flags.max_context = -1;
+  EXPECT_THAT(LoadText(text, flags).error().message, HasSubstr("--max-context: -1 is not"));
 }
 
 TEST_F(ConfigTest, ModelFlagsChooseAndAdd) {
@@ -385,6 +428,7 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
   EXPECT_EQ(config->drain_timeout_s, defaults->drain_timeout_s);
   EXPECT_EQ(config->log_level, defaults->log_level);
   EXPECT_EQ(config->default_max_tokens, defaults->default_max_tokens);
+  EXPECT_EQ(config->max_context, defaults->max_context);
   EXPECT_EQ(config->default_temperature, defaults->default_temperature);
   EXPECT_EQ(config->state_dir, defaults->state_dir);
   EXPECT_EQ(config->runtime_dir, defaults->runtime_dir);

@@ -115,6 +115,22 @@ TEST_F(HubTest, AnIncompleteSnapshotIsSaid) {
   EXPECT_THAT(FindModel("org/name", places_).error().message, HasSubstr("no config.json"));
 }
 
+TEST_F(HubTest, ListsWhatIsInTheCache) {
+  EXPECT_TRUE(ListCache(cache_).empty());
+  AddModel("models--org--name");
+  AddModel("models--a--b-c.d");
+  Write(cache_ / "models--a--b-c.d/refs/v1", kCommit);
+  Write(cache_ / "models--a--gone/refs/main", kCommit);  // no snapshot
+  Write(cache_ / "models--x/refs/main", kCommit);        // no name
+  AddModel("datasets--org--data");
+  Write(cache_ / "version.txt", "1");
+  fs::create_directories(cache_ / ".locks/models--org--name");
+  std::vector<std::string> found;
+  for (const RepoId& repo : ListCache(cache_))
+    found.push_back(repo.org + "/" + repo.name + "@" + repo.revision);
+  EXPECT_THAT(found, testing::ElementsAre("a/b-c.d@main", "a/b-c.d@v1", "org/name@main"));
+}
+
 TEST_F(HubTest, TheBuiltInModelLiesBesideTheProgram) {
   const auto missing = FindModel("nano", places_);
   ASSERT_FALSE(missing.has_value());

@@ -25,7 +25,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"supervisor", {"base", "protocol", "shm", "hub"}},
     {"worker", {"base", "protocol", "shm", "engine", "text"}},
     {"frontend", {"base", "protocol", "shm"}},
-    {"cli", {"base", "protocol", "shm", "hub"}},
+    {"cli", {"base", "protocol", "shm", "engine", "text", "hub"}},
     {"programs", {"base", "protocol", "supervisor", "worker", "frontend", "cli"}},
 };
 

@@ -1,0 +1,48 @@
+// How much memory a model's KV may take, and how long a context that allows: a pure function.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/memory.h"
+#include "base/result.h"
+
+namespace perdure::engine {
+
+struct KvBudgetInputs {
+  uint64_t kv_bytes_max = 0;  // configured; 0: derived from memory
+  int max_context = 0;        // configured, in tokens; 0: the model's
+  int model_context = 0;      // the model's own, > 0
+  int sequences_max = 1;      // ≥ 1
+  size_t page_bytes = 0;      // > 0
+  MemoryState memory;         // with this model's weights loaded
+  // What all models that share the memory claim: their weights, and the KV of those that configure
+  // it (this one's excepted).
+  uint64_t claimed_bytes = 0;
+  int sharers = 1;  // models whose KV is derived, this one included; ≥ 1
+};
+
+enum class ContextBound : uint8_t { kModel, kConfig, kMemory };
+const char* ContextBoundName(ContextBound bound);  // "model", "config", "memory"
+
+struct KvBudget {
+  uint32_t pages_max = 0;
+  int max_context = 0;  // tokens of prompt and answer; a pool of pages_max holds that many
+  ContextBound bound = ContextBound::kModel;  // what max_context comes from
+  std::string reason;                         // for people: where the bytes come from
+  std::vector<std::string> warnings;          // what was configured and cannot be
+};
+
+// Derived bytes: left / 2 / sharers, where `left` is what is available, at most the capacity less
+// what is claimed (models that load later will take it), and at least a quarter of what is
+// available. Pages map memory when first used: promising half leaves the rest to everybody else.
+// Never more pages than sequences_max full contexts.
+//
+// A context beyond the model's own or beyond the pages is cut with a warning rather than refused:
+// what is free differs from start to start, and a model that serves less is better than none.
+// out_of_memory when not even one page fits.
+Result<KvBudget> DeriveKvBudget(const KvBudgetInputs& inputs);
+
+}  // namespace perdure::engine

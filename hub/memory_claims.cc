@@ -1,0 +1,35 @@
+#include "hub/memory_claims.h"
+
+#include <string>
+#include <system_error>
+
+namespace perdure::hub {
+
+namespace fs = std::filesystem;
+
+uint64_t WeightBytes(const fs::path& model_dir) {
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (fs::directory_iterator it(model_dir, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    if (!name.starts_with("model") || !name.ends_with(".safetensors")) continue;
+    std::error_code unreadable;
+    const uint64_t size = it->file_size(unreadable);  // follows the cache's links
+    if (!unreadable) bytes += size;
+  }
+  return bytes;
+}
+
+MemoryClaims ClaimsBeside(const ModelConfig& model, std::span<const ModelConfig> models,
+                          const ModelPlaces& places) {
+  MemoryClaims claims;
+  for (const ModelConfig& each : models) {
+    if (const auto folder = FindModel(each.source, places)) claims.bytes += WeightBytes(*folder);
+    if (each.name == model.name) continue;
+    claims.bytes += each.kv_bytes_max;
+    if (each.kv_bytes_max == 0) ++claims.sharers;
+  }
+  return claims;
+}
+
+}  // namespace perdure::hub
