@@ -8,6 +8,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/brief.h"
+#include "base/limits.h"
+
 namespace perdure {
 namespace {
 
@@ -122,8 +125,10 @@ Result<Json> ParseJson(std::string_view text, std::string_view what, ErrorCode c
   if (ok) return builder.Take();
   const std::string where =
       builder.position() > 0 ? " (" + Location(text, builder.position()) + ")" : std::string();
+  // The library repeats what it has last read, which may be a string of megabytes.
   return Err(code, fmt::format("{} is not valid JSON{}: {}", what, where,
-                               builder.problem().value_or("unknown error")));
+                               Brief(builder.problem().value_or("unknown error"),
+                                     limits::kJsonProblemBytesMax)));
 }
 
 std::string DumpJson(const Json& value) {

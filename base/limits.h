@@ -68,6 +68,11 @@ inline constexpr size_t kTemplatesMax = 32;
 // A config of 64 models is below 20 KB.
 inline constexpr size_t kConfigBytesMax = size_t{1} << 20;
 
+// --- JSON --------------------------------------------------------------------------------------
+
+// What an error repeats of a text that is not valid JSON: the place is told by line and column.
+inline constexpr size_t kJsonProblemBytesMax = 300;
+
 // --- Hugging Face cache ------------------------------------------------------------------------
 
 // The Hub's own bound for names of repositories.

@@ -8,6 +8,7 @@
 #include <new>
 #include <utility>
 
+#include "base/brief.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/limits.h"
@@ -162,9 +163,10 @@ int RunWorker(const protocol::Heritage& heritage) {
 
   auto loaded = Load(*heritage.worker, status);
   if (!loaded) {
-    LogError("cannot serve {}: {}", heritage.worker->model, loaded.error().message);
-    control.Send(
-        protocol::LoadFailed{static_cast<uint16_t>(loaded.error().code), loaded.error().message});
+    // It stands in logs and in every answer about the model; a hostile file may have made it long.
+    const std::string reason = Brief(loaded.error().message, limits::kLogLineBytesMax);
+    LogError("cannot serve {}: {}", heritage.worker->model, reason);
+    control.Send(protocol::LoadFailed{static_cast<uint16_t>(loaded.error().code), reason});
     FlushChannel(&control, limits::kDrainFlushMs);
     return protocol::kExitBadModel;
   }

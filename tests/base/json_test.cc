@@ -72,6 +72,18 @@ TEST(Json, SaysWhere) {
   EXPECT_NE(message.find("line 2"), std::string::npos) << message;
 }
 
+TEST(Json, ErrorsRepeatLittleOfTheText) {
+  std::string umlauts;
+  for (int i = 0; i < 100'000; ++i) umlauts += "ü";
+  for (const std::string& text :
+       {"\"" + umlauts, "{\"" + umlauts + "\":1,\"" + umlauts + "\":2}",
+        std::string(100'000, '9') + "e9", "\"" + std::string(100'000, 'x') + "\n"}) {
+    const std::string message = ErrorOf(text);
+    EXPECT_LT(message.size(), 400u);
+    EXPECT_EQ(DumpJson(Json(message)).find("\uFFFD"), std::string::npos) << "cut in a character";
+  }
+}
+
 TEST(Json, DumpNeverThrows) { EXPECT_EQ(DumpJson(Json("a\xff")), "\"a\xef\xbf\xbd\""); }
 
 }  // namespace

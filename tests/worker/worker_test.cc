@@ -153,6 +153,16 @@ TEST_F(WorkerTest, TellsOfABrokenTokenizer) {
   EXPECT_NE(failed.message.find("tokenizer.json"), std::string::npos) << failed.message;
 }
 
+TEST_F(WorkerTest, AReasonIsASentenceWhateverTheFileSays) {
+  std::string long_list = "[1";
+  for (int i = 0; i < 100'000; ++i) long_list += ",1";
+  engine::WriteText(dir_.path() / "config.json",
+                    R"({"model_type": "qwen3", "hidden_size": )" + long_list + "]}");
+  const auto failed = ExpectLoadFails();
+  EXPECT_NE(failed.message.find("hidden_size"), std::string::npos) << failed.message;
+  EXPECT_LT(failed.message.size(), 5000u);
+}
+
 TEST_F(WorkerTest, TellsOfAnUnknownInstructionSet) {
   worker_.isa = "mmx";
   EXPECT_EQ(ErrorCodeFromWire(ExpectLoadFails().error_code), ErrorCode::bad_config);
@@ -161,6 +171,20 @@ TEST_F(WorkerTest, TellsOfAnUnknownInstructionSet) {
 TEST_F(WorkerTest, TellsOfABudgetBelowAPage) {
   worker_.kv_bytes_max = 100;
   EXPECT_EQ(ErrorCodeFromWire(ExpectLoadFails().error_code), ErrorCode::out_of_memory);
+}
+
+TEST_F(WorkerTest, ServesTheContextThatIsConfigured) {
+  worker_.max_context = 100;
+  Start();
+  ASSERT_TRUE(supervisor_->ReadUntil([&] { return supervisor_->ready.has_value(); }));
+  EXPECT_EQ(supervisor_->ready->max_context, 100);
+}
+
+TEST_F(WorkerTest, ServesNoMoreThanTheModelsOwnContext) {
+  worker_.max_context = 5000;
+  Start();
+  ASSERT_TRUE(supervisor_->ReadUntil([&] { return supervisor_->ready.has_value(); }));
+  EXPECT_EQ(supervisor_->ready->max_context, 4096);
 }
 
 TEST_F(WorkerTest, ASmallBudgetShortensTheContext) {
