@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/brief.h"
 #include "base/limits.h"
 #include "cli/prompt_report.h"
 #include "cli/table.h"
@@ -159,6 +160,8 @@ Json ModelReport(const ModelReportInputs& in) {
   AddContext(in, summary, &report, &problems, &notes);
   report["memory"] =
       Json{{"capacity_bytes", in.memory.capacity}, {"available_bytes", in.memory.available}};
+  for (Json& problem : problems)  // files may have made them long
+    problem = Brief(problem.get<std::string>(), limits::kLogLineBytesMax);
   report["notes"] = std::move(notes);
   report["problems"] = std::move(problems);
   return report;

@@ -30,7 +30,7 @@ endif()
 if(PERDURE_SANITIZE)
   add_compile_options(-fsanitize=${PERDURE_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   # Instrumented code makes g++ 12 see uninitialized members in std::variant that are none.
-  add_compile_options(-Wno-maybe-uninitialized)
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_link_options(-fsanitize=${PERDURE_SANITIZE})
 endif()
 

@@ -13,6 +13,11 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
+std::string Size(uint64_t bytes) {
+  if (bytes < 1024) return fmt::format("{} bytes", bytes);
+  return bytes < kMiB ? fmt::format("{} KiB", bytes / 1024) : fmt::format("{} MiB", bytes / kMiB);
+}
+
 uint64_t DerivedBytes(const KvBudgetInputs& in) {
   const uint64_t available = in.memory.available;
   const uint64_t unclaimed =
@@ -22,11 +27,9 @@ uint64_t DerivedBytes(const KvBudgetInputs& in) {
 }
 
 std::string DerivedReason(const KvBudgetInputs& in) {
-  std::string text =
-      fmt::format("derived from {} MiB of available memory", in.memory.available / kMiB);
+  std::string text = fmt::format("derived from {} of available memory", Size(in.memory.available));
   if (in.sharers > 1)
-    text +=
-        fmt::format(", shared by {} models that claim {} MiB", in.sharers, in.claimed_bytes / kMiB);
+    text += fmt::format(", shared by {} models that claim {}", in.sharers, Size(in.claimed_bytes));
   return text;
 }
 
@@ -49,9 +52,9 @@ void CutContext(const KvBudgetInputs& in, uint64_t needed_pages, KvBudget* budge
   budget->max_context = static_cast<int>(budget->pages_max) * kPageTokens;
   budget->bound = ContextBound::kMemory;
   budget->warnings.push_back(fmt::format(
-      "{} tokens of context take {} MiB of KV, the budget has {} ({}): {} tokens are served; {}, "
+      "{} tokens of context take {} of KV, the budget has {} ({}): {} tokens are served; {}, "
       "or set max_context to what is enough",
-      asked, needed_pages * in.page_bytes / kMiB, budget->pages_max * in.page_bytes / kMiB,
+      asked, Size(needed_pages * in.page_bytes), Size(budget->pages_max * in.page_bytes),
       budget->reason, budget->max_context,
       in.kv_bytes_max > 0 ? "raise kv_bytes_max" : "free memory, set kv_bytes_max"));
 }
@@ -76,24 +79,24 @@ Result<KvBudget> DeriveKvBudget(const KvBudgetInputs& in) {
   ChooseContext(in, &budget);
   const uint64_t bytes = in.kv_bytes_max > 0 ? in.kv_bytes_max : DerivedBytes(in);
   budget.reason =
-      in.kv_bytes_max > 0 ? fmt::format("as configured ({} MiB)", bytes / kMiB) : DerivedReason(in);
+      in.kv_bytes_max > 0 ? fmt::format("as configured ({})", Size(bytes)) : DerivedReason(in);
   const auto one = static_cast<uint64_t>(KvShape::PagesFor(budget.max_context));
   const uint64_t pages =
       std::min({bytes / in.page_bytes, one * static_cast<uint64_t>(in.sequences_max),
                 uint64_t{std::numeric_limits<uint32_t>::max()}});
   if (pages == 0)
     return Err(ErrorCode::out_of_memory,
-               fmt::format("no memory for a KV cache: {} tokens take {} KiB, the budget, {}, is "
+               fmt::format("no memory for a KV cache: {} tokens take {}, the budget, {}, is "
                            "below that; raise kv_bytes_max or free memory",
-                           kPageTokens, in.page_bytes / 1024, budget.reason));
+                           kPageTokens, Size(in.page_bytes), budget.reason));
   budget.pages_max = static_cast<uint32_t>(pages);
   if (pages == one * static_cast<uint64_t>(in.sequences_max))
     budget.reason = fmt::format("which is {} whole contexts (max_sequences)", in.sequences_max);
   if (in.kv_bytes_max > 0 && pages * in.page_bytes > in.memory.available)
     budget.warnings.push_back(fmt::format(
-        "kv_bytes_max allows {} MiB of KV, but only {} MiB of memory are available: a machine that "
+        "kv_bytes_max allows {} of KV, but only {} of memory are available: a machine that "
         "runs out of memory kills processes; lower it, or free memory",
-        pages * in.page_bytes / kMiB, in.memory.available / kMiB));
+        Size(pages * in.page_bytes), Size(in.memory.available)));
   if (pages < one) CutContext(in, one, &budget);
   return budget;
 }

@@ -52,9 +52,10 @@ TEST(KvBudget, CutsTheContextWhereHalfIsTooLittle) {
   EXPECT_EQ(budget->pages_max, 10u);
   EXPECT_EQ(budget->max_context, 10 * kPageTokens);
   EXPECT_EQ(budget->bound, ContextBound::kMemory);
-  EXPECT_THAT(budget->warnings,
-              ElementsAre(HasSubstr("1024 tokens of context take 32 MiB of KV, the budget has 10 "
-                                    "(derived from 20 MiB of available memory): 320 tokens")));
+  EXPECT_THAT(
+      budget->warnings,
+      ElementsAre(HasSubstr("1024 tokens of context take 32 MiB of KV, the budget has 10 MiB "
+                            "(derived from 20 MiB of available memory): 320 tokens")));
 }
 
 TEST(KvBudget, SharersGetEqualPartsAndNeverMoreThanHalfInAll) {
