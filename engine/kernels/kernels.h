@@ -1,7 +1,7 @@
 // The arithmetic of a forward pass, one table of functions per instruction set.
 //
 // Rules that make every path give the same bits (tests/engine/kernels_test.cc compares them):
-// - kernels_impl.h is written once over 16-lane vectors and compiled three times;
+// - the headers of kernels/ are written once over 16-lane vectors and compiled three times;
 // - a matrix product sums over K in order 0 … K-1 with one fused multiply-add per term and output;
 //   lanes are outputs, so neither the number of rows nor the threads change a sum;
 // - other sums use 16 lanes and the tree (8, 4, 2, 1); exp is our own polynomial.

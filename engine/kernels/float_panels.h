@@ -1,0 +1,276 @@
+// Panels to f32, and products with few rows straight from them. Written once over the 16-lane `Simd` of the including file.
+#pragma once
+
+#include "engine/kernels/lanes.h"
+
+namespace perdure::engine {
+namespace {
+
+// A reader walks down one panel: Group() every kGroup rows of K (where there are groups), Fetch()
+// every kStep rows, Get(j) for the j-th of them.
+struct F32Reader {
+  static constexpr int kStep = 1;
+  const float* p;
+  PERDURE_INLINE void Begin(const PanelLayout&, const std::byte* panel) {
+    p = reinterpret_cast<const float*>(panel);
+  }
+  PERDURE_INLINE void Group(const PanelLayout&) {}
+  PERDURE_INLINE void Fetch() {
+    Simd::Prefetch(p + 32 * 16);
+    Simd::Prefetch(p + 32 * 16 + 16);
+  }
+  PERDURE_INLINE void Get(int, F& w0, F& w1) {
+    w0 = Simd::Load(p);
+    w1 = Simd::Load(p + 16);
+  }
+  PERDURE_INLINE void Next() { p += 32; }
+};
+
+struct F16Reader {
+  static constexpr int kStep = 1;
+  const uint16_t* p;
+  PERDURE_INLINE void Begin(const PanelLayout&, const std::byte* panel) {
+    p = reinterpret_cast<const uint16_t*>(panel);
+  }
+  PERDURE_INLINE void Group(const PanelLayout&) {}
+  PERDURE_INLINE void Fetch() { Simd::Prefetch(p + 32 * 16); }
+  PERDURE_INLINE void Get(int, F& w0, F& w1) {
+    w0 = Simd::LoadF16(p);
+    w1 = Simd::LoadF16(p + 16);
+  }
+  PERDURE_INLINE void Next() { p += 32; }
+};
+
+struct Bf16Reader {
+  static constexpr int kStep = 1;
+  const uint32_t* p;
+  PERDURE_INLINE void Begin(const PanelLayout&, const std::byte* panel) {
+    p = reinterpret_cast<const uint32_t*>(panel);
+  }
+  PERDURE_INLINE void Group(const PanelLayout&) {}
+  PERDURE_INLINE void Fetch() { Simd::Prefetch(p + 16 * 16); }
+  PERDURE_INLINE void Get(int, F& w0, F& w1) {
+    const Simd::W words = Simd::LoadWords(p);
+    w0 = Simd::LowHalf(words);
+    w1 = Simd::HighHalf(words);
+  }
+  PERDURE_INLINE void Next() { p += 16; }
+};
+
+PERDURE_INLINE F LoadScale(ScaleType type, const std::byte* p, int index) {
+  switch (type) {
+    case ScaleType::kF32:
+      return Simd::Load(reinterpret_cast<const float*>(p) + index);
+    case ScaleType::kF16:
+      return Simd::LoadF16(reinterpret_cast<const uint16_t*>(p) + index);
+    case ScaleType::kBf16:
+      return Simd::LoadBf16(reinterpret_cast<const uint16_t*>(p) + index);
+  }
+  __builtin_unreachable();
+}
+
+struct QuantizedReader {
+  const std::byte* p;
+  F scale0, scale1, bias0, bias1;
+  PERDURE_INLINE void Begin(const PanelLayout&, const std::byte* panel) { p = panel; }
+  PERDURE_INLINE void Group(const PanelLayout& layout) {
+    scale0 = LoadScale(layout.scale_type, p, 0);
+    scale1 = LoadScale(layout.scale_type, p, 16);
+    bias0 = LoadScale(layout.scale_type, p, 32);
+    bias1 = LoadScale(layout.scale_type, p, 48);
+    p += layout.group_header_bytes;
+  }
+};
+
+struct Q8Reader : QuantizedReader {
+  static constexpr int kStep = 1;
+  PERDURE_INLINE void Fetch() { Simd::Prefetch(p + 1024); }
+  PERDURE_INLINE void Get(int, F& w0, F& w1) {
+    const auto* q = reinterpret_cast<const uint8_t*>(p);
+    w0 = Simd::Fma(scale0, Simd::LoadU8(q), bias0);
+    w1 = Simd::Fma(scale1, Simd::LoadU8(q + 16), bias1);
+  }
+  PERDURE_INLINE void Next() { p += 32; }
+};
+
+struct Q4Reader : QuantizedReader {
+  static constexpr int kStep = 8;
+  Simd::W words0, words1;
+  PERDURE_INLINE void Fetch() {
+    Simd::Prefetch(p + 1024);
+    Simd::Prefetch(p + 1024 + 64);
+    words0 = Simd::LoadWords(p);
+    words1 = Simd::LoadWords(p + 64);
+  }
+  PERDURE_INLINE void Get(int j, F& w0, F& w1) {
+    w0 = Simd::Fma(scale0, Simd::Nibble(words0, j), bias0);
+    w1 = Simd::Fma(scale1, Simd::Nibble(words1, j), bias1);
+  }
+  PERDURE_INLINE void Next() { p += 128; }
+};
+
+// Exact but for overflow: a scale is a power of two.
+struct Mxfp4Reader {
+  static constexpr int kStep = 8;
+  const std::byte* p;
+  F scale0, scale1;
+  Simd::W words0, words1;
+  PERDURE_INLINE void Begin(const PanelLayout&, const std::byte* panel) { p = panel; }
+  PERDURE_INLINE void Group(const PanelLayout& layout) {
+    const auto* scales = reinterpret_cast<const uint8_t*>(p);
+    scale0 = Simd::LoadE8M0(scales);
+    scale1 = Simd::LoadE8M0(scales + 16);
+    p += layout.group_header_bytes;
+  }
+  PERDURE_INLINE void Fetch() {
+    Simd::Prefetch(p + 1024);
+    Simd::Prefetch(p + 1024 + 64);
+    words0 = Simd::LoadWords(p);
+    words1 = Simd::LoadWords(p + 64);
+  }
+  PERDURE_INLINE void Get(int j, F& w0, F& w1) {
+    w0 = Simd::Mul(scale0, Simd::E2M1(words0, j));
+    w1 = Simd::Mul(scale1, Simd::E2M1(words1, j));
+  }
+  PERDURE_INLINE void Next() { p += 128; }
+};
+
+// Calls fn(Reader{}) for the layout's format.
+template <class Fn>
+PERDURE_INLINE void WithReader(const PanelLayout& layout, Fn fn) {
+  switch (layout.format) {
+    case PanelFormat::kF32:
+      return fn(F32Reader{});
+    case PanelFormat::kF16:
+      return fn(F16Reader{});
+    case PanelFormat::kBf16:
+      return fn(Bf16Reader{});
+    case PanelFormat::kQ8:
+      return fn(Q8Reader{});
+    case PanelFormat::kQ4:
+      return fn(Q4Reader{});
+    case PanelFormat::kMxfp4:
+      return fn(Mxfp4Reader{});
+  }
+}
+
+// Bytes of the rows before k0.
+PERDURE_INLINE size_t RowOffset(const PanelLayout& layout, int k0) {
+  return layout.group > 0 ? size_t(k0 / layout.group) * layout.group_bytes
+                          : layout.panel_bytes / size_t(layout.k) * size_t(k0);
+}
+
+template <class Reader>
+void UnpackRows(const PanelLayout& layout, const std::byte* rows, int count, float* out) {
+  Reader reader;
+  reader.Begin(layout, rows);
+  const int group = layout.group > 0 ? layout.group : count;
+  for (int k = 0; k < count; k += group) {
+    reader.Group(layout);
+    for (int i = 0; i < group; i += Reader::kStep) {
+      reader.Fetch();
+#pragma GCC unroll 8
+      for (int j = 0; j < Reader::kStep; ++j) {
+        F w0, w1;
+        reader.Get(j, w0, w1);
+        Simd::Store(out, w0);
+        Simd::Store(out + 16, w1);
+        out += kPanelWidth;
+      }
+      reader.Next();
+    }
+  }
+}
+
+void Unpack(const PanelLayout& layout, const std::byte* panel, int k0, int k1, float* out) {
+  const std::byte* rows = panel + RowOffset(layout, k0);
+  WithReader(
+      layout, [&](auto reader) __attribute__((always_inline)) {
+        UnpackRows<decltype(reader)>(layout, rows, k1 - k0, out);
+      });
+}
+
+template <class Reader, int R, int P>
+void DirectCore(const PanelLayout& layout, const std::byte* panel, const float* a, ptrdiff_t lda,
+                float* c, ptrdiff_t ldc) {
+  Reader reader[P];
+  F acc[P][R][2];
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p) {
+    reader[p].Begin(layout, panel + p * layout.panel_bytes);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) acc[p][r][0] = acc[p][r][1] = Simd::Zero();
+  }
+  const int group = layout.group > 0 ? layout.group : layout.k;
+  for (int k = 0; k < layout.k; k += group) {
+#pragma GCC unroll 4
+    for (int p = 0; p < P; ++p) reader[p].Group(layout);
+    for (int i = k; i < k + group; i += Reader::kStep) {
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) reader[p].Fetch();
+#pragma GCC unroll 8
+      for (int j = 0; j < Reader::kStep; ++j) {
+        F x[R];
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) x[r] = Simd::Set1(a[r * lda + i + j]);
+#pragma GCC unroll 4
+        for (int p = 0; p < P; ++p) {
+          F w0, w1;
+          reader[p].Get(j, w0, w1);
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            acc[p][r][0] = Simd::Fma(x[r], w0, acc[p][r][0]);
+            acc[p][r][1] = Simd::Fma(x[r], w1, acc[p][r][1]);
+          }
+        }
+      }
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) reader[p].Next();
+    }
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+      Simd::Store(c + r * ldc + p * kPanelWidth, acc[p][r][0]);
+      Simd::Store(c + r * ldc + p * kPanelWidth + 16, acc[p][r][1]);
+    }
+}
+
+// Several panels at once: enough independent sums to hide the latency of a multiply-add.
+template <class Reader, int R, int P>
+void DirectPanels(const PanelLayout& layout, const std::byte* panel, int panels, const float* a,
+                  ptrdiff_t lda, float* c, ptrdiff_t ldc) {
+  int p = 0;
+  for (; p + P <= panels; p += P)
+    DirectCore<Reader, R, P>(layout, panel + p * layout.panel_bytes, a, lda, c + p * kPanelWidth,
+                             ldc);
+  for (; p < panels; ++p)
+    DirectCore<Reader, R, 1>(layout, panel + p * layout.panel_bytes, a, lda, c + p * kPanelWidth,
+                             ldc);
+}
+
+void Direct(const PanelLayout& layout, const std::byte* panel, int panels, const float* a,
+            ptrdiff_t lda, int rows, float* c, ptrdiff_t ldc) {
+  WithReader(
+      layout, [&](auto reader) __attribute__((always_inline)) {
+        using Reader = decltype(reader);
+        constexpr bool kGrouped = Reader::kStep == 8 || __is_base_of(QuantizedReader, Reader);
+        switch (rows) {
+          case 1:
+            return DirectPanels < Reader, 1,
+                   kGrouped ? 2 : 4 > (layout, panel, panels, a, lda, c, ldc);
+          case 2:
+            return DirectPanels<Reader, 2, 2>(layout, panel, panels, a, lda, c, ldc);
+          case 3:
+            return DirectPanels < Reader, 3,
+                   kGrouped ? 1 : 2 > (layout, panel, panels, a, lda, c, ldc);
+          case 4:
+            return DirectPanels < Reader, 4,
+                   kGrouped ? 1 : 2 > (layout, panel, panels, a, lda, c, ldc);
+        }
+      });
+}
+
+}  // namespace
+}  // namespace perdure::engine
