@@ -94,6 +94,10 @@ TEST(TemplateProvenance, KeptByMethodsAndFilters) {
             "⟦K⟧a..00⟦K⟧");
   EXPECT_EQ(Marked("{{ ('a\\t' + kwarg).expandtabs(3) }}{{ ('a' + kwarg).swapcase() }}", kContext),
             "a  ⟦K⟧A⟦k⟧");
+  EXPECT_EQ(Marked("{{ ('a ' + kwarg + ' b')|wordwrap(3) }}", kContext), "a ⟦K⟧\nb");
+  EXPECT_EQ(Marked("{{ {'b': kwarg, 'a': 1}|pprint }}", kContext), "{'a': 1, 'b': '⟦K⟧'}");
+  EXPECT_EQ(Marked("{{ ('a' * 75 + ' b ' + kwarg + ' cd')|pprint }}", kContext),
+            "('" + std::string(75, 'a') + " '\n 'b ⟦K⟧ cd')");
 }
 
 TEST(TemplateProvenance, KeptByMarkupAndUrls) {
@@ -111,6 +115,9 @@ TEST(TemplateProvenance, KeptByMarkupAndUrls) {
   EXPECT_EQ(Marked("{{ ('a/' + k)|urlencode }}|{{ {'q': k, k: 'v w'}|urlencode }}", context),
             "a/⟦%3C%C3%9F%3E⟧|q=⟦%3C%C3%9F%3E⟧&⟦%3C%C3%9F%3E⟧=v+w");
   EXPECT_EQ(Marked("{{ {'a': k, 'b': none}|xmlattr }}", context), " a=\"⟦&lt;ß&gt;⟧\"");
+  const Json forged = {{"k", "<b>&lt;|x|&gt;"}, {"end", "lt;"}};
+  EXPECT_EQ(Marked("{{ ('<p>a &amp;' + k)|striptags }}{{ ('&' + end)|striptags }}", forged),
+            "a &⟦<|x|><⟧");
 }
 
 TEST(TemplateProvenance, KeptByGroupsBatchesAndSlices) {

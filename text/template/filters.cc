@@ -19,8 +19,8 @@ Function FindFilter(std::string_view name) {
 }
 
 tl::unexpected<Error> UnknownFilter(std::string_view name) {
-  // Jinja's own that no chat needs: pages of code, or another result each time.
-  constexpr std::string_view kLeftOut[] = {"pprint", "random", "striptags", "urlize", "wordwrap"};
+  // Jinja's own that no chat needs: another result each time, links of HTML.
+  constexpr std::string_view kLeftOut[] = {"random", "urlize"};
   if (std::find(std::begin(kLeftOut), std::end(kLeftOut), name) != std::end(kLeftOut))
     return Fail(fmt::format("the filter '{}' is not supported in chat templates", name));
   return Fail(fmt::format("no filter named '{}'", name));

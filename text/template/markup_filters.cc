@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "text/template/filters.h"
+#include "text/template/html_text.h"
 #include "text/template/operators.h"
 #include "text/template/repr.h"
 #include "text/template/text_functions.h"
@@ -29,6 +30,14 @@ Result<Value> Safe(Runtime& rt, const Value& value, const Args& args) {
   ASSIGN_OR_RETURN(MarkedString text, ToStr(rt, value));
   text.set_escaped(true);
   return rt.NewString(std::move(text));
+}
+
+Result<Value> StripTagsFilter(Runtime& rt, const Value& value, const Args& args) {
+  RETURN_IF_ERROR(Bind("striptags", args, {}));
+  ASSIGN_OR_RETURN(const MarkedString text, ToStr(rt, value));
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
+  RETURN_IF_ERROR(rt.Fits(2 * text.bytes()));
+  return rt.NewString(StripTags(text));
 }
 
 // Every byte but RFC 3986's unreserved ones as %XX; '/' stays in paths, a space is '+' in queries.
@@ -104,8 +113,13 @@ Result<Value> XmlAttr(Runtime& rt, const Value& value, const Args& args) {
 }
 
 constexpr FilterEntry kFilters[] = {
-    {"e", Escape},  {"escape", Escape},       {"forceescape", ForceEscape},
-    {"safe", Safe}, {"urlencode", UrlEncode}, {"xmlattr", XmlAttr},
+    {"e", Escape},
+    {"escape", Escape},
+    {"forceescape", ForceEscape},
+    {"safe", Safe},
+    {"striptags", StripTagsFilter},
+    {"urlencode", UrlEncode},
+    {"xmlattr", XmlAttr},
 };
 
 }  // namespace

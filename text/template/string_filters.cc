@@ -7,9 +7,11 @@
 #include "text/template/format.h"
 #include "text/template/methods.h"
 #include "text/template/operators.h"
+#include "text/template/pretty_print.h"
 #include "text/template/repr.h"
 #include "text/template/text_functions.h"
 #include "text/template/unicode.h"
+#include "text/template/word_wrap.h"
 
 namespace perdure::text::jinja {
 namespace {
@@ -137,6 +139,46 @@ Result<Value> Truncate(Runtime& rt, const Value& value, const Args& args) {
   return rt.NewString(std::move(out));
 }
 
+// Lines that are there stay apart.
+Result<Value> WordWrap(Runtime& rt, const Value& value, const Args& args) {
+  ASSIGN_OR_RETURN(
+      const auto bound,
+      Bind("wordwrap", args, {"width", "break_long_words", "wrapstring", "break_on_hyphens"}));
+  if (value.IsUndefined()) return FailUndefined(value);
+  ASSIGN_OR_RETURN(const MarkedString text, StringArg(value, "wordwrap: the value"));
+  ASSIGN_OR_RETURN(const Int width, IntArg(bound[0], 79, "wordwrap: width"));
+  MarkedString separator("\n");
+  if (!bound[2].IsAbsent() && !bound[2].IsNone()) {
+    ASSIGN_OR_RETURN(separator, StringArg(bound[2], "wordwrap: wrapstring"));
+  }
+  RETURN_IF_ERROR(rt.ChargeForCharacters(text));
+  ASSIGN_OR_RETURN(const std::vector<MarkedString> paragraphs, SplitLines(rt, text, false));
+  if (width <= 0 && !paragraphs.empty()) return Fail("wordwrap: the width must be positive");
+  // A wider one changes nothing.
+  const auto width_max = static_cast<Int>(text.size()) + 1;
+  const WrapStyle style{.width = static_cast<size_t>(std::min(width, width_max)),
+                        .break_long_words = bound[1].IsAbsent() || IsTrue(bound[1]),
+                        .break_on_hyphens = bound[3].IsAbsent() || IsTrue(bound[3])};
+  std::vector<Value> wrapped;
+  for (const MarkedString& paragraph : paragraphs) {
+    ASSIGN_OR_RETURN(std::vector<MarkedString> lines, WrapWords(rt, paragraph, style));
+    if (lines.empty()) lines.emplace_back();
+    for (MarkedString& line : lines) {
+      line.set_escaped(false);
+      wrapped.push_back(Value::String(separator.escaped() ? Escaped(line) : std::move(line)));
+    }
+  }
+  ASSIGN_OR_RETURN(MarkedString out, JoinAll(rt, separator, wrapped, true));
+  out.set_escaped(separator.escaped());
+  return rt.NewString(std::move(out));
+}
+
+Result<Value> PPrint(Runtime& rt, const Value& value, const Args& args) {
+  RETURN_IF_ERROR(Bind("pprint", args, {}));
+  ASSIGN_OR_RETURN(MarkedString text, PrettyPrint(rt, value));
+  return rt.NewString(std::move(text));
+}
+
 Result<Value> Center(Runtime& rt, const Value& value, const Args& args) {
   ASSIGN_OR_RETURN(const auto bound, Bind("center", args, {"width"}));
   ASSIGN_OR_RETURN(const Value text, StringFilter(rt, value, {}));
@@ -180,6 +222,7 @@ constexpr FilterEntry kFilters[] = {
     {"format", Format},
     {"indent", Indent},
     {"lower", CaseFilter<Case::kLower>},
+    {"pprint", PPrint},
     {"replace", Replace},
     {"string", StringFilter},
     {"title", Title},
@@ -187,6 +230,7 @@ constexpr FilterEntry kFilters[] = {
     {"truncate", Truncate},
     {"upper", CaseFilter<Case::kUpper>},
     {"wordcount", WordCount},
+    {"wordwrap", WordWrap},
 };
 
 }  // namespace
