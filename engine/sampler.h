@@ -51,12 +51,21 @@ class Sampler {
     float logit;
     TokenId id;
   };
-  void ApplyPenalties(const SamplingParams& params, std::span<const TokenId> prompt,
-                      std::span<const TokenId> answer);
+  static bool Before(const Candidate& a, const Candidate& b);
+  // The logits, or work_ where there is something to apply.
+  std::span<const float> ApplyPenalties(std::span<const float> logits, const SamplingParams& params,
+                                        std::span<const TokenId> prompt,
+                                        std::span<const TokenId> answer);
   void SelectTop(std::span<const float> logits, size_t count);
-  TokenId Draw(const SamplingParams& params, uint64_t position);
+  void SelectBucket(std::span<const float> logits, float maximum, float inverse, size_t bucket);
+  // `maximum`: the largest logit. `inverse`: 1 / temperature. `u`: in [0, 1).
+  TokenId DrawFromNucleus(std::span<const float> logits, const SamplingParams& params,
+                          float maximum, float inverse, double u);
+  TokenId DrawCandidate(size_t count, float maximum, float inverse, double target) const;
+  TokenId Draw(std::span<const float> logits, const SamplingParams& params, uint64_t position);
 
   std::vector<float> work_;
+  std::vector<double> blocks_;  // sums of weights
   std::vector<Candidate> candidates_;
   std::vector<uint32_t> counts_;  // per id, of the tokens so far; zero between calls
 };

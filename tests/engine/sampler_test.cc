@@ -154,6 +154,59 @@ TEST(SamplerTest, DrawsFromTheReferenceDistribution) {
   }
 }
 
+// The draw of a walk down all tokens in order, in double.
+TokenId DrawInOrder(const std::vector<float>& logits, const SamplingParams& p, uint64_t position) {
+  std::vector<TokenId> order(logits.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = TokenId(i);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](TokenId a, TokenId b) { return logits[size_t(a)] > logits[size_t(b)]; });
+  std::vector<double> weights;
+  double all = 0.0, kept = 0.0;
+  for (TokenId id : order) {
+    const double distance = double{logits[size_t(id)]} - logits[size_t(order[0])];
+    weights.push_back(std::exp(distance / p.temperature));
+    all += weights.back();
+  }
+  size_t count = 0;
+  while (count < order.size() && (count == 0 || weights[count] >= double{p.min_p})) {
+    kept += weights[count++];
+    if (p.top_p < 1.0f && kept >= double{p.top_p} * all) break;
+  }
+  const double target = UniformAt(p.seed, position) * kept;
+  double sum = 0.0;
+  for (size_t i = 0; i < count; ++i)
+    if ((sum += weights[i]) > target) return order[i];
+  return order[count - 1];
+}
+
+// Nuclei of one to nearly all tokens, of vocabularies that are no whole blocks.
+TEST(SamplerTest, NucleusIsDrawnFromInOrder) {
+  Sampler sampler;
+  const SamplingParams kinds[] = {
+      {.top_p = 0.1f, .logit_bias = {}},
+      {.top_p = 0.95f, .logit_bias = {}},
+      {.temperature = 0.6f, .top_p = 0.9f, .logit_bias = {}},
+      {.temperature = 5.0f, .top_p = 0.99f, .logit_bias = {}},
+      {.temperature = 40.0f, .top_p = 0.5f, .logit_bias = {}},
+      {.min_p = 0.05f, .logit_bias = {}},
+      {.temperature = 2.0f, .min_p = 1e-4f, .logit_bias = {}},
+      {.temperature = 1.5f, .top_p = 0.97f, .min_p = 0.01f, .logit_bias = {}},
+      {.temperature = 0.02f, .top_p = 0.999f, .logit_bias = {}},
+  };
+  for (size_t vocab : {1, 3, 255, 257, 5003, 60001}) {
+    std::vector<float> logits = RandomLogits(vocab, vocab, 2.5f);
+    if (vocab > 5000)  // ties, where the lowest id comes first
+      for (float& logit : logits) logit = std::round(logit * 64.0f) / 64.0f;
+    for (SamplingParams params : kinds)
+      for (uint64_t i = 0; i < (vocab > 10000 ? 10 : 60); ++i) {
+        params.seed = 1000 * vocab + i;
+        EXPECT_EQ(sampler.Sample(logits, params, {}, {}).id, DrawInOrder(logits, params, 0))
+            << "vocabulary " << vocab << ", temperature " << params.temperature << ", top_p "
+            << params.top_p << ", min_p " << params.min_p << ", seed " << params.seed;
+      }
+  }
+}
+
 TEST(SamplerTest, SupportIsExactlyTheReference) {
   std::mt19937_64 random(5);
   Sampler sampler;
