@@ -59,8 +59,11 @@ Status ReadYarn(const ConfigReader& reader, RopeConfig* rope) {
   ASSIGN_OR_RETURN(const std::optional<double> scale, reader.OptionalNumber("mscale", 0.0, 1e3));
   ASSIGN_OR_RETURN(const std::optional<double> all,
                    reader.OptionalNumber("mscale_all_dim", 0.0, 1e3));
-  rope->magnitude = magnitude.value_or(YarnMagnitude(factor, scale.value_or(1.0)) /
-                                       YarnMagnitude(factor, all.value_or(0.0)));
+  // One of the two alone says nothing.
+  const bool scaled = scale.value_or(0.0) != 0.0 && all.value_or(0.0) != 0.0;
+  rope->magnitude =
+      magnitude.value_or(scaled ? YarnMagnitude(factor, *scale) / YarnMagnitude(factor, *all)
+                                : YarnMagnitude(factor, 1.0));
   return {};
 }
 

@@ -5,10 +5,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numbers>
 #include <random>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "engine/kernels/kernels.h"
+#include "synth_model.h"
 
 namespace perdure::engine {
 namespace {
@@ -68,6 +72,32 @@ TEST(RopeTest, YarnGoesOverFromKeptToStretched) {
   RopeRow(table, 3, cosines, sines);
   EXPECT_FLOAT_EQ(cosines[0], static_cast<float>(1.25 * std::cos(3.0)));
   EXPECT_FLOAT_EQ(sines[0], static_cast<float>(1.25 * std::sin(3.0)));
+}
+
+// From config.json to angles, by goldens/make_rope.py.
+TEST(RopeTest, EqualsTransformers) {
+  const std::string path = PERDURE_SOURCE_DIR "/tests/engine/goldens/rope.json";
+  const auto text = ReadFile(path, size_t{1} << 20);
+  ASSERT_TRUE(text.has_value()) << path;
+  const auto cases = ParseJson(*text, path, ErrorCode::bad_config);
+  ASSERT_TRUE(cases.has_value()) << cases.error().message;
+  ASSERT_GT(cases->size(), 10u);
+  for (const Json& golden : *cases) {
+    SCOPED_TRACE(golden["config"].dump());
+    const int head_dim = golden["head_dim"].get<int>();
+    TempDir dir;
+    WriteText(dir.path() / "config.json", SynthConfigJson({.model_type = "llama",
+                                                           .head_dim = head_dim,
+                                                           .config = golden["config"].dump()}));
+    const auto config = ReadModelConfig(dir.path());
+    ASSERT_TRUE(config.has_value()) << config.error().message;
+    const RopeTable table = MakeRopeTable(config->rope, head_dim);
+    EXPECT_NEAR(table.magnitude, golden["magnitude"].get<double>(), 1e-12);
+    const Json& frequencies = golden["frequencies"];
+    ASSERT_EQ(table.frequencies.size(), frequencies.size());
+    for (size_t i = 0; i < frequencies.size(); ++i)
+      EXPECT_NEAR(table.frequencies[i] / frequencies[i].get<double>(), 1.0, 1e-12) << i;
+  }
 }
 
 // Against 64 bits of mantissa, where a float's own rounding is 2^-25 near 1.
