@@ -24,7 +24,9 @@ struct ModelConfig {
   int max_context = 0;  // tokens of prompt and answer; 0: the model's own, as memory allows
   int max_sequences = 8;
   uint64_t kv_bytes_max = 0;  // 0: derived from memory
+  std::string activations;    // of quantized weights: "int8", "float32"; empty: int8
   std::optional<float> default_temperature;
+  int quantize_bits = 0;  // 8, 4; 0: weights stay as they are
   bool is_default = false;
 };
 
@@ -62,6 +64,8 @@ struct Config {
   int cooldown_s = 300;      // a failed model before it is tried again
   int prefill_tokens_per_step = 256;
   std::string isa;
+  bool prepared_weights = true;
+  uint64_t prepared_weights_max = 0;  // 0: half of what they and the free disk are together
 
   std::vector<ModelConfig> models;  // never empty after LoadConfig
 };

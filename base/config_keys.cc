@@ -80,6 +80,11 @@ constexpr ConfigKey kKeys[] = {
      [](Config& c, const V& v) { c.prefill_tokens_per_step = Int(v); }},
     {"supervisor", "isa", K::kText, 0, 0, "PERDURE_ISA", "",
      [](Config& c, const V& v) { c.isa = Text(v); }},
+    {"supervisor", "prepared_weights", K::kBoolean, 0, 0, "PERDURE_PREPARED_WEIGHTS", "",
+     [](Config& c, const V& v) { c.prepared_weights = Flag(v); }},
+    {"supervisor", "prepared_weights_max", K::kBytes, 0, double(uint64_t{1} << 50),
+     "PERDURE_PREPARED_WEIGHTS_MAX", "",
+     [](Config& c, const V& v) { c.prepared_weights_max = U64(v); }},
 };
 
 constexpr ModelKey kModelKeys[] = {
@@ -92,8 +97,11 @@ constexpr ModelKey kModelKeys[] = {
      [](ModelConfig& m, const V& v) { m.max_sequences = Int(v); }},
     {"kv_bytes_max", K::kBytes, 0, double(uint64_t{1} << 50),
      [](ModelConfig& m, const V& v) { m.kv_bytes_max = U64(v); }},
+    {"activations", K::kText, 0, 0, [](ModelConfig& m, const V& v) { m.activations = Text(v); }},
     {"default_temperature", K::kNumber, 0, 2,
      [](ModelConfig& m, const V& v) { m.default_temperature = Number(v); }},
+    {"quantize", K::kQuantize, 0, 0,
+     [](ModelConfig& m, const V& v) { m.quantize_bits = Text(v).empty() ? 0 : Text(v)[1] - '0'; }},
     {"default", K::kBoolean, 0, 0, [](ModelConfig& m, const V& v) { m.is_default = Flag(v); }},
 };
 
@@ -172,6 +180,12 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       if (kind == K::kPath && text->empty()) return NotAllowed(value, "a path");
       return value;
     }
+    case K::kQuantize: {
+      const auto* text = std::get_if<std::string>(&value);
+      if (text == nullptr || (!text->empty() && *text != "q8" && *text != "q4"))
+        return NotAllowed(value, "\"q8\", \"q4\" or \"\"");
+      return value;
+    }
     case K::kLogLevel: {
       const auto* text = std::get_if<std::string>(&value);
       std::string name = text == nullptr ? std::string() : Lower(*text);
@@ -229,6 +243,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kText:
     case K::kPath:
     case K::kLogLevel:
+    case K::kQuantize:
     case K::kBytes:
       return ConfigValue(text);
     case K::kInteger: {

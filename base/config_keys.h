@@ -26,6 +26,7 @@ enum class ConfigKind {
   kTexts,
   kPath,
   kLogLevel,
+  kQuantize,  // "q8", "q4" or ""
 };
 
 struct ConfigKey {

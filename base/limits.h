@@ -125,9 +125,9 @@ inline constexpr size_t kNormalizedSlackBytes = size_t{64} << 10;
 // match. Runs of white space take two to four steps a byte and are retried at 16 times the limit.
 inline constexpr int64_t kRegexStepsBase = int64_t{1} << 24;
 inline constexpr int64_t kRegexStepsPerByte = 256;
-// Vocabularies that merge by rank (tekken.json, tokenizer.model) have no list of merges: each way to
-// cut a token into two others is one. Real ones have 310,000 of them and tokens of 156 bytes, as the
-// byte-level alphabet writes them.
+// Vocabularies that merge by rank (tekken.json, tokenizer.model) have no list of merges: each way
+// to cut a token into two others is one. Real ones have 310,000 of them and tokens of 156 bytes, as
+// the byte-level alphabet writes them.
 inline constexpr size_t kRankedMergesMax = size_t{1} << 22;
 inline constexpr size_t kRankedTokenBytesMax = 512;
 // Tokens that a post-processor puts around a text: real ones add one or two.
@@ -255,5 +255,18 @@ inline constexpr int kStopGraceMs = 5'000;
 inline constexpr int kDrainGraceMs = 4'000;
 // A frontend that served so long has not died of its start.
 inline constexpr int kFrontendProvenMs = 10'000;
+
+// --- Prepared files ----------------------------------------------------------------------------
+
+// A section takes about 100 bytes of the table; the largest models have some 100,000 tensors.
+inline constexpr size_t kPreparedTableBytesMax = size_t{64} << 20;
+// Smaller checkpoints are packed at each start: that takes some 50 ms a worker at most, and a file
+// would save little.
+inline constexpr uint64_t kPreparedWeightsBytesMin = uint64_t{64} << 20;
+// Smaller tokenizer files are parsed at each start, in some 10 ms at most.
+inline constexpr uint64_t kPreparedTokenizerBytesMin = uint64_t{1} << 20;
+// How long the file of another process that prepares the same may stand still before this process
+// goes on without one.
+inline constexpr int kPreparedWaitMs = 10'000;
 
 }  // namespace perdure::limits

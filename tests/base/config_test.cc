@@ -240,7 +240,7 @@ TEST_F(ConfigTest, PathsInTheFileAreRelativeToIt) {
 TEST_F(ConfigTest, ModelsKeepTheOrderOfTheFile) {
   const auto config = LoadText(
       "[models.zebra]\nsource = \"nano\"\nthreads = 3\nkv_bytes_max = \"2GiB\"\n"
-      "max_sequences = 2\ndefault_temperature = 1\n"
+      "max_sequences = 2\ndefault_temperature = 1\nactivations = \"float32\"\n"
       "[models.\"org/ape\"]\n[models.bee]\nsource = \"o/n@v1\"\ndefault = true\n");
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_THAT(Names(*config), ElementsAre("zebra", "org/ape", "bee"));
@@ -248,9 +248,38 @@ TEST_F(ConfigTest, ModelsKeepTheOrderOfTheFile) {
   EXPECT_EQ(config->models[0].kv_bytes_max, uint64_t{2} << 30);
   EXPECT_EQ(config->models[0].max_sequences, 2);
   EXPECT_EQ(config->models[0].default_temperature, 1.0f);
+  EXPECT_EQ(config->models[0].activations, "float32");
+  EXPECT_EQ(config->models[1].activations, "");
   EXPECT_FALSE(config->models[0].is_default);
   EXPECT_EQ(config->models[1].source, "org/ape");
   EXPECT_TRUE(config->models[2].is_default);
+}
+
+TEST_F(ConfigTest, QuantizationOnLoadIsOneOfTwo) {
+  const auto config = LoadText(
+      "[models.a]\nquantize = \"q4\"\n[models.b]\nquantize = \"q8\"\n[models.c]\n"
+      "[models.d]\nquantize = \"\"\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  std::vector<int> bits;
+  for (const ModelConfig& model : config->models) bits.push_back(model.quantize_bits);
+  EXPECT_THAT(bits, ElementsAre(4, 8, 0, 0));
+  for (const char* wrong : {"\"q5\"", "4", "\"Q4\"", "true"}) {
+    const auto refused = LoadText(std::string("[models.a]\nquantize = ") + wrong + "\n");
+    ASSERT_FALSE(refused.has_value()) << wrong;
+    EXPECT_THAT(refused.error().message, HasSubstr("is not \"q8\", \"q4\" or \"\""));
+  }
+}
+
+TEST_F(ConfigTest, PreparedWeightsHaveASwitchAndABound) {
+  const auto defaults = LoadText("");
+  ASSERT_TRUE(defaults.has_value()) << defaults.error().message;
+  EXPECT_TRUE(defaults->prepared_weights);
+  EXPECT_EQ(defaults->prepared_weights_max, 0u);
+  const auto config =
+      LoadText("[supervisor]\nprepared_weights = false\nprepared_weights_max = \"3GiB\"\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_FALSE(config->prepared_weights);
+  EXPECT_EQ(config->prepared_weights_max, uint64_t{3} << 30);
 }
 
 TEST_F(ConfigTest, TheContextOfAModelIsItsOwnElseTheGeneralOne) {
