@@ -139,7 +139,7 @@ void AddContext(const ModelReportInputs& in, const ModelSummary& summary, Json* 
 Json ModelReport(const ModelReportInputs& in) {
   // A large vocabulary takes as long as the headers of a large checkpoint.
   auto prompts = std::async(std::launch::async, &ReportPrompts, in.folder);
-  const ModelSummary summary = engine::SummarizeModel(in.folder);
+  const ModelSummary summary = engine::SummarizeModel(in.folder, in.model.quantize_bits);
   Json problems = summary.problems, notes = summary.notes;
   Json report = Json::object();
   report["name"] = in.model.name;
@@ -151,6 +151,8 @@ Json ModelReport(const ModelReportInputs& in) {
   report["parameters"] = weights ? Json(weights->parameters) : Json();
   report["active_parameters"] = weights ? Json(weights->active_parameters) : Json();
   report["quantization"] = weights ? Json(QuantizationText(*weights)) : Json();
+  report["quantize"] =
+      in.model.quantize_bits > 0 ? Json(fmt::format("q{}", in.model.quantize_bits)) : Json();
   report["weights"] = weights ? Weights(*weights) : Json();
   report["vocabulary"] = summary.config ? Json(summary.config->vocab_size) : Json();
   PromptReport prompt = prompts.get();

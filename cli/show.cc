@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <vector>
 
 #include "base/memory.h"
+#include "cli/model_choice.h"
 #include "cli/model_report.h"
 #include "cli/table.h"
 #include "hub/memory_claims.h"
@@ -18,29 +18,6 @@ namespace perdure::cli {
 namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
-
-// The model beside those that it is served with.
-struct Choice {
-  Config config;
-  ModelConfig model;
-};
-
-Result<Choice> ChooseModel(const std::string& name, ConfigFlags flags, const GetEnv& env) {
-  flags.insecure = true;  // nothing listens
-  std::vector<std::string> warnings;
-  Choice choice;
-  ASSIGN_OR_RETURN(choice.config, LoadConfig(flags, env, &warnings));
-  const auto& models = choice.config.models;
-  auto found = std::find_if(models.begin(), models.end(),
-                            [&](const ModelConfig& model) { return model.name == name; });
-  if (found == models.end()) {
-    flags.models = {name};
-    ASSIGN_OR_RETURN(choice.config, LoadConfig(flags, env, &warnings));
-    found = choice.config.models.begin();
-  }
-  choice.model = *found;
-  return choice;
-}
 
 std::string GroupedOf(const Json& value) {
   return value.is_number_integer() ? Grouped(value.get<uint64_t>()) : "unknown";
@@ -133,6 +110,8 @@ std::string FormatShow(const Json& report) {
   rows.push_back({"architecture", ArchitectureText(report)});
   rows.push_back({"parameters", ParametersText(report)});
   rows.push_back({"quantization", TextOf(report, "quantization")});
+  if (report["quantize"].is_string())
+    rows.push_back({"quantized on load to", TextOf(report, "quantize")});
   rows.push_back({"weights", WeightsText(report["weights"])});
   rows.push_back({"vocabulary", GroupedOf(report["vocabulary"]) + " tokens"});
   rows.push_back({"tokenizer", TokenizerText(report["tokenizer"])});
@@ -149,7 +128,7 @@ std::string FormatShow(const Json& report) {
   std::string text = Table(rows);
   if (!kv["types"].empty()) text += "\n" + CacheTable(kv);
   return text + Sentences("Notes:", report["notes"]) +
-         Sentences("This build cannot serve the model:", report["problems"]);
+         Sentences("What keeps the model from being served:", report["problems"]);
 }
 
 int RunShow(const std::string& name, const ConfigFlags& flags, const GetEnv& env, bool json) {

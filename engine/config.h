@@ -42,6 +42,16 @@ struct QuantConfig {
 };
 // Affine with 2, 3, 4, 5, 6 or 8 bits in groups of 32, 64 or 128; mxfp4 with 4 in groups of 32.
 bool IsSupported(const QuantConfig& quant);
+struct ModelConfig;
+// How a model's floats are quantized on load: affine with `bits` (8 or 4) in groups of 64 as MLX's
+// converter does it; nothing for 0. bad_config: other bits, or a model that is quantized already.
+Result<std::optional<QuantConfig>> QuantizeOnLoad(const ModelConfig& config, int bits,
+                                                  const std::filesystem::path& model_dir);
+// The same for one module's matrix of floats; nothing where it stays as it is.
+std::optional<QuantConfig> QuantizeTo(const ModelConfig& config, std::string_view module,
+                                      int64_t inputs);
+// What people read: "affine 4-bit, group 64", "mxfp4, group 32".
+std::string NameOf(const QuantConfig& quant);
 
 struct QuantizationConfig {
   QuantConfig all;
@@ -93,6 +103,8 @@ struct ModelConfig {
   std::vector<LayerAttention> layer_types;  // one a layer; empty where config.json does not say
   ExpertsConfig experts;
   std::optional<QuantizationConfig> quantization;
+  // How floats are quantized while they are packed: a wish of ours, not of config.json.
+  std::optional<QuantConfig> quantize;
   std::vector<TokenId> eos_ids;  // generation_config.json over config.json
   GenerationDefaults generation;
 };

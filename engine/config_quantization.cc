@@ -44,6 +44,35 @@ bool IsSupported(const QuantConfig& quant) {
          (quant.group == 32 || quant.group == 64 || quant.group == 128);
 }
 
+std::string NameOf(const QuantConfig& quant) {
+  if (quant.mode == QuantMode::kMxfp4) return fmt::format("mxfp4, group {}", quant.group);
+  return fmt::format("affine {}-bit, group {}", quant.bits, quant.group);
+}
+
+Result<std::optional<QuantConfig>> QuantizeOnLoad(const ModelConfig& config, int bits,
+                                                  const std::filesystem::path& model_dir) {
+  using Found = std::optional<QuantConfig>;
+  if (bits == 0) return Found();
+  if (bits != 8 && bits != 4)
+    return Err(ErrorCode::bad_config,
+               fmt::format("{} bits to quantize to on load are neither 8 nor 4", bits));
+  if (config.quantization)
+    return Err(ErrorCode::bad_config,
+               fmt::format("{} is quantized already ({}): quantize = \"q{}\" is for models of "
+                           "floats; take it out of the model's table",
+                           model_dir.string(), NameOf(config.quantization->all), bits));
+  return Found(QuantConfig{.mode = QuantMode::kAffine, .bits = bits, .group = 64});
+}
+
+std::optional<QuantConfig> QuantizeTo(const ModelConfig& config, std::string_view module,
+                                      int64_t inputs) {
+  if (!config.quantize || inputs % config.quantize->group != 0) return std::nullopt;
+  QuantConfig quant = *config.quantize;
+  // mlx-lm keeps routers at 8 bits: which experts are chosen hangs on small differences.
+  if (module.ends_with("mlp.gate")) quant.bits = 8;
+  return quant;
+}
+
 Result<std::optional<QuantizationConfig>> ReadQuantization(const ConfigReader& reader) {
   using Found = std::optional<QuantizationConfig>;
   std::string_view key = "quantization";

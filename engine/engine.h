@@ -15,12 +15,16 @@
 #include <string_view>
 #include <vector>
 
+#include "base/prepared_folder.h"
 #include "base/result.h"
 #include "base/token.h"
+#include "engine/activations.h"
 #include "engine/isa.h"
 #include "engine/kv_view.h"
 
 namespace perdure::engine {
+
+class PhaseProfile;
 
 struct LoadProgress {
   uint64_t bytes_done = 0;
@@ -30,10 +34,21 @@ struct LoadProgress {
 struct EngineOptions {
   int threads = 1;  // ≥ 1; the calling thread is one of them
   Isa isa = BestIsa();
+  Activations activations = Activations::kInt8;  // of quantized matrices
+  // Where the model's packed weights are kept from its first load on. Without a folder, and where
+  // it cannot be written, they are packed in memory.
+  PreparedFolder prepared = {};
+  // Floats are quantized to 8 or 4 bits while they are packed, in groups of 64; 0: they are not.
+  int quantize_bits = 0;
+  // Called once, on a thread of its own, when weights in use turn out to be damaged; the text says
+  // which. Nothing: that ends the process (CHECK).
+  std::function<void(const std::string&)> on_damage = nullptr;
   // Called on the loading thread, at least once a layer.
   std::function<void(const LoadProgress&)> on_progress = nullptr;
   // Called by Step on its thread after each layer: a sign of life within a long step.
   std::function<void()> on_layer = nullptr;
+  // Told of every phase of every step; outlives the engine.
+  PhaseProfile* profile = nullptr;
 };
 
 // What a person or another layer wants to know of a loaded model.
@@ -44,6 +59,8 @@ struct ModelInfo {
   std::string numerics_id;
   int64_t parameters = 0;
   uint64_t weight_bytes = 0;
+  // Of a prepared file, which processes share; 0: the weights are this process's own memory.
+  uint64_t mapped_bytes = 0;
   // Weights that a step of one token multiplies, and their bytes: of experts the chosen ones, of an
   // embedding that is not the head none.
   int64_t token_weights = 0;
@@ -74,7 +91,7 @@ struct SequenceStep {
 class Engine {
  public:
   // Reads config.json, generation_config.json and *.safetensors of `model_dir`. Errors (bad_model,
-  // unsupported, io_error, out_of_memory) name the file and the reason.
+  // bad_config, unsupported, io_error, out_of_memory) name the file and the reason.
   static Result<std::unique_ptr<Engine>> Load(const std::filesystem::path& model_dir,
                                               const EngineOptions& options);
   virtual ~Engine() = default;

@@ -38,7 +38,7 @@ inline uint16_t F32ToF16(float value) {
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
 }
 
-// Round to nearest, ties to even. For tests and tools that write models.
+// Round to nearest, ties to even.
 inline uint16_t F32ToBf16(float value) {
   const uint32_t bits = std::bit_cast<uint32_t>(value);
   if ((bits & 0x7FFFFFFFu) > 0x7F800000u) return static_cast<uint16_t>((bits >> 16) | 0x40u);

@@ -8,8 +8,11 @@
 
 namespace perdure::engine {
 
-// Slowest first. kScalar is the oracle of the others.
-enum class Isa { kScalar, kAvx2, kAvx512 };
+// Slowest first. kScalar is the oracle of the others. The VNNI ones have instructions for products
+// of bytes: kAvxVnni is kAvx2 with them, kAvx512Vnni kAvx512.
+enum class Isa { kScalar, kAvx2, kAvxVnni, kAvx512, kAvx512Vnni };
+inline constexpr Isa kIsas[] = {Isa::kScalar, Isa::kAvx2, Isa::kAvxVnni, Isa::kAvx512,
+                                Isa::kAvx512Vnni};
 Isa BestIsa();  // of this CPU
 bool CpuHas(Isa isa);
 std::string_view IsaName(Isa isa);

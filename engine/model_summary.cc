@@ -43,12 +43,7 @@ bool IsExpert(std::string_view name) {
 class Counter {
  public:
   Counter(const Checkpoint& checkpoint, const DecoderSpec& spec)
-      : checkpoint_(checkpoint), config_(spec.config), names_(spec.names.front()) {
-    for (const TensorNames& names : spec.names) {
-      if (!checkpoint.Has(fmt::format("{}.norm.weight", names.body))) continue;
-      names_ = names;
-      break;
-    }
+      : checkpoint_(checkpoint), config_(spec.config), names_(FindNames(checkpoint, spec)) {
     tied_ =
         config_.tied_embeddings.value_or(!checkpoint.Has(fmt::format("{}.weight", names_.head)));
   }
@@ -111,6 +106,11 @@ class Counter {
       if (tensor->dtype == DType::kF32) scale_type = ScaleType::kF32;
     }
     Count(module, NameOf(quant), quant.bits, quant.group, rows * inputs, bytes);
+    AddQuantizedPanels(weight, inputs, quant, scale_type);
+  }
+
+  void AddQuantizedPanels(const TensorInfo& weight, int64_t inputs, const QuantConfig& quant,
+                          ScaleType scale_type) {
     if (!IsSupported(quant) || inputs % quant.group != 0 || inputs > limits::kFeedForwardMax)
       return;  // loading says so
     const PanelFormat format = quant.mode == QuantMode::kMxfp4 ? PanelFormat::kMxfp4
@@ -129,7 +129,14 @@ class Counter {
     const auto element_bytes = DTypeBytes(tensor.dtype);
     Count(name, format, static_cast<int>(element_bytes) * 8, 0, Elements(tensor),
           tensor.data.size());
-    if (tensor.shape.size() >= 2) {
+    const bool is_matrix = tensor.shape.size() >= 2;
+    const int64_t inputs = is_matrix ? tensor.shape.back() : 0;
+    const auto quant =
+        is_matrix ? QuantizeTo(config_, ModuleOf(name, ".weight"), inputs) : std::nullopt;
+    if (quant) {
+      AddQuantizedPanels(tensor, inputs, *quant,
+                         tensor.dtype == DType::kF32 ? ScaleType::kF32 : ScaleType::kBf16);
+    } else if (is_matrix) {
       AddPanels(tensor, static_cast<size_t>(tensor.shape.back()) * kPanelWidth * element_bytes);
     } else {
       // Vectors are kept as f32; a linear layer's bias is padded like its outputs.
@@ -163,14 +170,9 @@ class Counter {
     if (IsExpert(name)) expert_parameters_ += parameters;
   }
 
-  static std::string NameOf(const QuantConfig& quant) {
-    if (quant.mode == QuantMode::kMxfp4) return "mxfp4";
-    return fmt::format("affine {}-bit, group {}", quant.bits, quant.group);
-  }
-
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
-  TensorNames names_;
+  const TensorNames names_;
   bool tied_ = false;
   WeightsSummary summary_;
   int64_t expert_parameters_ = 0;
@@ -194,7 +196,7 @@ Result<DecoderSpec> Describe(const std::filesystem::path& model_dir, ModelSummar
 
 }  // namespace
 
-ModelSummary SummarizeModel(const std::filesystem::path& model_dir) {
+ModelSummary SummarizeModel(const std::filesystem::path& model_dir, int quantize_bits) {
   ModelSummary summary;
   const auto problem = [&](const Error& error) { summary.problems.push_back(error.message); };
   DecoderSpec spec;
@@ -203,6 +205,12 @@ ModelSummary SummarizeModel(const std::filesystem::path& model_dir) {
   } else {
     problem(described.error());
     if (summary.config) spec.config = *summary.config;
+  }
+  if (summary.config) {
+    if (auto quantize = QuantizeOnLoad(*summary.config, quantize_bits, model_dir))
+      spec.config.quantize = *quantize;
+    else
+      problem(quantize.error());
   }
   const auto checkpoint = Checkpoint::Open(model_dir);
   if (!checkpoint) problem(checkpoint.error());

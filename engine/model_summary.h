@@ -42,7 +42,8 @@ struct ModelSummary {
   // What keeps this build from serving the model, a sentence each; empty: nothing was found.
   std::vector<std::string> problems;
 };
-ModelSummary SummarizeModel(const std::filesystem::path& model_dir);
+// quantize_bits: as in EngineOptions; it changes memory_bytes, while formats are those on the disk.
+ModelSummary SummarizeModel(const std::filesystem::path& model_dir, int quantize_bits = 0);
 
 KvShape KvShapeOf(const ModelConfig& config);
 

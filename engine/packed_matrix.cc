@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <vector>
 
 #include "base/check.h"
 #include "engine/float16.h"
@@ -42,7 +43,7 @@ void ReadQuantizedRow(const PanelLayout& layout, const std::byte* panel, int lan
     const std::byte* q = group + layout.group_header_bytes;
     const size_t i = size_t(k % layout.group);
     const uint32_t value = layout.format == PanelFormat::kQ8
-                               ? Read<uint8_t>(q, i * kPanelWidth + size_t(lane))
+                               ? Read<uint8_t>(q, Q8Byte(i, size_t(lane)))
                                : ReadNibble(q, i, size_t(lane));
     to[k] = std::fma(scale, static_cast<float>(value), bias);
   }
@@ -93,48 +94,54 @@ namespace {
 
 // Bytes of packed activations that one sweep over the panels uses: they stay in a core's L2 cache,
 // at the price of unpacking each panel once a sweep.
-constexpr int kSweepBytes = 1 << 20;
-constexpr int kSweepTilesMin = 8;  // below, unpacking would show
+constexpr size_t kSweepBytes = size_t{1} << 20;
+constexpr int kSweepRowsMin = 96;  // below, unpacking would show
+
+// Up to so many rows in 8 bits, weights are unpacked in registers: a second tile of rows still
+// finds a panel in L2, and the first waits for memory rather than for the unpacking.
+constexpr int kInt8DirectRowsMax = 2 * kInt8TileRows;
 
 // Panels are shared out by cost: reading a panel takes about as long as multiplying it with so many
-// rows.
-constexpr int kRowsAPanel = 4;
+// rows. In 8 bits that is 5 bytes a cycle and core against 256 operations.
+constexpr int kRowsAPanel = 4, kInt8RowsAPanel = 12;
 // Ranges of panels that a thread claims: as in ThreadPool::Split.
 constexpr int kRangesPerThread = 8;
 
-int SweepRows(int k) {
-  return std::max(kSweepBytes / (k * kTileRows * static_cast<int>(sizeof(float))), kSweepTilesMin) *
-         kTileRows;
-}
+int CeilDiv(int a, int b) { return (a + b - 1) / b; }
 
-int Tiles(int rows) { return (rows + kTileRows - 1) / kTileRows; }
-bool IsDirect(const RowGroup& group) { return group.rows <= kDirectRowsMax; }
-// Rows that lie apart and are few are copied side by side.
-bool IsGathered(const RowGroup& group) {
-  return IsDirect(group) && group.rows > 1 && group.index != nullptr;
+// Rows of `row_floats` floats a sweep takes, in whole tiles.
+int SweepRows(size_t row_floats, int tile_rows) {
+  const int rows = static_cast<int>(kSweepBytes / (row_floats * sizeof(float)));
+  return std::max(rows, kSweepRowsMin) / tile_rows * tile_rows;
 }
 
 const float* RowOf(const RowGroup& group, int row) {
   return group.a + (group.index != nullptr ? group.index[row] : row) * group.lda;
 }
 
-int PanelsOf(const RowGroup& group) {
-  int panels = 0;
-  for (const Product& product : group.products) panels += product.matrix->panels;
-  return panels;
-}
-int64_t CostOf(const RowGroup& group) { return kRowsAPanel + group.rows; }
-
-// Pieces of work that prepare a group's rows, and the packed rows they fill.
-int PrepareItems(const RowGroup& group) {
-  return IsDirect(group) ? int{IsGathered(group)} : Tiles(group.rows);
-}
-ptrdiff_t PackedRows(const RowGroup& group) {
-  if (IsDirect(group)) return IsGathered(group) ? group.rows : 0;
-  return ptrdiff_t{Tiles(group.rows)} * kTileRows;
+bool InInt8(const PackedMatrix& matrix, Activations activations) {
+  return activations == Activations::kInt8 && matrix.layout.group > 0;
 }
 
-void Prepare(const Kernels& kernels, const RowGroup& group, int item, int k, float* packed) {
+// --- f32 -----------------------------------------------------------------------------------------
+
+bool IsDirect(const RowGroup& group) { return group.rows <= kDirectRowsMax; }
+// Rows that lie apart and are few are copied side by side.
+bool IsGathered(const RowGroup& group) {
+  return IsDirect(group) && group.rows > 1 && group.index != nullptr;
+}
+
+// Pieces of work that prepare a group's rows, and the packed floats they fill.
+int FloatItems(const RowGroup& group) {
+  return IsDirect(group) ? int{IsGathered(group)} : CeilDiv(group.rows, kTileRows);
+}
+size_t FloatFloats(const RowGroup& group, int k) {
+  const int rows = IsDirect(group) ? (IsGathered(group) ? group.rows : 0)
+                                   : CeilDiv(group.rows, kTileRows) * kTileRows;
+  return size_t(rows) * size_t(k);
+}
+
+void PrepareFloats(const Kernels& kernels, const RowGroup& group, int item, int k, float* packed) {
   const int first = item * kTileRows, rows = std::min(kTileRows, group.rows - first);
   const float* from[kTileRows] = {};
   for (int r = 0; r < rows; ++r) from[r] = RowOf(group, first + r);
@@ -162,62 +169,173 @@ void MultiplyPanel(const Kernels& kernels, const Product& product, int panel, in
   }
 }
 
-// Panels [begin, end) of a group's products in a row.
-void MultiplyPanels(const Kernels& kernels, const RowGroup& group, int begin, int end, int k,
-                    const float* packed) {
-  int before = 0;
-  for (const Product& product : group.products) {
-    const PackedMatrix& matrix = *product.matrix;
-    const int first = std::max(begin - before, 0);
-    const int last = std::min(end - before, matrix.panels);
-    before += matrix.panels;
-    if (first >= last) continue;
-    if (IsDirect(group)) {
-      const bool gathered = IsGathered(group);
-      kernels.direct(matrix.layout, matrix.Panel(first, product.part), last - first,
-                     gathered ? packed : RowOf(group, 0), gathered ? k : group.lda, group.rows,
-                     product.c + ptrdiff_t(first) * kPanelWidth, product.ldc);
-    } else {
-      const int sweep = SweepRows(k);
-      for (int row = 0; row < group.rows; row += sweep)
-        for (int panel = first; panel < last; ++panel)
-          MultiplyPanel(kernels, product, panel, row, std::min(group.rows, row + sweep), packed);
+// Panels [first, last) of a product.
+void MultiplyFloats(const Kernels& kernels, const RowGroup& group, const Product& product,
+                    int first, int last, const float* packed) {
+  const PackedMatrix& matrix = *product.matrix;
+  const int k = matrix.layout.k;
+  if (IsDirect(group)) {
+    const bool gathered = IsGathered(group);
+    kernels.direct(matrix.layout, matrix.Panel(first, product.part), last - first,
+                   gathered ? packed : RowOf(group, 0), gathered ? k : group.lda, group.rows,
+                   product.c + ptrdiff_t(first) * kPanelWidth, product.ldc);
+    return;
+  }
+  const int sweep = SweepRows(size_t(k), kTileRows);
+  for (int row = 0; row < group.rows; row += sweep)
+    for (int panel = first; panel < last; ++panel)
+      MultiplyPanel(kernels, product, panel, row, std::min(group.rows, row + sweep), packed);
+}
+
+// --- 8 bits --------------------------------------------------------------------------------------
+
+// Tile `index` of a group's rows.
+Int8Tile TileOf(const RowGroup& group, int index, int k, float* packed) {
+  return Int8TileAt(packed + size_t(index) * Int8TileFloats(kInt8TileRows, k),
+                    std::min(kInt8TileRows, group.rows - index * kInt8TileRows), k);
+}
+
+void PrepareInt8(const Kernels& kernels, const RowGroup& group, int item, int k, float* packed) {
+  const Int8Tile tile = TileOf(group, item, k, packed);
+  const float* from[kInt8TileRows] = {};
+  for (int r = 0; r < tile.rows; ++r) from[r] = RowOf(group, item * kInt8TileRows + r);
+  kernels.int8_pack(from, k, tile);
+}
+
+// One panel against tiles [begin, end), chunk of K by chunk. Meanwhile the next chunk, which lies
+// behind this one, is fetched to L2.
+void MultiplyPanelInt8(const Kernels& kernels, const RowGroup& group, const Product& product,
+                       int panel, int begin, int end, float* packed) {
+  alignas(64) std::byte chunk[kInt8ChunkBytes];
+  const PackedMatrix& matrix = *product.matrix;
+  const PanelLayout& layout = matrix.layout;
+  const int k = layout.k;
+  const std::byte* next = matrix.Panel(panel, product.part);
+  for (int k0 = 0; k0 < k; k0 += kInt8ChunkRows) {
+    const int k1 = std::min(k, k0 + kInt8ChunkRows);
+    kernels.int8_unpack(layout, matrix.Panel(panel, product.part), k0, k1, chunk);
+    const size_t bytes = size_t((k1 - k0) / layout.group) * layout.group_bytes;
+    const size_t share = bytes / size_t(end - begin) + 64;
+    next += bytes;
+    for (int index = begin; index < end; ++index) {
+      for (size_t at = 0; at < share; at += 64)
+        __builtin_prefetch(next + size_t(index - begin) * share + at, 0, 2);
+      float* c = product.c + index * kInt8TileRows * product.ldc + ptrdiff_t(panel) * kPanelWidth;
+      kernels.int8_tile(layout, chunk, TileOf(group, index, k, packed), k0, k1, c, product.ldc,
+                        k0 > 0);
     }
+  }
+}
+
+// Panels [first, last) of a product.
+void MultiplyInt8(const Kernels& kernels, const RowGroup& group, const Product& product, int first,
+                  int last, float* packed) {
+  const PackedMatrix& matrix = *product.matrix;
+  const int k = matrix.layout.k, tiles = CeilDiv(group.rows, kInt8TileRows);
+  if (group.rows <= kInt8DirectRowsMax) {
+    for (int panel = first; panel < last; ++panel)
+      for (int index = 0; index < tiles; ++index)
+        kernels.int8_direct(
+            matrix.layout, matrix.Panel(panel, product.part), 1, TileOf(group, index, k, packed),
+            product.c + index * kInt8TileRows * product.ldc + ptrdiff_t(panel) * kPanelWidth,
+            product.ldc);
+    return;
+  }
+  const int sweep = SweepRows(Int8TileFloats(1, k), kInt8TileRows) / kInt8TileRows;
+  for (int begin = 0; begin < tiles; begin += sweep)
+    for (int panel = first; panel < last; ++panel)
+      MultiplyPanelInt8(kernels, group, product, panel, begin, std::min(tiles, begin + sweep),
+                        packed);
+}
+
+// --- Both ----------------------------------------------------------------------------------------
+
+// A group of rows as its products want it: first what is in f32, then what is in 8 bits.
+struct Work {
+  const RowGroup* group;
+  int64_t panels = 0;   // of all products
+  int64_t cost = 0;     // of one
+  int float_items = 0;  // pieces of work to prepare it
+  int int8_items = 0;
+  float* floats = nullptr;
+  float* bytes = nullptr;
+};
+
+// `packed` moves behind what the group's rows take.
+Work WorkOf(const RowGroup& group, Activations activations, int k, float** packed) {
+  Work work{.group = &group};
+  if (group.rows == 0) return work;
+  bool floats = false, bytes = false;
+  for (const Product& product : group.products) {
+    CHECK(product.matrix->layout.k == k && product.ldc >= product.matrix->padded_outputs());
+    work.panels += product.matrix->panels;
+    (InInt8(*product.matrix, activations) ? bytes : floats) = true;
+  }
+  work.cost = (floats ? kRowsAPanel : kInt8RowsAPanel) + group.rows;
+  work.floats = *packed;
+  if (floats) {
+    work.float_items = FloatItems(group);
+    *packed += FloatFloats(group, k);
+  }
+  work.bytes = *packed;
+  if (bytes) {
+    work.int8_items = CeilDiv(group.rows, kInt8TileRows);
+    *packed += Int8TileFloats(group.rows, k);
+  }
+  return work;
+}
+
+// Panels [begin, end) of a group's products in a row.
+void MultiplyPanels(const Kernels& kernels, const Work& work, Activations activations, int begin,
+                    int end) {
+  int before = 0;
+  for (const Product& product : work.group->products) {
+    const int first = std::max(begin - before, 0);
+    const int last = std::min(end - before, product.matrix->panels);
+    before += product.matrix->panels;
+    if (first >= last) continue;
+    if (InInt8(*product.matrix, activations))
+      MultiplyInt8(kernels, *work.group, product, first, last, work.bytes);
+    else
+      MultiplyFloats(kernels, *work.group, product, first, last, work.floats);
   }
 }
 
 }  // namespace
 
 size_t PackedRowsFloats(int rows, int groups, int k) {
-  // Every group fills its last tile up.
+  // In f32 every group fills its last tile up; in 8 bits none does.
   const size_t filled = size_t(rows) + size_t(std::min(groups, rows)) * (kTileRows - 1);
-  return filled * size_t(k);
+  return filled * size_t(k) + Int8TileFloats(rows, k);
 }
 
-void Multiply(const Kernels& kernels, ThreadPool& pool, std::span<const RowGroup> groups,
-              float* packed) {
+void Multiply(const Kernels& kernels, ThreadPool& pool, Activations activations,
+              std::span<const RowGroup> groups, float* packed) {
   CHECK(!groups.empty() && !groups[0].products.empty());
   const int k = groups[0].products[0].matrix->layout.k;
+  std::vector<Work> works;
+  works.reserve(groups.size());
   int items = 0;
   int64_t panels = 0, cost = 0;
   for (const RowGroup& group : groups) {
-    for (const Product& product : group.products)
-      CHECK(product.matrix->layout.k == k && product.ldc >= product.matrix->padded_outputs());
-    if (group.rows == 0) continue;
-    items += PrepareItems(group);
-    panels += PanelsOf(group);
-    cost += PanelsOf(group) * CostOf(group);
+    const Work& work = works.emplace_back(WorkOf(group, activations, k, &packed));
+    items += work.float_items + work.int8_items;
+    panels += work.panels;
+    cost += work.panels * work.cost;
   }
 
   pool.Split(items, [&](int begin, int end, int) {
-    float* to = packed;
     int before = 0;
-    for (const RowGroup& group : groups) {
-      const int first = std::max(begin - before, 0);
-      const int last = std::min(end - before, PrepareItems(group));
-      for (int item = first; item < last; ++item) Prepare(kernels, group, item, k, to);
-      before += PrepareItems(group);
-      to += PackedRows(group) * k;
+    for (const Work& work : works) {
+      const int count = work.float_items + work.int8_items;
+      const int first = std::max(begin - before, 0), last = std::min(end - before, count);
+      for (int item = first; item < last; ++item) {
+        if (item < work.float_items)
+          PrepareFloats(kernels, *work.group, item, k, work.floats);
+        else
+          PrepareInt8(kernels, *work.group, item - work.float_items, k, work.bytes);
+      }
+      before += count;
     }
   });
 
@@ -226,30 +344,28 @@ void Multiply(const Kernels& kernels, ThreadPool& pool, std::span<const RowGroup
       std::min<int64_t>(panels, pool.threads() == 1 ? 1 : pool.threads() * kRangesPerThread));
   pool.Claim(ranges, [&](int range, int) {
     const int64_t begin = cost * range / ranges, end = cost * (range + 1) / ranges;
-    const float* from = packed;
     int64_t before = 0;
-    for (const RowGroup& group : groups) {
-      if (group.rows == 0) continue;
-      const int64_t count = PanelsOf(group), each = CostOf(group);
+    for (const Work& work : works) {
+      if (work.panels == 0) continue;
       const auto panel_at = [&](int64_t at) {
-        return static_cast<int>(std::clamp<int64_t>((at - before + each - 1) / each, 0, count));
+        return static_cast<int>(
+            std::clamp<int64_t>((at - before + work.cost - 1) / work.cost, 0, work.panels));
       };
-      MultiplyPanels(kernels, group, panel_at(begin), panel_at(end), k, from);
-      before += count * each;
-      from += PackedRows(group) * k;
+      MultiplyPanels(kernels, work, activations, panel_at(begin), panel_at(end));
+      before += work.panels * work.cost;
     }
   });
 }
 
-void Multiply(const Kernels& kernels, ThreadPool& pool, const float* a, int rows, float* packed,
-              std::span<const Product> products) {
+void Multiply(const Kernels& kernels, ThreadPool& pool, Activations activations, const float* a,
+              int rows, float* packed, std::span<const Product> products) {
   CHECK(!products.empty());
   const RowGroup group{.a = a,
                        .lda = products[0].matrix->layout.k,
                        .index = nullptr,
                        .rows = rows,
                        .products = products};
-  Multiply(kernels, pool, {&group, 1}, packed);
+  Multiply(kernels, pool, activations, {&group, 1}, packed);
 }
 
 }  // namespace perdure::engine

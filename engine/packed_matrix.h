@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/activations.h"
 #include "engine/aligned_buffer.h"
 #include "engine/kernels/kernels.h"
 #include "engine/thread_pool.h"
@@ -16,7 +17,9 @@ struct PackedMatrix {
   int outputs = 0;     // of one part
   int panels = 0;      // of one part: ⌈outputs / 32⌉; what is past the last output is zero
   int parts = 1;       // matrices of this shape, one after the other
-  AlignedBuffer data;
+  // All panels, aligned to 64 bytes: in `memory`, or in a prepared file that outlives the matrix.
+  std::span<const std::byte> data;
+  AlignedBuffer memory;
 
   const std::byte* Panel(int index, int part = 0) const {
     return data.data() + (size_t(part) * size_t(panels) + size_t(index)) * layout.panel_bytes;
@@ -48,12 +51,14 @@ struct RowGroup {
 size_t PackedRowsFloats(int rows, int groups, int k);
 
 // All products of all groups, which have the same k: threads share the panels of all of them. Every
-// output is one sum over k in order, whatever the groups and the number of threads.
-void Multiply(const Kernels& kernels, ThreadPool& pool, std::span<const RowGroup> groups,
-              float* packed);
+// output is one sum over k in order, whatever the groups and the number of threads. `activations`
+// is what quantized matrices are multiplied with; a row is rounded once for all products of its
+// group.
+void Multiply(const Kernels& kernels, ThreadPool& pool, Activations activations,
+              std::span<const RowGroup> groups, float* packed);
 
 // One group: a[rows][k], stride k. `packed`: PackedRowsFloats(rows, 1, k).
-void Multiply(const Kernels& kernels, ThreadPool& pool, const float* a, int rows, float* packed,
-              std::span<const Product> products);
+void Multiply(const Kernels& kernels, ThreadPool& pool, Activations activations, const float* a,
+              int rows, float* packed, std::span<const Product> products);
 
 }  // namespace perdure::engine

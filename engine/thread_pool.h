@@ -9,16 +9,20 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <thread>
 #include <type_traits>
 #include <vector>
 
+#include "engine/phase_profile.h"
+
 namespace perdure::engine {
 
 class ThreadPool {
  public:
-  explicit ThreadPool(int threads);
+  // `profile` is told of every phase, unless it is null; it outlives the pool.
+  explicit ThreadPool(int threads, PhaseProfile* profile = nullptr);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -27,7 +31,8 @@ class ThreadPool {
 
   // fn(item, thread) for each item of [0, items). Returns when all are done.
   template <class Fn>
-  void Claim(int items, Fn&& fn) {
+  void Claim(int items, Fn&& fn, SourcePlace where = SourcePlace::Here()) {
+    const Timer timer(profile_, where);
     if (items <= 1 || workers_.empty()) {
       for (int item = 0; item < items; ++item) fn(item, 0);
       return;
@@ -43,16 +48,37 @@ class ThreadPool {
 
   // fn(begin, end, thread) for contiguous ranges that cover [0, items), a few a thread.
   template <class Fn>
-  void Split(int items, Fn&& fn) {
+  void Split(int items, Fn&& fn, SourcePlace where = SourcePlace::Here()) {
     const int ranges = workers_.empty() ? 1 : std::min(items, threads() * kRangesPerThread);
-    Claim(ranges, [&](int range, int thread) {
+    const auto part = [&](int range, int thread) {
       const int begin = static_cast<int>(int64_t{items} * range / ranges);
       const int end = static_cast<int>(int64_t{items} * (range + 1) / ranges);
       if (begin < end) fn(begin, end, thread);
-    });
+    };
+    Claim(ranges, part, where);
   }
 
  private:
+  // Tells the profile how long it lived.
+  class Timer {
+   public:
+    Timer(PhaseProfile* profile, const SourcePlace& where) : profile_(profile), where_(where) {
+      if (profile_ != nullptr) begin_ = std::chrono::steady_clock::now();
+    }
+    ~Timer() {
+      if (profile_ == nullptr) return;
+      const std::chrono::duration<double> lived = std::chrono::steady_clock::now() - begin_;
+      profile_->Add(where_, lived.count());
+    }
+    Timer(const Timer&) = delete;
+    Timer& operator=(const Timer&) = delete;
+
+   private:
+    PhaseProfile* const profile_;
+    const SourcePlace where_;
+    std::chrono::steady_clock::time_point begin_;
+  };
+
   using Job = void (*)(void* context, int thread);
   // Small enough that a slow thread's last range is short, large enough to stream.
   static constexpr int kRangesPerThread = 8;
@@ -61,6 +87,7 @@ class ThreadPool {
   void Run(Job job, void* context);
   void WorkerMain(int thread);
 
+  PhaseProfile* const profile_;
   // Written while the job is closed and nobody is in it.
   Job job_ = nullptr;
   void* context_ = nullptr;

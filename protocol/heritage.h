@@ -33,14 +33,19 @@ struct WorkerHeritage {
   uint64_t memory_claimed_bytes = 0;
   int32_t memory_sharers = 1;
   int32_t prefill_tokens_per_step = 0;
-  std::string isa;  // empty: the best of this CPU
+  std::string isa;          // empty: the best of this CPU
+  std::string activations;  // as in base/config.h
   std::optional<float> default_temperature;
   int32_t default_max_tokens = 0;
   int32_t slow_client_timeout_s = 0;
+  int32_t quantize_bits = 0;        // of floats, while loading; 0: they stay as they are
+  std::string prepared_dir;         // empty: nothing is prepared
+  uint64_t prepared_bytes_max = 0;  // 0: derived from the disk
   auto Fields() {
     return std::tie(model, model_dir, epoch, channel_fd, threads, max_context, max_sequences,
                     kv_bytes_max, memory_claimed_bytes, memory_sharers, prefill_tokens_per_step,
-                    isa, default_temperature, default_max_tokens, slow_client_timeout_s);
+                    isa, activations, default_temperature, default_max_tokens,
+                    slow_client_timeout_s, quantize_bits, prepared_dir, prepared_bytes_max);
   }
 };
 

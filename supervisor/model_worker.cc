@@ -1,7 +1,6 @@
 #include "supervisor/model_worker.h"
 
 #include <fmt/format.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <utility>
@@ -9,16 +8,11 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/processors.h"
 #include "protocol/codec.h"
 
 namespace perdure::supervisor {
 namespace {
-
-int ProcessorsAllowed() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(CPU_COUNT(&set), 1);
-}
 
 constexpr int kRetryAfterWhileLoadingS = 5;
 
@@ -29,16 +23,20 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   settings.model = model;
   protocol::WorkerHeritage& h = settings.heritage;
   h.model = model.name;
-  h.threads = model.threads > 0 ? model.threads : ProcessorsAllowed();
+  h.threads = model.threads > 0 ? model.threads : UsableProcessors();
   h.max_context = model.max_context;
   h.max_sequences = model.max_sequences;
   h.kv_bytes_max = model.kv_bytes_max;
   h.prefill_tokens_per_step = config.prefill_tokens_per_step;
   h.isa = config.isa;
+  h.activations = model.activations;
   h.default_temperature =
       model.default_temperature ? model.default_temperature : config.default_temperature;
   h.default_max_tokens = config.default_max_tokens;
   h.slow_client_timeout_s = config.slow_client_timeout_s;
+  h.quantize_bits = model.quantize_bits;
+  if (config.prepared_weights) h.prepared_dir = (config.state_dir / "prepared").string();
+  h.prepared_bytes_max = config.prepared_weights_max;
   return settings;
 }
 

@@ -10,7 +10,7 @@ Result<Model> LoadModel(const std::string& name, const std::filesystem::path& di
                         const engine::EngineOptions& options) {
   Model model;
   model.name = name;
-  ASSIGN_OR_RETURN(model.tokenizer, text::Tokenizer::Load(dir));
+  ASSIGN_OR_RETURN(model.tokenizer, text::Tokenizer::Load(dir, options.prepared));
   ASSIGN_OR_RETURN(model.chat, text::LoadModelTemplate(dir));
   ASSIGN_OR_RETURN(model.engine, engine::Engine::Load(dir, options));
   CollectEosIds(&model);

@@ -1,6 +1,5 @@
 #include "worker/worker.h"
 
-#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/processors.h"
 #include "engine/kv_budget.h"
 #include "protocol/channel.h"
 #include "shm/status.h"
@@ -25,15 +25,10 @@ namespace {
 
 using protocol::WorkerHeritage;
 
-int UsableProcessors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-  return std::max(1, CPU_COUNT(&set));
-}
-
-// Keys of the keyboard reach the whole process group; the supervisor decides what they mean.
-void IgnoreKeyboardSignals() {
-  for (int number : {SIGINT, SIGHUP, SIGPIPE}) signal(number, SIG_IGN);
+// Keys of the keyboard reach the whole process group; the supervisor decides what they mean. A file
+// that would grow beyond a limit is an error of its writer.
+void IgnoreSignals() {
+  for (int number : {SIGINT, SIGHUP, SIGPIPE, SIGXFSZ}) signal(number, SIG_IGN);
 }
 
 Result<engine::EngineOptions> OptionsOf(const WorkerHeritage& heritage, shm::StatusShm* status) {
@@ -44,11 +39,22 @@ Result<engine::EngineOptions> OptionsOf(const WorkerHeritage& heritage, shm::Sta
     const auto isa = engine::ParseIsa(heritage.isa);
     if (!isa)
       return Err(ErrorCode::bad_config,
-                 "isa is '" + heritage.isa + "', allowed are scalar, avx2, avx512 and nothing");
+                 "isa is '" + heritage.isa +
+                     "', allowed are scalar, avx2, avxvnni, avx512, avx512vnni and nothing");
     if (!engine::CpuHas(*isa))
       return Err(ErrorCode::bad_config, "isa is '" + heritage.isa + "', which this CPU lacks");
     options.isa = *isa;
   }
+  if (!heritage.activations.empty()) {
+    const auto activations = engine::ParseActivations(heritage.activations);
+    if (!activations)
+      return Err(ErrorCode::bad_config, "activations is '" + heritage.activations +
+                                            "', allowed are int8, float32 and nothing");
+    options.activations = *activations;
+  }
+  options.quantize_bits = heritage.quantize_bits;
+  options.prepared.dir = heritage.prepared_dir;
+  options.prepared.bytes_max = heritage.prepared_bytes_max;
   options.on_progress = [status](const engine::LoadProgress& progress) {
     status->load_bytes_total.store(progress.bytes_total, std::memory_order_relaxed);
     status->load_bytes_done.store(progress.bytes_done, std::memory_order_relaxed);
@@ -81,6 +87,8 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   inputs.sequences_max = loaded.sequences_max;
   inputs.page_bytes = info.kv.PageBytes();
   inputs.memory = ReadMemoryState();
+  // Mapped weights lie in the page cache, which counts as available.
+  inputs.memory.available -= std::min(inputs.memory.available, info.mapped_bytes);
   inputs.claimed_bytes = heritage.memory_claimed_bytes;
   inputs.sharers = std::max(1, heritage.memory_sharers);
   ASSIGN_OR_RETURN(loaded.budget, engine::DeriveKvBudget(inputs));
@@ -142,7 +150,7 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
 }  // namespace
 
 int RunWorker(const protocol::Heritage& heritage) {
-  IgnoreKeyboardSignals();
+  IgnoreSignals();
   if (!heritage.worker) {
     LogError("this heritage is not a worker's");
     return protocol::kExitUsage;

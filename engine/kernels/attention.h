@@ -1,138 +1,247 @@
-// Causal attention over pages of binary16. Written once over the 16-lane `Simd` of the including file.
+// Causal attention over pages of binary16. Written once over the 16-lane `Simd` of the including
+// file.
+//
+// One query's result, whatever goes with it: scores are one chain of multiply-adds over head_dim.
+// Blocks of kAttentionBlock absolute positions follow each other; a block's maximum moves the
+// running one, what was summed so far is rescaled, weights add to 16 sums (position modulo 16),
+// weighted values to one chain over positions.
 #pragma once
 
+#include "engine/kernels/attention_scratch.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/kernels/float_tile.h"
 
 namespace perdure::engine {
 namespace {
 
-// rows × n binary16 at stride `n` to f32 at stride `padded`, the padding zero.
-void WidenF16(const uint16_t* from, int rows, int n, float* to, int padded) {
-  for (int r = 0; r < rows; ++r, from += n, to += padded) {
-    int i = 0;
-    for (; i + 16 <= n; i += 16) Simd::Store(to + i, Simd::LoadF16(from + i));
-    if (i == padded) continue;
-    uint16_t tail[16] = {};
-    for (int j = 0; j < 16 && i + j < n; ++j) tail[j] = from[i + j];
-    Simd::Store(to + i, Simd::LoadF16(tail));
-    if (i + 16 < padded) Simd::Store(to + i + 16, Simd::Zero());
+constexpr int kBlockPages = kAttentionBlock / kPageTokens;
+static_assert(kPageTokens == kPanelWidth);
+// Up to so many queries, K and V are widened in registers: less work than widening them once.
+constexpr int kDirectQueriesMax = Simd::kSubRows;
+
+// The positions of a block that some query of the tile sees.
+struct SeenBlock {
+  int base;  // of the block: a multiple of kAttentionBlock
+  int begin, end;
+};
+
+// Some of a tile's queries, and the positions that one of them sees.
+struct QueryRange {
+  int first, count;
+  int begin, end;
+};
+
+struct AttentionWork {
+  const AttentionTile& tile;
+  ptrdiff_t padded;
+  float *wide, *queries, *out, *scores, *sums, *maxima;
+
+  AttentionWork(const AttentionTile& t, float* scratch) : tile(t) {
+    const AttentionScratch s = LayOutAttention(t.head_dim);
+    padded = ptrdiff_t(s.padded);
+    wide = scratch + s.wide;
+    queries = scratch + s.queries;
+    out = scratch + s.out;
+    scores = scratch + s.scores;
+    sums = scratch + s.sums;
+    maxima = scratch + s.maxima;
+  }
+  int Queries() const { return tile.rows * tile.group; }
+  int PositionOf(int query) const { return tile.start + query / tile.group; }
+  // The first position that a query at `position` sees.
+  int SeesFrom(int position) const {
+    return tile.window > 0 && position >= tile.window ? position - tile.window + 1 : 0;
+  }
+  QueryRange Range(int first) const {
+    const int left = Queries() - first, count = left < kTileRows ? left : kTileRows;
+    return {first, count, SeesFrom(PositionOf(first)), PositionOf(first + count - 1) + 1};
+  }
+  const uint16_t* Keys(int page) const {
+    return reinterpret_cast<const uint16_t*>(tile.pages[page] + tile.head_offset);
+  }
+  const uint16_t* Values(int page) const {
+    return Keys(page) + ptrdiff_t(tile.head_dim) * kPageTokens;
+  }
+};
+
+void BeginAttention(const AttentionWork& w) {
+  const AttentionTile& t = w.tile;
+  const F scale = Simd::Set1(t.scale);
+  for (int query = 0; query < w.Queries(); ++query) {
+    const float* q = t.q + (query / t.group) * t.q_stride + (query % t.group) * t.head_dim;
+    float* to = w.queries + ptrdiff_t(query) * kQueryStride;
+    for (int i = 0; i < t.head_dim; i += 16)
+      Simd::Store(to + i, Simd::Mul(Simd::LoadFirst(q + i, t.head_dim - i), scale));
+    for (int i = 0; i < w.padded; i += 16) Simd::Store(w.out + query * w.padded + i, Simd::Zero());
+    Simd::Store(w.sums + query * 16, Simd::Zero());
+    w.maxima[query] = -__builtin_inff();
   }
 }
 
-// One query, one block: scores become weights (zero before `from` and from `valid` on), the running
-// maximum and sum move on, what was summed so far is rescaled.
-PERDURE_INLINE void SoftmaxStep(float* scores, int from, int valid, float* maximum, float* sum,
-                                float* out, int padded) {
-  const F minus_infinity = Simd::Set1(-__builtin_inff());
-  F s0 = Simd::SelectFirst(Simd::Load(scores), minus_infinity, valid);
-  F s1 = Simd::SelectFirst(Simd::Load(scores + 16), minus_infinity, valid - 16);
-  if (from > 0) {
-    s0 = Simd::SelectFirst(minus_infinity, s0, from);
-    s1 = Simd::SelectFirst(minus_infinity, s1, from - 16);
+void EndAttention(const AttentionWork& w) {
+  const AttentionTile& t = w.tile;
+  for (int query = 0; query < w.Queries(); ++query) {
+    const F inverse = Simd::Set1(1.0f / Simd::ReduceAdd(Simd::Load(w.sums + query * 16)));
+    float* to = t.out + (query / t.group) * t.out_stride + (query % t.group) * t.head_dim;
+    for (int i = 0; i < t.head_dim; i += 16) {
+      // Adding zero makes the sign of a zero positive, whatever weights of zero left it.
+      const F o = Simd::Mul(Simd::Load(w.out + query * w.padded + i), inverse);
+      Simd::StoreFirst(to + i, Simd::Add(o, Simd::Zero()), t.head_dim - i);
+    }
   }
-  const float block = Simd::ReduceMax(Simd::Max(s0, s1));
-  const float before = *maximum;
-  const float now = block > before ? block : before;
-  const F pivot = Simd::Set1(now);
-  const F p0 = Exp(Simd::Sub(s0, pivot)), p1 = Exp(Simd::Sub(s1, pivot));
-  Simd::Store(scores, p0);
-  Simd::Store(scores + 16, p1);
-  const float added = Simd::ReduceAdd(Simd::Add(p0, p1));
-  if (now == before) {  // the factor would be exactly 1
-    *sum = *sum + added;
-    return;
-  }
-  float factors[16];
-  Simd::Store(factors, Exp(Simd::Set1(before - now)));
-  *maximum = now;
-  *sum = *sum * factors[0] + added;
-  const F factor = Simd::Set1(factors[0]);
-  for (int i = 0; i < padded; i += 16) Simd::Store(out + i, Simd::Mul(Simd::Load(out + i), factor));
 }
 
-// The first position that a query at `position` sees.
-PERDURE_INLINE int SeesFrom(const AttentionTile& t, int position) {
-  return t.window > 0 && position >= t.window ? position - t.window + 1 : 0;
+// A query's scores of a block become weights: zero outside of columns [from, to).
+PERDURE_INLINE void SoftmaxRow(const AttentionWork& w, int query, int from, int to) {
+  constexpr int kVectors = kAttentionBlock / 16;
+  float* scores = w.scores + query * kAttentionBlock;
+  F s[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) s[v] = Simd::Load(scores + 16 * v);
+  if (from > 0 || to < kAttentionBlock) {
+    const F minus_infinity = Simd::Set1(-__builtin_inff());
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      s[v] = Simd::SelectFirst(s[v], minus_infinity, to - 16 * v);
+      s[v] = Simd::SelectFirst(minus_infinity, s[v], from - 16 * v);
+    }
+  }
+  const float block = Simd::ReduceMax(Simd::Max(Simd::Max(s[0], s[1]), Simd::Max(s[2], s[3])));
+  F sum = Simd::Load(w.sums + query * 16);
+  if (block > w.maxima[query]) {
+    const F factor = ExpUpTo88(Simd::Set1(w.maxima[query] - block));
+    w.maxima[query] = block;
+    sum = Simd::Mul(sum, factor);
+    float* out = w.out + query * w.padded;
+    for (int i = 0; i < w.padded; i += 16)
+      Simd::Store(out + i, Simd::Mul(Simd::Load(out + i), factor));
+  }
+  const F pivot = Simd::Set1(w.maxima[query]);
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; ++v) {
+    s[v] = ExpUpTo88(Simd::Sub(s[v], pivot));
+    Simd::Store(scores + 16 * v, s[v]);
+  }
+  static_assert(kVectors == 4);
+  sum = Simd::Add(sum, Simd::Add(Simd::Add(s[0], s[1]), Simd::Add(s[2], s[3])));
+  Simd::Store(w.sums + query * 16, sum);
+}
+
+void SoftmaxBlock(const AttentionWork& w, const QueryRange& range, const SeenBlock& block) {
+  for (int query = range.first; query < range.first + range.count; ++query) {
+    const int position = w.PositionOf(query);
+    const int from = w.SeesFrom(position) - block.base, to = position + 1 - block.base;
+    if (to > 0 && from < kAttentionBlock) {
+      SoftmaxRow(w, query, from, to);
+    } else {
+      for (int i = 0; i < kAttentionBlock; i += 16)
+        Simd::Store(w.scores + query * kAttentionBlock + i, Simd::Zero());
+    }
+  }
+}
+
+PERDURE_INLINE int Larger(int a, int b) { return a > b ? a : b; }
+PERDURE_INLINE int Smaller(int a, int b) { return a < b ? a : b; }
+
+// Scores of a page for the queries that see some of it; those of others are left as they are.
+template <class B>
+PERDURE_INLINE void ScorePage(const AttentionWork& w, const QueryRange& range, int page,
+                              const B* keys, ptrdiff_t ahead) {
+  const int begin = page * kPageTokens;
+  if (range.end <= begin || range.begin >= begin + kPageTokens) return;
+  const int vectors = range.end <= begin + 16 ? 1 : 2;
+  TileAny<1, kQueryStride>(w.queries + ptrdiff_t(range.first) * kQueryStride, keys, kPageTokens,
+                           w.tile.head_dim, range.count, vectors,
+                           w.scores + range.first * kAttentionBlock + begin % kAttentionBlock,
+                           kAttentionBlock, false, ahead);
+}
+
+// Adds the weighted values of positions [begin, end) of a block.
+template <class B>
+PERDURE_INLINE void AddValues(const AttentionWork& w, const QueryRange& range, int begin, int end,
+                              const B* values, ptrdiff_t stride, int vectors, int column,
+                              ptrdiff_t ahead) {
+  TileAny<1, kAttentionBlock>(w.scores + range.first * kAttentionBlock + begin % kAttentionBlock,
+                              values, stride, end - begin, range.count, vectors,
+                              w.out + range.first * w.padded + column, w.padded, true, ahead);
+}
+
+// Few queries: straight from the pages, the next one on its way while one is worked on.
+void AttendDirectly(const AttentionWork& w, const SeenBlock& block) {
+  const QueryRange range = w.Range(0);
+  const int last = (w.PositionOf(w.Queries() - 1)) / kPageTokens;
+  const auto ahead = [&](int page) {
+    return page < last ? reinterpret_cast<const char*>(w.Keys(page + 1)) -
+                             reinterpret_cast<const char*>(w.Keys(page))
+                       : 0;
+  };
+  for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page)
+    ScorePage(w, range, page, w.Keys(page), ahead(page));
+  SoftmaxBlock(w, range, block);
+  for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
+    const int begin = page * kPageTokens;
+    AddValues(w, range, begin, Smaller(begin + kPageTokens, block.end), w.Values(page),
+              w.tile.head_dim, w.tile.head_dim / 16, 0, ahead(page));
+  }
+}
+
+// rows × n binary16 as panels [n / 32][kAttentionBlock][32] of f32, the padding zero.
+void WidenValues(const uint16_t* from, int rows, int n, float* to) {
+  for (int r = 0; r < rows; ++r, from += n, to += kPanelWidth) {
+    float* at = to;
+    for (int i = 0; i < n; i += kPanelWidth, at += kAttentionBlock * kPanelWidth) {
+      if (i + kPanelWidth <= n) {
+        Simd::Store(at, Simd::LoadF16(from + i));
+        Simd::Store(at + 16, Simd::LoadF16(from + i + 16));
+        continue;
+      }
+      uint16_t tail[kPanelWidth] = {};
+      for (int j = 0; i + j < n; ++j) tail[j] = from[i + j];
+      Simd::Store(at, Simd::LoadF16(tail));
+      Simd::Store(at + 16, Simd::LoadF16(tail + 16));
+    }
+  }
+}
+
+// Many queries: K page by page and V block by block are widened once for all of them.
+void AttendWidened(const AttentionWork& w, const SeenBlock& block) {
+  const int head_dim = w.tile.head_dim;
+  for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
+    const uint16_t* keys = w.Keys(page);
+    for (int i = 0; i < head_dim * kPageTokens; i += 16)
+      Simd::Store(w.wide + i, Simd::LoadF16(keys + i));
+    for (int first = 0; first < w.Queries(); first += kTileRows)
+      ScorePage(w, w.Range(first), page, w.wide, 0);
+  }
+  for (int first = 0; first < w.Queries(); first += kTileRows)
+    SoftmaxBlock(w, w.Range(first), block);
+  for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
+    const int begin = page * kPageTokens;
+    WidenValues(w.Values(page), Smaller(kPageTokens, block.end - begin), head_dim,
+                w.wide + begin % kAttentionBlock * kPanelWidth);
+  }
+  for (int column = 0; column < w.padded; column += kPanelWidth)
+    for (int first = 0; first < w.Queries(); first += kTileRows) {
+      const QueryRange range = w.Range(first);
+      const int begin = Larger(range.begin, block.begin), end = Smaller(range.end, block.end);
+      if (begin >= end) continue;
+      AddValues(w, range, begin, end,
+                w.wide + (column * kAttentionBlock + begin % kAttentionBlock * kPanelWidth),
+                kPanelWidth, kPanelWidth / 16, column, 0);
+    }
 }
 
 void Attend(const AttentionTile& t, float* scratch) {
-  const int head_dim = t.head_dim;
-  const int padded = (head_dim + 31) / 32 * 32;
-  const int queries = t.rows * t.group;
-  constexpr int kCapacity = kAttentionQueries + kTileRows;
-  float* keys = scratch;
-  float* values = keys + padded * kPanelWidth;
-  float* packed_q = values + padded * kPanelWidth;
-  float* out = packed_q + kCapacity * padded;
-  float* scores = out + kCapacity * padded;
-  float* maximum = scores + kCapacity * kPanelWidth;
-  float* sum = maximum + kCapacity;
-
-  for (int first = 0; first < queries; first += kTileRows) {
-    float* tile = packed_q + first * padded;
-    for (int r = 0; r < kTileRows; ++r) {
-      const int query = first + r;
-      if (query >= queries) {
-        for (int i = 0; i < head_dim; ++i) tile[i * kTileRows + r] = 0.0f;
-        continue;
-      }
-      const float* q = t.q + (query / t.group) * t.q_stride + (query % t.group) * head_dim;
-      for (int i = 0; i < head_dim; ++i) tile[i * kTileRows + r] = q[i] * t.scale;
-    }
+  const AttentionWork w(t, scratch);
+  BeginAttention(w);
+  const int first = w.SeesFrom(t.start) / kPageTokens * kPageTokens, end = t.start + t.rows;
+  // Values are read in whole vectors.
+  const bool direct = w.Queries() <= kDirectQueriesMax && t.head_dim % 16 == 0;
+  for (int base = first / kAttentionBlock * kAttentionBlock; base < end; base += kAttentionBlock) {
+    const SeenBlock block{base, Larger(base, first), Smaller(base + kAttentionBlock, end)};
+    direct ? AttendDirectly(w, block) : AttendWidened(w, block);
   }
-  for (int query = 0; query < queries; ++query) {
-    maximum[query] = -__builtin_inff();
-    sum[query] = 0.0f;
-    for (int i = 0; i < padded; i += 16) Simd::Store(out + query * padded + i, Simd::Zero());
-  }
-
-  const int last = t.start + t.rows - 1;
-  for (int block = SeesFrom(t, t.start) / kPanelWidth; block <= last / kPanelWidth; ++block) {
-    const int base = block * kPanelWidth;
-    const int filled = last - base + 1 < kPanelWidth ? last - base + 1 : kPanelWidth;
-    const auto* k16 = reinterpret_cast<const uint16_t*>(t.pages[block] + t.head_offset);
-    const uint16_t* v16 = k16 + ptrdiff_t(head_dim) * kPanelWidth;
-    WidenF16(k16, head_dim, kPanelWidth, keys, kPanelWidth);
-    WidenF16(v16, filled, head_dim, values, padded);
-    for (int first = 0; first < queries; first += kTileRows) {
-      const int rows = queries - first < kTileRows ? queries - first : kTileRows;
-      // No query of this tile sees the block: all lie before it, or their windows behind it.
-      if (t.start + (first + rows - 1) / t.group < base ||
-          SeesFrom(t, t.start + first / t.group) >= base + kPanelWidth)
-        continue;
-      float* tile_scores = scores + first * kPanelWidth;
-      float* tile_out = out + first * padded;
-      TileAny<kTileRows, 1>(packed_q + first * padded, keys, kPanelWidth, head_dim, rows,
-                            tile_scores, kPanelWidth, false);
-      for (int r = 0; r < rows; ++r) {
-        const int position = t.start + (first + r) / t.group;
-        const int from = SeesFrom(t, position) - base, valid = position - base + 1;
-        float* row = tile_scores + r * kPanelWidth;
-        if (valid <= 0 || from >= kPanelWidth) {
-          Simd::Store(row, Simd::Zero());
-          Simd::Store(row + 16, Simd::Zero());
-        } else {
-          SoftmaxStep(row, from, valid, maximum + first + r, sum + first + r, tile_out + r * padded,
-                      padded);
-        }
-      }
-      // Weights of positions that a query does not see are zero; they can change nothing but the
-      // sign of a zero, which the last addition below makes positive.
-      for (int i = 0; i < padded; i += kPanelWidth)
-        TileAny<1, kPanelWidth>(tile_scores, values + i, padded, filled, rows, tile_out + i, padded,
-                                true);
-    }
-  }
-
-  for (int query = 0; query < queries; ++query) {
-    const F inverse = Simd::Set1(1.0f / sum[query]);
-    float* to = t.out + (query / t.group) * t.out_stride + (query % t.group) * head_dim;
-    for (int i = 0; i < head_dim; i += 16) {
-      const F o = Simd::Mul(Simd::Load(out + query * padded + i), inverse);
-      Simd::StoreFirst(to + i, Simd::Add(o, Simd::Zero()), head_dim - i);
-    }
-  }
+  EndAttention(w);
 }
 
 }  // namespace

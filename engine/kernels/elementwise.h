@@ -1,4 +1,5 @@
-// Norms, rotary embedding, activation, softmax. Written once over the 16-lane `Simd` of the including file.
+// Norms, rotary embedding, activation, softmax. Written once over the 16-lane `Simd` of the
+// including file.
 #pragma once
 
 #include "engine/kernels/lanes.h"
@@ -6,11 +7,10 @@
 namespace perdure::engine {
 namespace {
 
-// e^x, relative error below 2^-22; 0 below -86.5, e^88 above 88. Cody and Waite's reduction by
+// e^x for x ≤ 88, relative error below 2^-22; 0 below -86.5. Cody and Waite's reduction by
 // multiples of ln 2, then 1 + r + r²·p(r) with p fitted to minimise the relative error.
-PERDURE_INLINE F Exp(F x) {
+PERDURE_INLINE F ExpUpTo88(F x) {
   const F magic = Simd::Set1(0x1.8p23f);  // adding it rounds to an integer in the low bits
-  x = Simd::Min(x, Simd::Set1(88.0f));
   const F shifted = Simd::Fma(x, Simd::Set1(0x1.715476p0f), magic);
   const F n = Simd::Sub(shifted, magic);
   F r = Simd::Fma(n, Simd::Set1(-0x1.62e4p-1f), x);
@@ -24,6 +24,9 @@ PERDURE_INLINE F Exp(F x) {
   p = Simd::Fma(Simd::Mul(r, r), p, one_plus_r);
   return Simd::ZeroBelow(Simd::AddExponent(p, shifted), x, Simd::Set1(-86.5f));
 }
+
+// The same for every x; e^88 above 88.
+PERDURE_INLINE F Exp(F x) { return ExpUpTo88(Simd::Min(x, Simd::Set1(88.0f))); }
 
 void RmsNorm(const float* x, const float* weight, int n, float epsilon, float* y) {
   F sum = Simd::Zero();

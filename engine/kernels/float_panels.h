@@ -1,4 +1,5 @@
-// Panels to f32, and products with few rows straight from them. Written once over the 16-lane `Simd` of the including file.
+// Panels to f32, and products with few rows straight from them. Written once over the 16-lane
+// `Simd` of the including file.
 #pragma once
 
 #include "engine/kernels/lanes.h"
@@ -83,14 +84,17 @@ struct QuantizedReader {
 };
 
 struct Q8Reader : QuantizedReader {
-  static constexpr int kStep = 1;
-  PERDURE_INLINE void Fetch() { Simd::Prefetch(p + 1024); }
-  PERDURE_INLINE void Get(int, F& w0, F& w1) {
-    const auto* q = reinterpret_cast<const uint8_t*>(p);
-    w0 = Simd::Fma(scale0, Simd::LoadU8(q), bias0);
-    w1 = Simd::Fma(scale1, Simd::LoadU8(q + 16), bias1);
+  static constexpr int kStep = 8;
+  PERDURE_INLINE void Fetch() {
+#pragma GCC unroll 4
+    for (int line = 0; line < 4; ++line) Simd::Prefetch(p + 1024 + 64 * line);
   }
-  PERDURE_INLINE void Next() { p += 32; }
+  PERDURE_INLINE void Get(int j, F& w0, F& w1) {
+    const std::byte* words = p + j % 2 * 128;
+    w0 = Simd::Fma(scale0, Simd::Byte(Simd::LoadWords(words), j / 2), bias0);
+    w1 = Simd::Fma(scale1, Simd::Byte(Simd::LoadWords(words + 64), j / 2), bias1);
+  }
+  PERDURE_INLINE void Next() { p += 256; }
 };
 
 struct Q4Reader : QuantizedReader {

@@ -1,6 +1,7 @@
 #include "engine/kernels/kernels.h"
 
 #include "base/check.h"
+#include "engine/kernels/attention_scratch.h"
 
 namespace perdure::engine {
 
@@ -33,13 +34,21 @@ PanelLayout MakePanelLayout(PanelFormat format, int k, int group, ScaleType scal
   return layout;
 }
 
-size_t AttentionScratchFloats(int head_dim) {
-  const size_t padded = (size_t(head_dim) + 31) / 32 * 32;
-  const size_t queries = kAttentionQueries + kTileRows;
-  return 2 * padded * kPanelWidth  // K and V of a page
-         + 2 * queries * padded    // queries, outputs
-         + queries * kPanelWidth   // scores
-         + 2 * queries;            // running maximum and sum
+size_t AttentionScratchFloats(int head_dim) { return LayOutAttention(head_dim).floats; }
+
+size_t Int8TileFloats(int rows, int k) {
+  const size_t groups = (size_t(k) + kInt8Group - 1) / kInt8Group;
+  return size_t(rows) * (size_t(k) / 4 + 2 * groups + size_t(k) / 32);
+}
+
+Int8Tile Int8TileAt(float* memory, int rows, int k) {
+  const ptrdiff_t groups = (ptrdiff_t(k) + kInt8Group - 1) / kInt8Group;
+  Int8Tile tile{.rows = rows};
+  tile.words = reinterpret_cast<uint32_t*>(memory);
+  tile.scales = memory + ptrdiff_t(rows) * (k / 4);
+  tile.sums64 = tile.scales + rows * groups;
+  tile.sums32 = tile.sums64 + rows * groups;
+  return tile;
 }
 
 bool CpuHas(Isa isa) {
@@ -51,13 +60,16 @@ bool CpuHas(Isa isa) {
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
              __builtin_cpu_supports("f16c");
+    case Isa::kAvxVnni:
+      return CpuHas(Isa::kAvx2) && __builtin_cpu_supports("avxvnni");
     case Isa::kAvx512:
       return CpuHas(Isa::kAvx2) && __builtin_cpu_supports("avx512f") &&
              __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
              __builtin_cpu_supports("avx512vl");
+    case Isa::kAvx512Vnni:
+      return CpuHas(Isa::kAvx512) && __builtin_cpu_supports("avx512vnni");
 #else
-    case Isa::kAvx2:
-    case Isa::kAvx512:
+    default:
       return false;
 #endif
   }
@@ -65,9 +77,10 @@ bool CpuHas(Isa isa) {
 }
 
 Isa BestIsa() {
-  if (CpuHas(Isa::kAvx512)) return Isa::kAvx512;
-  if (CpuHas(Isa::kAvx2)) return Isa::kAvx2;
-  return Isa::kScalar;
+  Isa best = Isa::kScalar;
+  for (Isa isa : kIsas)
+    if (CpuHas(isa)) best = isa;
+  return best;
 }
 
 std::string_view IsaName(Isa isa) {
@@ -76,25 +89,38 @@ std::string_view IsaName(Isa isa) {
       return "scalar";
     case Isa::kAvx2:
       return "avx2";
+    case Isa::kAvxVnni:
+      return "avxvnni";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
   }
   return "unknown";
 }
 
 std::optional<Isa> ParseIsa(std::string_view name) {
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512})
+  for (Isa isa : kIsas)
     if (name == IsaName(isa)) return isa;
   return std::nullopt;
 }
 
 const Kernels& KernelsFor(Isa isa) {
   CHECK_MSG(CpuHas(isa), "this CPU lacks the instruction set asked for");
+  switch (isa) {
 #ifdef PERDURE_X86_KERNELS
-  if (isa == Isa::kAvx512) return kKernelsAvx512;
-  if (isa == Isa::kAvx2) return kKernelsAvx2;
+    case Isa::kAvx2:
+      return kKernelsAvx2;
+    case Isa::kAvxVnni:
+      return kKernelsAvxVnni;
+    case Isa::kAvx512:
+      return kKernelsAvx512;
+    case Isa::kAvx512Vnni:
+      return kKernelsAvx512Vnni;
 #endif
-  return kKernelsScalar;
+    default:
+      return kKernelsScalar;
+  }
 }
 
 }  // namespace perdure::engine

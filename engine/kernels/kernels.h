@@ -1,9 +1,11 @@
 // The arithmetic of a forward pass, one table of functions per instruction set.
 //
 // Rules that make every path give the same bits (tests/engine/kernels_test.cc compares them):
-// - the headers of kernels/ are written once over 16-lane vectors and compiled three times;
+// - the headers of kernels/ are written once over 16-lane vectors and compiled five times;
 // - a matrix product sums over K in order 0 … K-1 with one fused multiply-add per term and output;
 //   lanes are outputs, so neither the number of rows nor the threads change a sum;
+// - with activations in 8 bits, the sum within a group of K is an integer, so exact in any order;
+//   the groups are added in order, as int8.h says;
 // - other sums use 16 lanes and the tree (8, 4, 2, 1); exp is our own polynomial.
 #pragma once
 
@@ -17,7 +19,7 @@ namespace perdure::engine {
 
 // Goes up with every change that changes a bit of any result: stored KV of another version is
 // recomputed.
-inline constexpr std::string_view kKernelVersion = "k1";
+inline constexpr std::string_view kKernelVersion = "k2";
 
 // Outputs of a packed panel, and rows of the largest micro-kernel tile.
 inline constexpr int kPanelWidth = 32;
@@ -32,11 +34,15 @@ inline constexpr int kDirectRowsMax = 4;
 //   kF32   [K][32] float
 //   kF16   [K][32] binary16
 //   kBf16  [K][16] uint32: output i in the low half of word i, output i + 16 in the high half
-//   kQ8    per group: scale[32] bias[32], then [group][32] uint8
+//   kQ8    per group: scale[32] bias[32], then [group / 8][2][32] uint32: of eight K the even ones
+//   in
+//          the ascending bytes of a word, then the odd ones (Q8Byte)
 //   kQ4    per group: scale[32] bias[32], then [group / 8][32] uint32, K in ascending nibbles
 //   kMxfp4 per group: scale[32] E8M0, then [4][32] uint32, K in ascending nibbles, E2M1
 // Of OCP's Microscaling formats: E8M0 is a byte s for 2^(s - 127), 255 (NaN) is not allowed here;
 // E2M1 is a sign and one of 0, 0.5, 1, 1.5, 2, 3, 4, 6.
+// Both orders give eight K in two words of bytes, the even ones first: what products with 8-bit
+// activations want.
 enum class PanelFormat : uint8_t { kF32, kF16, kBf16, kQ8, kQ4, kMxfp4 };
 enum class ScaleType : uint8_t { kF32, kF16, kBf16 };
 
@@ -52,6 +58,11 @@ struct PanelLayout {
 };
 
 inline constexpr int kMxfp4Group = 32;
+
+// Where element k of a group of kQ8 lies in it.
+constexpr size_t Q8Byte(size_t k, size_t lane) {
+  return ((k / 8 * 2 + k % 2) * kPanelWidth + lane) * 4 + k % 8 / 2;
+}
 
 // Fills in the sizes. `group` divides k; it is 32, 64 or 128 for kQ8 and kQ4, 32 for kMxfp4, and
 // without meaning elsewhere. `scale_type` is that of kQ8 and kQ4.
@@ -74,9 +85,36 @@ struct AttentionTile {
 };
 
 // Queries (rows × group) of a tile: the conversion of a K/V block is shared by all of them.
-inline constexpr int kAttentionQueries = 48;
+inline constexpr int kAttentionQueries = 96;
 // Floats of scratch that attend() needs.
 size_t AttentionScratchFloats(int head_dim);
+
+// Rows of activations in 8 bits: of each group of 64 along K (the last may have 32) s8 numbers q
+// and a scale d, x ≈ d·q. The scale is max |x| / 127, q = x·(127 / max |x|) to nearest even. A
+// group whose max |x| is below 2^-100 is zero; in one with a NaN or an infinity the scale is NaN,
+// so that every output of the row is.
+inline constexpr int kInt8Group = 64;
+inline constexpr int kInt8TileRows = 8;
+struct Int8Tile {
+  int rows = 0;               // ≤ kInt8TileRows
+  uint32_t* words = nullptr;  // [k / 8][2][rows]: four even q of eight, then the odd ones
+  float* scales = nullptr;    // [⌈k / 64⌉][rows]: d
+  float* sums64 = nullptr;    // [⌈k / 64⌉][rows]: d·Σq of each group
+  float* sums32 = nullptr;    // [k / 32][rows]: the same of its halves
+};
+// k: a multiple of 32, as it is of every quantized matrix.
+size_t Int8TileFloats(int rows, int k);
+Int8Tile Int8TileAt(float* memory, int rows, int k);
+
+// Rows of K of a panel that are unpacked to bytes at once, and the room they take: per group of
+// min(layout.group, 64), f32 scale[32], offset[32], bias[32], then words as in kQ8. 38 KiB in
+// groups of 64, which an L1 of 48 KiB holds while tiles of activations go through; from L2 they
+// come fast enough, too. Smaller chunks would read and write the outputs more often, which costs
+// more.
+inline constexpr int kInt8ChunkRows = 1024;
+inline constexpr size_t kInt8ParamsBytes = 3 * kPanelWidth * sizeof(float);
+inline constexpr size_t kInt8ChunkBytes =
+    kInt8ChunkRows * kPanelWidth + kInt8ChunkRows / 32 * kInt8ParamsBytes;
 
 struct Kernels {
   Isa isa;
@@ -95,6 +133,19 @@ struct Kernels {
 
   // out[i·12 + r] = a[r][i] for r < rows; the rows up to 12 are zero.
   void (*pack_rows)(const float* const* a, int rows, int k, float* out);
+
+  // Products with activations in 8 bits, of kQ8, kQ4 and kMxfp4 panels.
+  // Rows r < tile.rows of a into a tile made by Int8TileAt.
+  void (*int8_pack)(const float* const* a, int k, const Int8Tile& tile);
+  // Rows [k0, k1) of a panel; k0 is a multiple of kInt8ChunkRows. `out`: kInt8ChunkBytes.
+  void (*int8_unpack)(const PanelLayout& layout, const std::byte* panel, int k0, int k1,
+                      std::byte* out);
+  // c[r][0..32) (+)= the tile's rows times the rows [k0, k1) of a panel, unpacked.
+  void (*int8_tile)(const PanelLayout& layout, const std::byte* chunk, const Int8Tile& a, int k0,
+                    int k1, float* c, ptrdiff_t ldc, bool accumulate);
+  // c[r][32·p + …) = the tile's rows times whole panels, as `direct`.
+  void (*int8_direct)(const PanelLayout& layout, const std::byte* first_panel, int panels,
+                      const Int8Tile& a, float* c, ptrdiff_t ldc);
 
   // y = x / rms(x) · weight; y may be x.
   void (*rms_norm)(const float* x, const float* weight, int n, float epsilon, float* y);
@@ -120,6 +171,8 @@ const Kernels& KernelsFor(Isa isa);
 // One per file under kernels/; only KernelsFor uses them.
 extern const Kernels kKernelsScalar;
 extern const Kernels kKernelsAvx2;
+extern const Kernels kKernelsAvxVnni;
 extern const Kernels kKernelsAvx512;
+extern const Kernels kKernelsAvx512Vnni;
 
 }  // namespace perdure::engine

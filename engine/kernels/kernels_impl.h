@@ -5,6 +5,7 @@
 #include "engine/kernels/elementwise.h"
 #include "engine/kernels/float_panels.h"
 #include "engine/kernels/float_tile.h"
+#include "engine/kernels/int8.h"
 
 namespace perdure::engine {
 namespace {
@@ -15,6 +16,10 @@ constexpr Kernels MakeKernels(Isa isa) {
           .tile = Tile,
           .direct = Direct,
           .pack_rows = PackRows,
+          .int8_pack = Int8Pack,
+          .int8_unpack = Int8Unpack,
+          .int8_tile = Int8Tiles,
+          .int8_direct = Int8Direct,
           .rms_norm = RmsNorm,
           .rope = Rope,
           .add = AddTo,

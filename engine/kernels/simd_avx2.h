@@ -1,4 +1,5 @@
-// 16 lanes in two registers. Needs AVX2, FMA and F16C.
+// 16 lanes in two registers. Needs AVX2, FMA and F16C; uses AVX-VNNI where the file is compiled for
+// it.
 #pragma once
 
 #include <immintrin.h>
@@ -18,6 +19,9 @@ struct Simd {
   // 6 × 1 × 2 accumulators, 2 weights, 1 activation: 15 of 16 registers.
   static constexpr int kSubRows = 6;
   static constexpr int kSubVectors = 1;
+  // 4 × 1 × 2 integer sums, 2 × 2 weights, 1 activation: 13 of 16 registers.
+  static constexpr int kInt8SubRows = 4;
+  static constexpr int kInt8SubVectors = 1;
 
   static __m256i First(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -52,11 +56,6 @@ struct Simd {
   static F LoadBf16(const uint16_t* p) {
     return {WidenBf16(Load128(p)), WidenBf16(Load128(p + 8))};
   }
-  static F LoadU8(const uint8_t* p) {
-    const __m128i bytes = Load128(p);
-    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes)),
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))};
-  }
   static W LoadWords(const void* p) {
     const auto* words = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1)};
@@ -74,6 +73,11 @@ struct Simd {
     const __m256i mask = _mm256_set1_epi32(15);
     return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.lo, 4 * j), mask)),
             _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.hi, 4 * j), mask))};
+  }
+  static F Byte(W w, int j) {
+    const __m256i mask = _mm256_set1_epi32(255);
+    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.lo, 8 * j), mask)),
+            _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(w.hi, 8 * j), mask))};
   }
   // The permutation looks at the low three bits of an index only; bit 3 is the sign.
   static __m256 E2M1(__m256i bits) {
@@ -93,6 +97,62 @@ struct Simd {
   static F LoadE8M0(const uint8_t* p) {
     const __m128i bytes = Load128(p);
     return {E8M0(bytes), E8M0(_mm_srli_si128(bytes, 8))};
+  }
+  static W SetWords(uint32_t x) {
+    const __m256i words = _mm256_set1_epi32(static_cast<int>(x));
+    return {words, words};
+  }
+  static void StoreWords(void* p, W w) {
+    _mm256_storeu_si256(static_cast<__m256i*>(p), w.lo);
+    _mm256_storeu_si256(static_cast<__m256i*>(p) + 1, w.hi);
+  }
+  static F AsFloats(W w) { return {_mm256_castsi256_ps(w.lo), _mm256_castsi256_ps(w.hi)}; }
+  static W LowNibbles(W w) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(w.lo, mask), _mm256_and_si256(w.hi, mask)};
+  }
+  static W HighNibbles(W w) {
+    return LowNibbles({_mm256_srli_epi32(w.lo, 4), _mm256_srli_epi32(w.hi, 4)});
+  }
+  // Nibbles in bytes to 12 + twice their E2M1.
+  static W E2M1Codes(W nibbles) {
+    const __m256i table = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0));
+    return {_mm256_shuffle_epi8(table, nibbles.lo), _mm256_shuffle_epi8(table, nibbles.hi)};
+  }
+  template <bool kNarrow>
+  static __m256i Dot4(__m256i sums, __m256i u, __m256i s) {
+#ifdef __AVXVNNI__
+    return _mm256_dpbusd_avx_epi32(sums, u, s);
+#else
+    const __m256i ones = _mm256_set1_epi16(1);
+    if constexpr (kNarrow)
+      return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), ones));
+    // The pairs of _mm256_maddubs_epi16 would saturate.
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u, _mm256_set1_epi16(255)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(s, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u, 8), _mm256_srai_epi16(s, 8));
+    return _mm256_add_epi32(sums, _mm256_add_epi32(even, odd));
+#endif
+  }
+  // sums + the four products of each lane's bytes: u are unsigned, s signed and not -128. kNarrow:
+  // u < 32.
+  template <bool kNarrow>
+  static W Dot4(W sums, W u, W s) {
+    return {Dot4<kNarrow>(sums.lo, u.lo, s.lo), Dot4<kNarrow>(sums.hi, u.hi, s.hi)};
+  }
+  // The low bytes of eight lanes, the even lanes first.
+  static __m128i LowBytes(__m256 x) {
+    const __m256i order =
+        _mm256_setr_epi8(0, 8, -1, -1, 4, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 8,
+                         -1, -1, 4, 12, -1, -1, -1, -1, -1, -1, -1, -1);
+    const __m256i bytes = _mm256_shuffle_epi8(_mm256_castps_si256(x), order);
+    return _mm_or_si128(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
+  }
+  // The low bytes of the lanes' bits; of each eight the even lanes first.
+  static void StoreLowBytes(F x, uint8_t* p) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), LowBytes(x.lo));
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p + 8), LowBytes(x.hi));
   }
   static F Fma(F a, F b, F c) {
     return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};

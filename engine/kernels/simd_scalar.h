@@ -19,6 +19,8 @@ struct Simd {
   };
   static constexpr int kSubRows = 1;
   static constexpr int kSubVectors = 1;
+  static constexpr int kInt8SubRows = 1;
+  static constexpr int kInt8SubVectors = 1;
 
   template <class Fn>
   static F Map(Fn fn) {
@@ -51,9 +53,6 @@ struct Simd {
   static F LoadBf16(const uint16_t* p) {
     return Map([&](int i) { return Bf16ToF32(p[i]); });
   }
-  static F LoadU8(const uint8_t* p) {
-    return Map([&](int i) { return static_cast<float>(p[i]); });
-  }
   static W LoadWords(const void* p) {
     W out;
     std::memcpy(out.v, p, sizeof out.v);
@@ -68,6 +67,9 @@ struct Simd {
   static F Nibble(W w, int j) {
     return Map([&](int i) { return static_cast<float>((w.v[i] >> (4 * j)) & 15u); });
   }
+  static F Byte(W w, int j) {
+    return Map([&](int i) { return static_cast<float>((w.v[i] >> (8 * j)) & 255u); });
+  }
   static F E2M1(W w, int j) {
     constexpr float kMagnitudes[8] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
     return Map([&](int i) {
@@ -77,6 +79,48 @@ struct Simd {
   }
   static F LoadE8M0(const uint8_t* p) {
     return Map([&](int i) { return std::ldexp(1.0f, p[i] - 127); });
+  }
+  template <class Fn>
+  static W MapWords(Fn fn) {
+    W out;
+    for (int i = 0; i < 16; ++i) out.v[i] = fn(i);
+    return out;
+  }
+  static W SetWords(uint32_t x) {
+    return MapWords([&](int) { return x; });
+  }
+  static void StoreWords(void* p, W w) { std::memcpy(p, w.v, sizeof w.v); }
+  static F AsFloats(W w) { return Load(reinterpret_cast<const float*>(w.v)); }
+  static W LowNibbles(W w) {
+    return MapWords([&](int i) { return w.v[i] & 0x0F0F0F0Fu; });
+  }
+  static W HighNibbles(W w) {
+    return MapWords([&](int i) { return w.v[i] >> 4 & 0x0F0F0F0Fu; });
+  }
+  // Nibbles in bytes to 12 + twice their E2M1.
+  static W E2M1Codes(W nibbles) {
+    constexpr uint8_t kCodes[16] = {12, 13, 14, 15, 16, 18, 20, 24, 12, 11, 10, 9, 8, 6, 4, 0};
+    return MapWords([&](int i) {
+      uint32_t codes = 0;
+      for (int j = 0; j < 32; j += 8) codes |= uint32_t{kCodes[nibbles.v[i] >> j & 15u]} << j;
+      return codes;
+    });
+  }
+  // sums + the four products of each lane's bytes: u are unsigned, s signed and not -128. kNarrow:
+  // u < 32.
+  template <bool kNarrow>
+  static W Dot4(W sums, W u, W s) {
+    return MapWords([&](int i) {
+      int sum = static_cast<int>(sums.v[i]);
+      for (int j = 0; j < 32; j += 8)
+        sum += static_cast<uint8_t>(u.v[i] >> j) * static_cast<int8_t>(s.v[i] >> j);
+      return static_cast<uint32_t>(sum);
+    });
+  }
+  // The low bytes of the lanes' bits; of each eight the even lanes first.
+  static void StoreLowBytes(F x, uint8_t* p) {
+    for (int i = 0; i < 16; ++i)
+      p[i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = static_cast<uint8_t>(std::bit_cast<uint32_t>(x.v[i]));
   }
   static F Fma(F a, F b, F c) {
     return Map([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });

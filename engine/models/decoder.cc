@@ -91,6 +91,8 @@ std::span<const float> Decoder::Step(std::span<const SequenceStep> sequences) {
         std::count_if(rows.begin(), rows.end(), [](const Row& row) { return row.wants_logits; }));
   }
 
+  if (mapped_) mapped_->StartCheck();
+
   // Rows were computed at a padded stride: close the gaps.
   float* logits = buffers_->logits.as<float>();
   const auto vocab = static_cast<size_t>(c.vocab_size), stride = size_t(Padded(c.vocab_size));
@@ -151,7 +153,7 @@ void Decoder::Pass(std::span<const Row> rows, size_t logits_row) {
   const Product product{.matrix = head_ ? &*head_ : &embedding_,
                         .c = b.logits.as<float>() + static_cast<ptrdiff_t>(logits_row) * stride,
                         .ldc = stride};
-  Multiply(kernels_, pool_, b.normed, wanted, b.packed, {&product, 1});
+  Multiply(kernels_, pool_, activations_, b.normed, wanted, b.packed, {&product, 1});
 }
 
 void Decoder::Norm(const float* x, const std::vector<float>& weight, int rows, float* y) {
@@ -176,7 +178,7 @@ void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Ro
       {&layer.k.weights, b.k, layer.k.weights.padded_outputs()},
       {&layer.v.weights, b.v, layer.v.weights.padded_outputs()},
   };
-  Multiply(kernels_, pool_, b.normed, count, b.packed, products);
+  Multiply(kernels_, pool_, activations_, b.normed, count, b.packed, products);
 
   const int kv_heads = c.kv_heads;
   pool_.Split(static_cast<int>(store_runs_.size()) * kv_heads, [&](int begin, int end, int) {
@@ -194,7 +196,7 @@ void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Ro
 
   const ptrdiff_t out_stride = layer.output.weights.padded_outputs();
   const Product product{&layer.output.weights, b.out, out_stride};
-  Multiply(kernels_, pool_, b.attended, count, b.packed, {&product, 1});
+  Multiply(kernels_, pool_, activations_, b.attended, count, b.packed, {&product, 1});
   const ptrdiff_t hidden = c.hidden_size;
   pool_.Split(count, [&](int begin, int end, int) {
     for (int i = begin; i < end; ++i) {
@@ -279,7 +281,7 @@ void Decoder::FeedForward(const DecoderLayer& layer, int rows) {
   const ptrdiff_t stride = layer.gate.weights.padded_outputs();
   const Product products[] = {{&layer.gate.weights, b.gate, stride},
                               {&layer.up.weights, b.up, stride}};
-  Multiply(kernels_, pool_, b.normed, rows, b.packed, products);
+  Multiply(kernels_, pool_, activations_, b.normed, rows, b.packed, products);
   const ptrdiff_t width = c.feed_forward, hidden = c.hidden_size;
   pool_.Split(rows, [&](int begin, int end, int) {
     for (int i = begin; i < end; ++i) {
@@ -291,7 +293,7 @@ void Decoder::FeedForward(const DecoderLayer& layer, int rows) {
   const ptrdiff_t out_stride = layer.down.weights.padded_outputs();
   const Product product{&layer.down.weights, b.out, out_stride};
   const RowGroup group{.a = b.gate, .lda = stride, .rows = rows, .products = {&product, 1}};
-  Multiply(kernels_, pool_, {&group, 1}, b.packed);
+  Multiply(kernels_, pool_, activations_, {&group, 1}, b.packed);
   pool_.Split(rows, [&](int begin, int end, int) {
     for (int i = begin; i < end; ++i) {
       AddBias(layer.down, b.out + i * out_stride);

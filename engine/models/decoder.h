@@ -16,6 +16,7 @@
 #include "engine/rope.h"
 #include "engine/thread_pool.h"
 #include "engine/weights/checkpoint.h"
+#include "engine/weights/prepared_weights.h"
 
 namespace perdure::engine {
 
@@ -38,8 +39,15 @@ struct DecoderLayer {
 
 class Decoder final : public Engine {
  public:
+  // In memory.
   static Result<std::unique_ptr<Engine>> Load(DecoderSpec spec, const Checkpoint& checkpoint,
                                               const EngineOptions& options);
+  // From a prepared file.
+  static Result<std::unique_ptr<Engine>> Map(DecoderSpec spec, const Checkpoint& checkpoint,
+                                             const EngineOptions& options, PreparedFile file);
+  // Writes the prepared file.
+  static Status Prepare(DecoderSpec spec, const Checkpoint& checkpoint,
+                        const EngineOptions& options, PreparedWriter& writer);
 
   const ModelInfo& info() const override { return info_; }
   const GenerationDefaults& generation_defaults() const override { return spec_.config.generation; }
@@ -64,7 +72,8 @@ class Decoder final : public Engine {
   struct Buffers;
 
   Decoder(DecoderSpec spec, const EngineOptions& options);
-  Status LoadWeights(const Checkpoint& checkpoint, const EngineOptions& options);
+  Status LoadWeights(const Checkpoint& checkpoint, const EngineOptions& options,
+                     const WeightsPlace& place);
   Status LoadLayer(WeightReader& reader, const std::string& prefix, int index, DecoderLayer* layer);
   Status LoadFeedForward(WeightReader& reader, const std::string& mlp, int index,
                          DecoderLayer* layer);
@@ -83,10 +92,12 @@ class Decoder final : public Engine {
   DecoderSpec spec_;
   const std::function<void()> on_layer_;
   const Kernels& kernels_;
+  const Activations activations_;
   ThreadPool pool_;
   ModelInfo info_;
   RopeTable rope_;
 
+  std::optional<WeightsInUse> mapped_;  // where the matrices lie, unless they are in memory
   PackedMatrix embedding_;
   std::optional<PackedMatrix> head_;  // nothing: tied to the embedding
   std::vector<float> final_norm_;

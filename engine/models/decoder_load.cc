@@ -25,13 +25,6 @@ Result<Linear> ReadLinear(WeightReader& reader, const std::string& module, int o
   return linear;
 }
 
-// The first whose tensors are there; where none is, the first, for the error message.
-TensorNames FindNames(const WeightReader& reader, const std::vector<TensorNames>& candidates) {
-  for (const TensorNames& names : candidates)
-    if (reader.Has(fmt::format("{}.norm.weight", names.body))) return names;
-  return candidates.front();
-}
-
 std::string_view FormatName(PanelFormat format) {
   switch (format) {
     case PanelFormat::kF32:
@@ -48,36 +41,51 @@ std::string_view FormatName(PanelFormat format) {
   return "quantized";
 }
 
-std::string QuantName(const QuantConfig& quant) {
-  if (quant.mode == QuantMode::kMxfp4) return fmt::format("mxfp4, group {}", quant.group);
-  return fmt::format("affine {}-bit, group {}", quant.bits, quant.group);
-}
-
 }  // namespace
 
 Decoder::Decoder(DecoderSpec spec, const EngineOptions& options)
     : spec_(std::move(spec)),
       on_layer_(options.on_layer),
       kernels_(KernelsFor(options.isa)),
-      pool_(options.threads),
+      activations_(options.activations),
+      pool_(options.threads, options.profile),
       rope_(MakeRopeTable(spec_.config.rope, spec_.config.head_dim)),
       buffers_(std::make_unique<Buffers>()) {}
 
 Result<std::unique_ptr<Engine>> Decoder::Load(DecoderSpec spec, const Checkpoint& checkpoint,
                                               const EngineOptions& options) {
   std::unique_ptr<Decoder> decoder(new Decoder(std::move(spec), options));
-  RETURN_IF_ERROR(decoder->LoadWeights(checkpoint, options));
+  RETURN_IF_ERROR(decoder->LoadWeights(checkpoint, options, {}));
   return std::unique_ptr<Engine>(std::move(decoder));
 }
 
-Status Decoder::LoadWeights(const Checkpoint& checkpoint, const EngineOptions& options) {
+Result<std::unique_ptr<Engine>> Decoder::Map(DecoderSpec spec, const Checkpoint& checkpoint,
+                                             const EngineOptions& options, PreparedFile file) {
+  std::unique_ptr<Decoder> decoder(new Decoder(std::move(spec), options));
+  decoder->mapped_.emplace(std::move(file), options.on_damage);
+  RETURN_IF_ERROR(decoder->mapped_->Populate(options.on_progress));
+  const WeightsPlace place{.from = &decoder->mapped_->file(), .to = nullptr};
+  RETURN_IF_ERROR(decoder->LoadWeights(checkpoint, options, place));
+  decoder->info_.mapped_bytes = decoder->mapped_->file().bytes();
+  return std::unique_ptr<Engine>(std::move(decoder));
+}
+
+Status Decoder::Prepare(DecoderSpec spec, const Checkpoint& checkpoint,
+                        const EngineOptions& options, PreparedWriter& writer) {
+  return Decoder(std::move(spec), options)
+      .LoadWeights(checkpoint, options, {.from = nullptr, .to = &writer});
+}
+
+Status Decoder::LoadWeights(const Checkpoint& checkpoint, const EngineOptions& options,
+                            const WeightsPlace& place) {
   LoadProgress progress{.bytes_done = 0, .bytes_total = checkpoint.data_bytes()};
-  WeightReader reader(checkpoint, spec_.config, pool_, [&](uint64_t bytes) {
+  const auto done = [&](uint64_t bytes) {
     progress.bytes_done += bytes;
     if (options.on_progress) options.on_progress(progress);
-  });
+  };
+  WeightReader reader(checkpoint, spec_.config, pool_, done, place);
   const ModelConfig& c = spec_.config;
-  const TensorNames names = FindNames(reader, spec_.names);
+  const TensorNames names = FindNames(checkpoint, spec_);
   const std::string body(names.body), head(names.head);
   ASSIGN_OR_RETURN(embedding_, reader.Matrix(body + ".embed_tokens", c.vocab_size, c.hidden_size));
   layers_.resize(static_cast<size_t>(c.layers));
@@ -89,7 +97,7 @@ Status Decoder::LoadWeights(const Checkpoint& checkpoint, const EngineOptions& o
   if (!c.tied_embeddings.value_or(!reader.Has(head + ".weight"))) {
     ASSIGN_OR_RETURN(head_, reader.Matrix(head, c.vocab_size, c.hidden_size));
   }
-  if (spec_.experts) moe_.emplace(kernels_, pool_, c.hidden_size, c.experts);
+  if (spec_.experts) moe_.emplace(kernels_, pool_, activations_, c.hidden_size, c.experts);
   // Tensors that are not used (a tied head's copy, inv_freq) count as done, too.
   progress.bytes_done = progress.bytes_total;
   if (options.on_progress) options.on_progress(progress);
@@ -146,7 +154,7 @@ bool Decoder::HasDenseLayers() const {
 void Decoder::FillInfo(int64_t parameters, const Checkpoint& checkpoint) {
   const ModelConfig& c = spec_.config;
   info_.architecture = c.model_type;
-  info_.numerics_id = fmt::format("{}-f32", kKernelVersion);
+  info_.numerics_id = fmt::format("{}-{}", kKernelVersion, ActivationsName(activations_));
   info_.parameters = parameters;
   info_.layers = c.layers;
   info_.vocab_size = c.vocab_size;
@@ -187,12 +195,14 @@ void Decoder::FillInfo(int64_t parameters, const Checkpoint& checkpoint) {
   const bool quantized = std::any_of(formats.begin(), formats.end(), [](PanelFormat format) {
     return FormatName(format) == "quantized";
   });
-  if (quantized && c.quantization) {
+  if (quantized && c.quantize) {
+    info_.quantization = NameOf(*c.quantize) + ", quantized on load";
+  } else if (quantized && c.quantization) {
     const bool mixed = std::any_of(
         c.quantization->overrides.begin(), c.quantization->overrides.end(), [&](const auto& entry) {
           return entry.second != c.quantization->all && checkpoint.Has(entry.first + ".weight");
         });
-    info_.quantization = QuantName(c.quantization->all) + (mixed ? ", mixed" : "");
+    info_.quantization = NameOf(c.quantization->all) + (mixed ? ", mixed" : "");
   } else {
     info_.quantization = FormatName(layers_[0].q.weights.layout.format);
   }

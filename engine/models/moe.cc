@@ -35,10 +35,11 @@ void ChooseExperts(std::span<const float> probabilities, bool normalize, std::sp
   for (float& weight : weights) weight /= sum;
 }
 
-MoeCompute::MoeCompute(const Kernels& kernels, ThreadPool& pool, int hidden,
-                       const ExpertsConfig& config)
+MoeCompute::MoeCompute(const Kernels& kernels, ThreadPool& pool, Activations activations,
+                       int hidden, const ExpertsConfig& config)
     : kernels_(kernels),
       pool_(pool),
+      activations_(activations),
       hidden_(hidden),
       config_(config),
       block_rows_(std::max(1, limits::kExpertSlotsMax / config.per_token)) {}
@@ -94,7 +95,7 @@ void MoeCompute::AddBlock(const MoeLayer& layer, const float* normed, int rows, 
 void MoeCompute::Route(const MoeLayer& layer, const float* normed, int rows) {
   const int stride = layer.router.padded_outputs();
   const Product product{.matrix = &layer.router, .c = logits_, .ldc = stride};
-  Multiply(kernels_, pool_, normed, rows, packed_, {&product, 1});
+  Multiply(kernels_, pool_, Activations::kFloat32, normed, rows, packed_, {&product, 1});
   const auto wanted = static_cast<size_t>(config_.per_token);
   pool_.Split(rows, [&](int begin, int end, int) {
     for (int row = begin; row < end; ++row) {
@@ -143,7 +144,7 @@ void MoeCompute::ComputeSlots(const MoeLayer& layer, const float* normed) {
                        .rows = busy.slots,
                        .products = {products_.data() + products_.size() - 2, 2}});
   }
-  Multiply(kernels_, pool_, groups_, packed_);
+  Multiply(kernels_, pool_, activations_, groups_, packed_);
 
   const int slots = busy_.back().first + busy_.back().slots;
   pool_.Split(slots, [&](int begin, int end, int) {
@@ -163,7 +164,7 @@ void MoeCompute::ComputeSlots(const MoeLayer& layer, const float* normed) {
                        .rows = busy.slots,
                        .products = {&products_.back(), 1}});
   }
-  Multiply(kernels_, pool_, groups_, packed_);
+  Multiply(kernels_, pool_, activations_, groups_, packed_);
 }
 
 }  // namespace perdure::engine

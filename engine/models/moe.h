@@ -41,7 +41,9 @@ void ChooseExperts(std::span<const float> probabilities, bool normalize, std::sp
 // Not thread-safe.
 class MoeCompute {
  public:
-  MoeCompute(const Kernels& kernels, ThreadPool& pool, int hidden, const ExpertsConfig& config);
+  // `activations` of the experts; the router, whose work is small and decides, has them in f32.
+  MoeCompute(const Kernels& kernels, ThreadPool& pool, Activations activations, int hidden,
+             const ExpertsConfig& config);
 
   // x[row] += Σ weight · expert(normed[row]) for each row; both are [rows][hidden].
   void Add(const MoeLayer& layer, const float* normed, int rows, float* x);
@@ -56,6 +58,7 @@ class MoeCompute {
 
   const Kernels& kernels_;
   ThreadPool& pool_;
+  const Activations activations_;
   const int hidden_;
   const ExpertsConfig config_;
   const int block_rows_;  // that are computed at once

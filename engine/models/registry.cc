@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "engine/weights/checkpoint.h"
 
 namespace perdure::engine {
 namespace {
@@ -61,6 +62,12 @@ Result<DecoderSpec> DescribeModel(const ModelConfig& config) {
   const Row* row = FindRow(config.model_type);
   CHECK(row != nullptr);
   return row->describe(config);
+}
+
+TensorNames FindNames(const Checkpoint& checkpoint, const DecoderSpec& spec) {
+  for (const TensorNames& names : spec.names)
+    if (checkpoint.Has(fmt::format("{}.norm.weight", names.body))) return names;
+  return spec.names.front();
 }
 
 }  // namespace perdure::engine

@@ -11,6 +11,8 @@
 
 namespace perdure::engine {
 
+class Checkpoint;
+
 // Where the tensors are: `<body>.embed_tokens.weight`, `<body>.layers.0.…`, `<head>.weight`.
 struct TensorNames {
   std::string_view body = "model";
@@ -28,7 +30,7 @@ struct DecoderSpec {
   bool qk_norm = false;      // self_attn.{q,k}_norm: RMSNorm over each head before RoPE
   // By layer, the positions that a query sees, its own the last; 0: all up to it. Empty: all 0.
   std::vector<int> windows = {};
-  // The first of which the checkpoint has the body.
+  // Where they may be; FindNames chooses.
   std::vector<TensorNames> names = {TensorNames()};
   // What a person should know of this model, one sentence each: ModelInfo::notes.
   std::vector<std::string> notes = {};
@@ -46,5 +48,9 @@ Status CheckModelKind(const ModelKind& kind);
 
 // By config.model_type, which passed CheckModelKind.
 Result<DecoderSpec> DescribeModel(const ModelConfig& config);
+
+// The first of spec.names whose body the checkpoint has; where it has none, the first, whose
+// tensors an error then names.
+TensorNames FindNames(const Checkpoint& checkpoint, const DecoderSpec& spec);
 
 }  // namespace perdure::engine

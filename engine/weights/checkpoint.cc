@@ -107,6 +107,14 @@ Status Checkpoint::OpenShards(const std::filesystem::path& index) {
   return {};
 }
 
+std::vector<std::filesystem::path> Checkpoint::Paths() const {
+  std::vector<std::filesystem::path> paths;
+  for (const SafetensorsFile& file : files_) paths.push_back(file.path());
+  std::error_code error;
+  if (std::filesystem::exists(dir_ / kIndexFile, error)) paths.push_back(dir_ / kIndexFile);
+  return paths;
+}
+
 const TensorInfo* Checkpoint::Find(std::string_view name) const {
   const auto it = by_name_.find(std::string(name));
   return it == by_name_.end() ? nullptr : it->second;

@@ -21,6 +21,8 @@ class Checkpoint {
 
   const std::filesystem::path& dir() const { return dir_; }
   uint64_t data_bytes() const { return data_bytes_; }  // of all tensors
+  // The safetensors files and, where there is one, their index.
+  std::vector<std::filesystem::path> Paths() const;
 
   const std::unordered_map<std::string, const TensorInfo*>& tensors() const { return by_name_; }
   bool Has(std::string_view name) const { return Find(name) != nullptr; }

@@ -5,8 +5,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <vector>
 
 #include "base/check.h"
+#include "base/hash.h"
+#include "engine/weights/quantize.h"
 
 namespace perdure::engine {
 namespace {
@@ -63,11 +66,10 @@ void PackNumbers(const PanelLayout& layout, const std::byte* row, size_t row_byt
   if (layout.format != PanelFormat::kQ8) {  // the nibbles as they are
     for (size_t i = 0; i < group / 8; ++i)
       std::memcpy(body + (i * kPanelWidth + lane) * 4, row + (g * group / 8 + i) * 4, 4);
-  } else if (bits == 8) {
-    for (size_t i = 0; i < group; ++i) body[i * kPanelWidth + lane] = row[g * group + i];
   } else {
     for (size_t i = 0; i < group; ++i)
-      body[i * kPanelWidth + lane] = ReadBits(row, row_bytes, g * group + i, bits);
+      body[Q8Byte(i, lane)] =
+          bits == 8 ? row[g * group + i] : ReadBits(row, row_bytes, g * group + i, bits);
   }
 }
 
@@ -97,6 +99,38 @@ bool PackQuantizedPanel(const PanelLayout& layout, const SourceMatrix& source, s
   return good;
 }
 
+bool IsQuantizedHere(const PanelLayout& layout, const SourceMatrix& source) {
+  return layout.group != 0 && source.scales.first == nullptr;
+}
+
+// Packs rows [first, first + lanes); false where a number of theirs may not be. `quantized` is
+// memory to be used again.
+bool PackPanel(const PanelLayout& layout, const SourceMatrix& source, size_t bits, size_t first,
+               size_t lanes, QuantizedRows* quantized, std::byte* panel) {
+  if (layout.group == 0) {
+    PackFloatPanel(layout, source.weight, first, lanes, panel);
+    return true;
+  }
+  if (!IsQuantizedHere(layout, source))
+    return PackQuantizedPanel(layout, source, bits, first, lanes, panel);
+  return quantized->Quantize(layout, static_cast<int>(bits), source.weight, first, lanes) &&
+         PackQuantizedPanel(layout, quantized->source(), bits, 0, lanes, panel);
+}
+
+tl::unexpected<Error> BadNumber(const PanelLayout& layout, const SourceMatrix& source) {
+  if (IsQuantizedHere(layout, source))
+    return Err(
+        ErrorCode::bad_model,
+        fmt::format("{}: tensor {} holds infinite values or NaN, which cannot be quantized: "
+                    "the file is damaged or was converted badly; fetch or convert it again",
+                    source.weight.tensor->file->path().string(), source.weight.tensor->name));
+  const TensorInfo& scales = *source.scales.tensor;
+  return Err(ErrorCode::bad_model,
+             fmt::format("{}: tensor {} has a scale of 255, which is NaN in mxfp4 (E8M0): the "
+                         "file is damaged or was converted badly; fetch or convert it again",
+                         scales.file->path().string(), scales.name));
+}
+
 // Drops rows [begin, end) from memory; returns their bytes.
 uint64_t Drop(const SourceRows& rows, size_t begin, size_t end) {
   if (rows.tensor == nullptr) return 0;
@@ -118,8 +152,9 @@ Result<PackedMatrix> Pack(const PanelLayout& layout, int outputs, int bits,
   matrix.parts = static_cast<int>(sources.size());
   const auto rows = static_cast<size_t>(outputs), panels = static_cast<size_t>(matrix.panels);
   const size_t all = sources.size() * panels;
-  ASSIGN_OR_RETURN(matrix.data, AlignedBuffer::Allocate(all * layout.panel_bytes,
-                                                        sources[0].weight.tensor->name));
+  ASSIGN_OR_RETURN(matrix.memory, AlignedBuffer::Allocate(all * layout.panel_bytes,
+                                                          sources[0].weight.tensor->name));
+  matrix.data = {matrix.memory.data(), matrix.memory.size()};
 
   const SourceMatrix& one = sources[0];
   const size_t bytes_a_panel =
@@ -130,15 +165,13 @@ Result<PackedMatrix> Pack(const PanelLayout& layout, int outputs, int bits,
   for (size_t begin = 0; begin < all; begin += batch) {
     const size_t end = std::min(all, begin + batch);
     pool.Split(static_cast<int>(end - begin), [&](int from, int to, int) {
+      QuantizedRows quantized;
       for (size_t at = begin + size_t(from); at < begin + size_t(to); ++at) {
         const SourceMatrix& source = sources[at / panels];
         const size_t first = at % panels * kPanelWidth;
         const size_t lanes = std::min<size_t>(kPanelWidth, rows - first);
-        std::byte* panel = matrix.data.data() + at * layout.panel_bytes;
-        if (layout.group == 0)
-          PackFloatPanel(layout, source.weight, first, lanes, panel);
-        else if (!PackQuantizedPanel(layout, source, static_cast<size_t>(bits), first, lanes,
-                                     panel))
+        std::byte* panel = matrix.memory.data() + at * layout.panel_bytes;
+        if (!PackPanel(layout, source, static_cast<size_t>(bits), first, lanes, &quantized, panel))
           bad_part.store(at / panels, std::memory_order_relaxed);
       }
     });
@@ -152,14 +185,44 @@ Result<PackedMatrix> Pack(const PanelLayout& layout, int outputs, int bits,
     }
     done(consumed);
   }
-  if (const size_t part = bad_part.load(std::memory_order_relaxed); part < sources.size()) {
-    const TensorInfo& scales = *sources[part].scales.tensor;
-    return Err(ErrorCode::bad_model,
-               fmt::format("{}: tensor {} has a scale of 255, which is NaN in mxfp4 (E8M0): the "
-                           "file is damaged or was converted badly; fetch or convert it again",
-                           scales.file->path().string(), scales.name));
-  }
+  if (const size_t part = bad_part.load(std::memory_order_relaxed); part < sources.size())
+    return BadNumber(layout, sources[part]);
   return matrix;
+}
+
+uint64_t PanelsFingerprint() {
+  constexpr int kInputs = 256;
+  constexpr size_t kRows = kPanelWidth - 1;  // a panel that is not full
+  // Every pattern of bits is a number of every format, but for the floats to be quantized.
+  std::vector<std::byte> bytes(kRows * kInputs * sizeof(float));
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 37 % 113);
+  const auto rows = [&](size_t row_bytes) { return SourceRows{nullptr, bytes.data(), row_bytes}; };
+  Hasher64 hasher;
+  const auto add = [&](PanelFormat format, int group, ScaleType scale, int bits, bool floats) {
+    const PanelLayout layout = MakePanelLayout(format, kInputs, group, scale);
+    SourceMatrix source{.weight = rows(kInputs * sizeof(float)), .scales = {}, .biases = {}};
+    if (group != 0 && !floats) {
+      source = {.weight = rows(static_cast<size_t>(kInputs * bits / 8)),
+                .scales = rows(kInputs / 32 * sizeof(float)),
+                .biases = rows(kInputs / 32 * sizeof(float))};
+    }
+    std::vector<std::byte> panel(layout.panel_bytes);
+    QuantizedRows quantized;
+    PackPanel(layout, source, static_cast<size_t>(bits), 0, kRows, &quantized, panel.data());
+    hasher.Add(panel);
+  };
+  for (const PanelFormat format : {PanelFormat::kF32, PanelFormat::kF16, PanelFormat::kBf16})
+    add(format, 0, ScaleType::kF32, 0, true);
+  for (const ScaleType scale : {ScaleType::kF32, ScaleType::kF16, ScaleType::kBf16}) {
+    for (const int group : {32, 64, 128}) {
+      for (const int bits : {2, 3, 5, 6, 8}) add(PanelFormat::kQ8, group, scale, bits, false);
+      add(PanelFormat::kQ4, group, scale, 4, false);
+    }
+    add(PanelFormat::kQ8, 64, scale, 8, true);
+    add(PanelFormat::kQ4, 64, scale, 4, true);
+  }
+  add(PanelFormat::kMxfp4, kMxfp4Group, ScaleType::kF32, 4, false);
+  return hasher.value();
 }
 
 }  // namespace perdure::engine

@@ -8,28 +8,20 @@
 #include "base/result.h"
 #include "engine/packed_matrix.h"
 #include "engine/thread_pool.h"
-#include "engine/weights/safetensors.h"
+#include "engine/weights/source_matrix.h"
 
 namespace perdure::engine {
 
-// Consecutive rows of a tensor, of row_bytes each. No tensor: none.
-struct SourceRows {
-  const TensorInfo* tensor = nullptr;
-  const std::byte* first = nullptr;
-  size_t row_bytes = 0;
-};
-
-// One matrix as it lies in a checkpoint: scales for every quantized format, biases for the affine
-// ones.
-struct SourceMatrix {
-  SourceRows weight, scales, biases;
-};
-
 // Packs matrices of one layout, [outputs, layout.k] each, as the parts of one. `bits` is the width
-// of a quantized number in the checkpoint. `done` is called with the bytes consumed since the last
-// call. out_of_memory names the first tensor; bad_model: an mxfp4 scale that is NaN.
+// of a quantized number in the checkpoint, or as it is quantized. `done` is called with the bytes
+// consumed since the last call. out_of_memory names the first tensor; bad_model: an mxfp4 scale
+// that is NaN, or a float to be quantized that is not finite.
 Result<PackedMatrix> Pack(const PanelLayout& layout, int outputs, int bits,
                           std::span<const SourceMatrix> sources, ThreadPool& pool,
                           const std::function<void(uint64_t)>& done);
+
+// Changes whenever a build packs or quantizes any layout in another way: a hash of small matrices,
+// packed.
+uint64_t PanelsFingerprint();
 
 }  // namespace perdure::engine

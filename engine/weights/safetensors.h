@@ -59,6 +59,7 @@ class SafetensorsFile {
   SafetensorsFile(SafetensorsFile&&) = default;
   SafetensorsFile& operator=(SafetensorsFile&&) = default;
 
+  const std::filesystem::path& path() const { return file_->path(); }
   const TensorInfo* Find(std::string_view name) const;
   std::span<const TensorInfo> tensors() const { return tensors_; }  // in the order of their bytes
 

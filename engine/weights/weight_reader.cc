@@ -70,6 +70,13 @@ PanelLayout LayoutOf(const std::optional<QuantConfig>& quant, DType weight, DTyp
   return MakePanelLayout(format, inputs, quant->group, *ScaleTypeOf(scales));
 }
 
+// A section's name says what lies in it: two halves of one tensor are two sections.
+std::string SectionName(const MatrixSource& source, const PanelLayout& layout) {
+  return fmt::format("{} row {} format {} scales {} group {}", source.weight, source.first_row,
+                     static_cast<int>(layout.format), static_cast<int>(layout.scale_type),
+                     layout.group);
+}
+
 // Appends the matrices of one source.
 void AddMatrices(const MatrixSource& source, const TensorInfo* weight, const TensorInfo* scales,
                  const TensorInfo* biases, int outputs, std::vector<SourceMatrix>* to) {
@@ -165,6 +172,28 @@ Result<WeightReader::Tensors> WeightReader::Find(const MatrixSource& source, int
   return found;
 }
 
+Result<std::span<const std::byte>> WeightReader::Section(const std::string& name,
+                                                         size_t bytes) const {
+  const auto data = place_.from->Find(name);
+  if (data && data->size() == bytes) return *data;
+  return Err(ErrorCode::io_error,
+             fmt::format("{} does not fit: its section \"{}\" is missing or of another size",
+                         place_.from->path().string(), name));
+}
+
+Result<PackedMatrix> WeightReader::MappedMatrix(const std::string& section,
+                                                const PanelLayout& layout, int outputs,
+                                                size_t parts) const {
+  PackedMatrix matrix;
+  matrix.layout = layout;
+  matrix.outputs = outputs;
+  matrix.panels = (outputs + kPanelWidth - 1) / kPanelWidth;
+  matrix.parts = static_cast<int>(parts);
+  const size_t bytes = parts * static_cast<size_t>(matrix.panels) * layout.panel_bytes;
+  ASSIGN_OR_RETURN(matrix.data, Section(section, bytes));
+  return matrix;
+}
+
 Result<PackedMatrix> WeightReader::Matrix(const std::string& module, int outputs, int inputs) {
   const MatrixSource source{.module = module, .weight = module + ".weight"};
   return Matrices({&source, 1}, outputs, inputs);
@@ -186,9 +215,19 @@ Result<PackedMatrix> WeightReader::Matrices(std::span<const MatrixSource> source
     AddMatrices(source, found.weight, found.scales, found.biases, outputs, &matrices);
   }
   parameters_ += static_cast<int64_t>(matrices.size()) * outputs * inputs;
-  const DType scales = first->scales != nullptr ? first->scales->dtype : DType::kF32;
-  return Pack(LayoutOf(first->quant, first->weight->dtype, scales, inputs), outputs,
-              first->quant ? first->quant->bits : 0, matrices, pool_, done_);
+  const auto quant = first->quant ? first->quant : QuantizeTo(config_, sources[0].module, inputs);
+  const DType scales = (first->scales != nullptr ? first->scales : first->weight)->dtype;
+  const PanelLayout layout = LayoutOf(quant, first->weight->dtype, scales, inputs);
+  const std::string section = SectionName(sources[0], layout);
+  if (place_.from != nullptr) return MappedMatrix(section, layout, outputs, matrices.size());
+  ASSIGN_OR_RETURN(PackedMatrix matrix,
+                   Pack(layout, outputs, quant ? quant->bits : 0, matrices, pool_, done_));
+  if (place_.to != nullptr) {
+    RETURN_IF_ERROR(place_.to->Add(section, matrix.data));
+    matrix.data = {};
+    matrix.memory = {};
+  }
+  return matrix;
 }
 
 Status WeightReader::RefuseBias(const std::string& module) const {
@@ -199,6 +238,19 @@ Status WeightReader::RefuseBias(const std::string& module) const {
 }
 
 Result<std::vector<float>> WeightReader::Vector(const std::string& name, int size) {
+  if (place_.from != nullptr) {
+    std::vector<float> values(static_cast<size_t>(size));
+    ASSIGN_OR_RETURN(const auto data, Section(name, values.size() * sizeof(float)));
+    std::memcpy(values.data(), data.data(), data.size());
+    parameters_ += size;
+    return values;
+  }
+  ASSIGN_OR_RETURN(std::vector<float> values, ReadVector(name, size));
+  if (place_.to != nullptr) RETURN_IF_ERROR(place_.to->Add(name, std::as_bytes(std::span(values))));
+  return values;
+}
+
+Result<std::vector<float>> WeightReader::ReadVector(const std::string& name, int size) {
   const int64_t shape[] = {size};
   ASSIGN_OR_RETURN(const TensorInfo* const tensor, checkpoint_.Get(name, shape));
   std::vector<float> values(static_cast<size_t>(size));

@@ -14,6 +14,7 @@
 #include "engine/packed_matrix.h"
 #include "engine/thread_pool.h"
 #include "engine/weights/checkpoint.h"
+#include "engine/weights/prepared_weights.h"
 
 namespace perdure::engine {
 
@@ -30,10 +31,15 @@ struct MatrixSource {
 // Errors (bad_model) name the file, the tensor, what it is and what is needed.
 class WeightReader {
  public:
-  // `done` is called with the bytes consumed since the last call.
+  // `done` is called with the bytes consumed since the last call. Matrices that are read from a
+  // prepared file point into it.
   WeightReader(const Checkpoint& checkpoint, const ModelConfig& config, ThreadPool& pool,
-               std::function<void(uint64_t)> done)
-      : checkpoint_(checkpoint), config_(config), pool_(pool), done_(std::move(done)) {}
+               std::function<void(uint64_t)> done, const WeightsPlace& place = {})
+      : checkpoint_(checkpoint),
+        config_(config),
+        pool_(pool),
+        done_(std::move(done)),
+        place_(place) {}
 
   // `<module>.weight` [outputs, inputs] (or its quantized form).
   Result<PackedMatrix> Matrix(const std::string& module, int outputs, int inputs);
@@ -51,7 +57,7 @@ class WeightReader {
  private:
   // The tensors of a source, checked.
   struct Tensors {
-    std::optional<QuantConfig> quant;  // nothing: floats
+    std::optional<QuantConfig> quant;  // nothing: floats, or to be quantized
     const TensorInfo* weight = nullptr;
     const TensorInfo* scales = nullptr;  // where there is a quant
     const TensorInfo* biases = nullptr;  // where it is affine
@@ -61,11 +67,17 @@ class WeightReader {
   Result<const TensorInfo*> Get(const MatrixSource& source, const std::string& name, int outputs,
                                 int64_t columns) const;
   Result<std::optional<QuantConfig>> QuantOf(const MatrixSource& source, int inputs) const;
+  // Of the prepared file.
+  Result<std::span<const std::byte>> Section(const std::string& name, size_t bytes) const;
+  Result<PackedMatrix> MappedMatrix(const std::string& section, const PanelLayout& layout,
+                                    int outputs, size_t parts) const;
+  Result<std::vector<float>> ReadVector(const std::string& name, int size);
 
   const Checkpoint& checkpoint_;
   const ModelConfig& config_;
   ThreadPool& pool_;
   std::function<void(uint64_t)> done_;
+  const WeightsPlace place_;
   int64_t parameters_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "cli/command_line.h"
 #include "cli/list.h"
 #include "cli/model_report.h"
+#include "engine/engine.h"
 #include "protocol/heritage.h"
 #include "tests/engine/synth_model.h"
 
@@ -51,16 +52,30 @@ std::vector<std::string> Keys(const Json& object) {
   return keys;
 }
 
+TEST_F(ShowTest, TellsOfQuantizationOnLoad) {
+  Write({.dtype = "bf16", .hidden = 64, .feed_forward = 128});
+  ModelReportInputs in = Inputs();
+  const Json plain = ModelReport(in);
+  EXPECT_TRUE(plain["quantize"].is_null());
+  in.model.quantize_bits = 4;
+  const Json report = ModelReport(in);
+  EXPECT_EQ(report["quantize"], "q4");
+  EXPECT_THAT(report["quantization"].get<std::string>(), testing::StartsWith("bf16"));
+  EXPECT_LT(report["weights"]["memory_bytes"].get<uint64_t>() * 2,
+            plain["weights"]["memory_bytes"].get<uint64_t>());
+  EXPECT_THAT(FormatShow(report), testing::ContainsRegex("quantized on load to +q4"));
+}
+
 // What scripts rely on; docs/api.md lists them.
 TEST_F(ShowTest, KeysAreTheSameWhateverIsBroken) {
   const auto keys =
       ElementsAre("name", "source", "folder", "model_type", "architecture", "parameters",
-                  "active_parameters", "quantization", "weights", "vocabulary", "tokenizer",
-                  "chat_templates", "context", "kv", "memory", "notes", "problems");
+                  "active_parameters", "quantization", "quantize", "weights", "vocabulary",
+                  "tokenizer", "chat_templates", "context", "kv", "memory", "notes", "problems");
   const Json nothing = ModelReport(Inputs());
   EXPECT_THAT(Keys(nothing), keys);
   EXPECT_EQ(nothing["problems"].size(), 3u) << nothing["problems"];
-  EXPECT_THAT(FormatShow(nothing), HasSubstr("cannot serve the model:\n- "));
+  EXPECT_THAT(FormatShow(nothing), HasSubstr("What keeps the model from being served:\n- "));
 
   Write({});
   const Json whole = ModelReport(Inputs());
@@ -108,7 +123,17 @@ TEST_F(ShowTest, TellsOfAQuantizedModelInShards) {
                         "values), feed-forward 128\n"));
   EXPECT_THAT(text, HasSubstr("4,096 would be served now (bounded by the model)"));
   EXPECT_THAT(text, HasSubstr("\nrotating_kv "));
-  EXPECT_THAT(text, Not(HasSubstr("cannot serve")));
+  EXPECT_THAT(text, Not(HasSubstr("What keeps")));
+}
+
+TEST_F(ShowTest, NamesTheQuantizationAsTheEngineDoes) {
+  for (const char* mode : {"affine", "mxfp4"}) {
+    Write({.feed_forward = 128, .bits = 4, .mode = mode});
+    const auto engine = engine::Engine::Load(dir_.path(), engine::EngineOptions());
+    ASSERT_TRUE(engine.has_value()) << engine.error().message;
+    EXPECT_THAT(ModelReport(Inputs())["quantization"].get<std::string>(),
+                testing::StartsWith((*engine)->info().quantization + "; "));
+  }
 }
 
 TEST_F(ShowTest, TheContextIsWhatAWorkerWouldServe) {

@@ -16,8 +16,9 @@ namespace {
 
 using Logits = std::vector<float>;
 
-std::unique_ptr<Engine> LoadEngine(const std::filesystem::path& dir, int threads, Isa isa) {
-  auto engine = Engine::Load(dir, {.threads = threads, .isa = isa, .on_progress = {}});
+std::unique_ptr<Engine> LoadEngine(const std::filesystem::path& dir, int threads, Isa isa,
+                                   Activations activations = Activations::kInt8) {
+  auto engine = Engine::Load(dir, {.threads = threads, .isa = isa, .activations = activations});
   EXPECT_TRUE(engine.has_value()) << (engine ? "" : engine.error().message);
   return engine ? std::move(*engine) : nullptr;
 }
@@ -48,7 +49,7 @@ bool SameBits(const KvMemory& a, const KvMemory& b) {
 
 std::vector<Isa> Isas() {
   std::vector<Isa> isas;
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512})
+  for (Isa isa : kIsas)
     if (CpuHas(isa)) isas.push_back(isa);
   return isas;
 }
@@ -56,12 +57,16 @@ std::vector<Isa> Isas() {
 struct Case {
   const char* name;
   SynthSpec spec;
+  Activations activations = Activations::kInt8;
 };
 std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
 
 class ForwardTest : public testing::TestWithParam<Case> {
  protected:
   void SetUp() override { WriteSynthModel(GetParam().spec, dir_.path()); }
+  std::unique_ptr<Engine> Load(int threads, Isa isa = BestIsa()) const {
+    return LoadEngine(dir_.path(), threads, isa, GetParam().activations);
+  }
   TempDir dir_;
 };
 
@@ -70,14 +75,14 @@ constexpr int kLength = 75;
 TEST_P(ForwardTest, EqualBitsHoweverAPromptIsCut) {
   const SynthSpec& spec = GetParam().spec;
   const std::vector<TokenId> tokens = SynthTokens(7, kLength, spec.vocab);
-  const auto engine = LoadEngine(dir_.path(), 1, BestIsa());
+  const auto engine = Load(1);
   ASSERT_NE(engine, nullptr);
   const KvMemory whole_kv(engine->info().kv, kLength);
   const Logits whole = RunChunks(*engine, whole_kv, tokens, kLength);
   ASSERT_EQ(whole.size(), tokens.size() * static_cast<size_t>(spec.vocab));
   for (float logit : whole) ASSERT_TRUE(std::isfinite(logit));
   for (int threads : {1, 2, 3}) {
-    const auto other = LoadEngine(dir_.path(), threads, BestIsa());
+    const auto other = Load(threads);
     ASSERT_NE(other, nullptr);
     for (size_t chunk : {1, 2, 3, 4, 5, 13, 32, 33, 64, 75}) {
       const KvMemory kv(engine->info().kv, kLength);
@@ -90,7 +95,7 @@ TEST_P(ForwardTest, EqualBitsHoweverAPromptIsCut) {
 
 TEST_P(ForwardTest, EqualBitsAloneAndAmongEightOthers) {
   const SynthSpec& spec = GetParam().spec;
-  const auto engine = LoadEngine(dir_.path(), 2, BestIsa());
+  const auto engine = Load(2);
   ASSERT_NE(engine, nullptr);
   const KvShape& shape = engine->info().kv;
   const std::vector<TokenId> tokens = SynthTokens(7, kLength, spec.vocab);
@@ -139,7 +144,7 @@ TEST_P(ForwardTest, EqualBitsForEveryInstructionSet) {
   Logits reference;
   std::unique_ptr<KvMemory> reference_kv;
   for (Isa isa : Isas()) {
-    const auto engine = LoadEngine(dir_.path(), 2, isa);
+    const auto engine = Load(2, isa);
     ASSERT_NE(engine, nullptr);
     for (size_t chunk : {size_t{1}, size_t{3}, size_t{kLength}}) {
       auto kv = std::make_unique<KvMemory>(engine->info().kv, kLength);
@@ -160,7 +165,7 @@ TEST_P(ForwardTest, EqualBitsOfStepsThatAreCutInside) {
   const SynthSpec& spec = GetParam().spec;
   constexpr int kLong = limits::kEngineRowsMax + 90;
   const std::vector<TokenId> tokens = SynthTokens(8, kLong, spec.vocab);
-  const auto engine = LoadEngine(dir_.path(), 2, BestIsa());
+  const auto engine = Load(2);
   ASSERT_NE(engine, nullptr);
   const KvMemory a(engine->info().kv, kLong), b(engine->info().kv, kLong);
   EXPECT_TRUE(SameBits(RunChunks(*engine, a, tokens, kLong), RunChunks(*engine, b, tokens, 200)));
@@ -170,7 +175,7 @@ TEST_P(ForwardTest, EqualBitsOfStepsThatAreCutInside) {
 TEST_P(ForwardTest, LogitsOnlyForTheRowsAskedFor) {
   const SynthSpec& spec = GetParam().spec;
   const std::vector<TokenId> tokens = SynthTokens(7, 40, spec.vocab);
-  const auto engine = LoadEngine(dir_.path(), 2, BestIsa());
+  const auto engine = Load(2);
   ASSERT_NE(engine, nullptr);
   const KvMemory a(engine->info().kv, 40), b(engine->info().kv, 40);
   const Logits all = RunChunks(*engine, a, tokens, 40);
@@ -278,6 +283,9 @@ const Case kCases[] = {
       .kv_heads = 1,
       .config = R"({"use_sliding_window": true, "sliding_window": 33, "max_window_layers": 1})"}},
     {"Qwen3FourBits", {.hidden = 128, .heads = 4, .head_dim = 32, .feed_forward = 192, .bits = 4}},
+    {"Qwen3FourBitsFloat32",
+     {.hidden = 128, .heads = 4, .head_dim = 32, .feed_forward = 192, .bits = 4},
+     Activations::kFloat32},
     {"Qwen3EightBitsGroup32",
      {.dtype = "f16",
       .hidden = 96,
@@ -297,6 +305,17 @@ const Case kCases[] = {
       .group = 128}},
     {"Qwen3Mxfp4Untied",
      {.hidden = 96, .feed_forward = 160, .vocab = 150, .tied = false, .bits = 4, .mode = "mxfp4"}},
+    {"Qwen3SixBitsFloat32", {.bits = 6}, Activations::kFloat32},
+    {"Qwen3SomeLayersFloat",
+     {.hidden = 128,
+      .layers = 3,
+      .heads = 4,
+      .head_dim = 32,
+      .feed_forward = 192,
+      .bits = 4,
+      .overrides = {{"model.layers.0.self_attn.k_proj", 0},
+                    {"model.layers.1.mlp.up_proj", 8},
+                    {"model.layers.2.mlp.down_proj", 0}}}},
     {"Qwen3MoeBf16", {.model_type = "qwen3_moe", .experts = 8}},
     {"Qwen3MoeFourBitsDenseBetween",
      {.model_type = "qwen3_moe",

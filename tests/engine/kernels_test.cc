@@ -12,40 +12,10 @@
 
 #include "engine/float16.h"
 #include "engine/kv_view.h"
+#include "kernel_inputs.h"
 
 namespace perdure::engine {
 namespace {
-
-// Floats at a chosen misalignment, with guard values around them.
-class Floats {
- public:
-  Floats(size_t n, size_t offset, float fill = 0.0f) : data_(n + offset + 64, 777.0f), n_(n) {
-    offset_ = offset + (64 - reinterpret_cast<uintptr_t>(data_.data()) % 64) / 4 % 16;
-    std::fill_n(data(), n, fill);
-  }
-  float* data() { return data_.data() + offset_; }
-  const float* data() const { return data_.data() + offset_; }
-  size_t size() const { return n_; }
-  bool GuardsIntact() const {
-    for (size_t i = 0; i < data_.size(); ++i)
-      if ((i < offset_ || i >= offset_ + n_) && data_[i] != 777.0f) return false;
-    return true;
-  }
-  bool SameBits(const Floats& other) const {
-    return n_ == other.n_ && std::memcmp(data(), other.data(), n_ * sizeof(float)) == 0;
-  }
-
- private:
-  std::vector<float> data_;
-  size_t n_;
-  size_t offset_;
-};
-
-void FillRandom(Floats& floats, uint64_t seed, float scale = 1.0f) {
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal(0.0f, scale);
-  for (size_t i = 0; i < floats.size(); ++i) floats.data()[i] = normal(random);
-}
 
 class KernelsTest : public testing::TestWithParam<Isa> {
  protected:
@@ -55,61 +25,6 @@ class KernelsTest : public testing::TestWithParam<Isa> {
   }
   const Kernels& scalar_ = KernelsFor(Isa::kScalar);
   const Kernels* vector_ = nullptr;
-};
-
-struct Panels {
-  PanelLayout layout;
-  std::vector<std::byte> bytes;
-};
-
-Panels RandomPanels(PanelFormat format, int k, int group, ScaleType scale_type, int panels,
-                    uint64_t seed) {
-  Panels p{MakePanelLayout(format, k, group, scale_type), {}};
-  p.bytes.resize(p.layout.panel_bytes * static_cast<size_t>(panels));
-  std::mt19937_64 random(seed);
-  std::normal_distribution<float> normal(0.0f, 1.0f);
-  const auto put = [&](size_t at, auto value) { std::memcpy(&p.bytes[at], &value, sizeof value); };
-  const auto floats = [&](size_t begin, size_t count, PanelFormat as) {
-    for (size_t i = 0; i < count; ++i) {
-      const float value = normal(random);
-      if (as == PanelFormat::kF32)
-        put(begin + i * 4, value);
-      else if (as == PanelFormat::kF16)
-        put(begin + i * 2, F32ToF16(value));
-      else
-        put(begin + i * 2, F32ToBf16(value));
-    }
-  };
-  if (p.layout.group == 0) {
-    floats(0, p.bytes.size() / (format == PanelFormat::kF32 ? 4 : 2), format);
-    return p;
-  }
-  for (std::byte& byte : p.bytes) byte = static_cast<std::byte>(random());
-  if (format == PanelFormat::kMxfp4) {  // scales from 2^-7 to 2^8
-    for (size_t at = 0; at < p.bytes.size(); at += p.layout.group_bytes)
-      for (size_t i = 0; i < kPanelWidth; ++i)
-        p.bytes[at + i] = (p.bytes[at + i] & std::byte{15}) | std::byte{0x78};
-    return p;
-  }
-  const PanelFormat scales = scale_type == ScaleType::kF32   ? PanelFormat::kF32
-                             : scale_type == ScaleType::kF16 ? PanelFormat::kF16
-                                                             : PanelFormat::kBf16;
-  for (size_t at = 0; at < p.bytes.size(); at += p.layout.group_bytes)
-    floats(at, 2 * kPanelWidth, scales);
-  return p;
-}
-
-struct FormatCase {
-  PanelFormat format;
-  int group;
-  ScaleType scale_type;
-};
-const FormatCase kFormats[] = {
-    {PanelFormat::kF32, 0, ScaleType::kF32},  {PanelFormat::kF16, 0, ScaleType::kF32},
-    {PanelFormat::kBf16, 0, ScaleType::kF32}, {PanelFormat::kQ8, 32, ScaleType::kF16},
-    {PanelFormat::kQ8, 64, ScaleType::kBf16}, {PanelFormat::kQ8, 128, ScaleType::kF32},
-    {PanelFormat::kQ4, 32, ScaleType::kBf16}, {PanelFormat::kQ4, 64, ScaleType::kF32},
-    {PanelFormat::kQ4, 128, ScaleType::kF16}, {PanelFormat::kMxfp4, 32, ScaleType::kF32},
 };
 
 TEST_P(KernelsTest, UnpackGivesTheScalarBits) {
@@ -387,12 +302,48 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
     int head_dim, group, rows, start, window = 0;
   };
   const Shape shapes[] = {
-      {16, 2, 1, 0},         {16, 2, 24, 0},        {20, 3, 5, 30},        {32, 1, 40, 25},
-      {40, 7, 6, 63},        {64, 5, 3, 100},       {128, 2, 24, 200},     {128, 4, 1, 95},
-      {8, 48, 1, 33},        {100, 1, 13, 31},      {256, 2, 2, 64},       {512, 1, 2, 40},
-      {16, 2, 24, 90, 1},    {16, 1, 48, 60, 7},    {32, 1, 40, 25, 31},   {32, 4, 12, 190, 32},
-      {20, 3, 16, 200, 33},  {64, 5, 9, 100, 64},   {40, 7, 6, 63, 68},    {128, 2, 24, 200, 100},
-      {16, 1, 48, 500, 224}, {16, 1, 48, 480, 225}, {16, 2, 24, 40, 1000}, {8, 48, 1, 333, 40},
+      {16, 2, 1, 0},
+      {16, 2, 24, 0},
+      {20, 3, 5, 30},
+      {32, 1, 40, 25},
+      {40, 7, 6, 63},
+      {64, 5, 3, 100},
+      {128, 2, 24, 200},
+      {128, 4, 1, 95},
+      {8, 48, 1, 33},
+      {100, 1, 13, 31},
+      {256, 2, 2, 64},
+      {512, 1, 2, 40},
+      {16, 2, 24, 90, 1},
+      {16, 1, 48, 60, 7},
+      {32, 1, 40, 25, 31},
+      {32, 4, 12, 190, 32},
+      {20, 3, 16, 200, 33},
+      {64, 5, 9, 100, 64},
+      {40, 7, 6, 63, 68},
+      {128, 2, 24, 200, 100},
+      {16, 1, 48, 500, 224},
+      {16, 1, 48, 480, 225},
+      {16, 2, 24, 40, 1000},
+      {8, 48, 1, 333, 40},
+      // Whole tiles, tiles of a few queries, heads that are no whole panels or vectors, blocks that
+      // begin and end within a page, and windows about as long as a block.
+      {32, 1, 96, 0},
+      {64, 2, 48, 17},
+      {128, 7, 13, 50},
+      {8, 96, 1, 65},
+      {80, 1, 13, 127},
+      {80, 4, 3, 128},
+      {48, 7, 1, 129},
+      {24, 2, 4, 191},
+      {96, 1, 1, 63},
+      {112, 3, 4, 64},
+      {32, 2, 48, 96, 63},
+      {32, 2, 48, 97, 64},
+      {32, 2, 48, 98, 65},
+      {80, 1, 1, 200, 70},
+      {64, 7, 1, 255, 64},
+      {128, 2, 6, 250, 129},
   };
   for (const Shape& s : shapes) {
     const int filled = s.start + s.rows;
@@ -429,8 +380,11 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
     run(scalar_, 0, s.rows, a);
     run(*vector_, 0, s.rows, b);
     for (int r = 0; r < s.rows; ++r) run(*vector_, r, 1, one_by_one);
+    Floats pieces(q.size(), 0);
+    for (int r = 0; r < s.rows; r += 5) run(*vector_, r, std::min(5, s.rows - r), pieces);
     EXPECT_TRUE(a.SameBits(b)) << s.head_dim << " " << s.group << " " << s.window;
     EXPECT_TRUE(a.SameBits(one_by_one)) << s.head_dim << " " << s.group << " " << s.window;
+    EXPECT_TRUE(a.SameBits(pieces)) << s.head_dim << " " << s.group << " " << s.window;
     EXPECT_TRUE(b.GuardsIntact());
 
     for (int r = 0; r < s.rows; ++r)
@@ -457,7 +411,7 @@ TEST_P(KernelsTest, AttentionGivesTheScalarBitsAndIsRight) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, KernelsTest, testing::Values(Isa::kAvx2, Isa::kAvx512),
+INSTANTIATE_TEST_SUITE_P(Isas, KernelsTest, testing::ValuesIn(std::span(kIsas).subspan(1)),
                          [](const auto& info) { return std::string(IsaName(info.param)); });
 
 TEST(Float16Test, EveryHalfSurvivesTheRoundTrip) {
@@ -470,7 +424,7 @@ TEST(Float16Test, EveryHalfSurvivesTheRoundTrip) {
 }
 
 TEST(IsaTest, NamesAreParsed) {
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) EXPECT_EQ(ParseIsa(IsaName(isa)), isa);
+  for (Isa isa : kIsas) EXPECT_EQ(ParseIsa(IsaName(isa)), isa);
   EXPECT_EQ(ParseIsa("sse"), std::nullopt);
   EXPECT_TRUE(CpuHas(BestIsa()));
 }

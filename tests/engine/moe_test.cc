@@ -117,9 +117,10 @@ std::vector<float> RandomRows(int rows, int hidden, uint64_t seed) {
 
 // What the layer adds to rows of zeros.
 std::vector<float> Compute(const SynthSpec& spec, const MoeLayer& layer,
-                           std::span<const float> normed, int threads = 1, Isa isa = BestIsa()) {
+                           std::span<const float> normed, int threads = 1, Isa isa = BestIsa(),
+                           Activations activations = Activations::kInt8) {
   ThreadPool pool(threads);
-  MoeCompute moe(KernelsFor(isa), pool, spec.hidden, ConfigOf(spec));
+  MoeCompute moe(KernelsFor(isa), pool, activations, spec.hidden, ConfigOf(spec));
   std::vector<float> x(normed.size(), 0.0f);
   moe.Add(layer, normed.data(), static_cast<int>(normed.size()) / spec.hidden, x.data());
   return x;
@@ -135,7 +136,8 @@ class MoeLayerTest : public testing::TestWithParam<LayerCase> {
 TEST_P(MoeLayerTest, IsTheWeightedSumOfTheChosen) {
   constexpr int kRows = 40;
   const std::vector<float> normed = RandomRows(kRows, spec_.hidden, 2);
-  const std::vector<float> got = Compute(spec_, layer_, normed);
+  const std::vector<float> got =
+      Compute(spec_, layer_, normed, 1, BestIsa(), Activations::kFloat32);
   const auto inner = static_cast<size_t>(spec_.expert_feed_forward);
   std::vector<float> weights(std::max(hidden_, inner));
   const auto dot = [&](const PackedMatrix& matrix, int output, int part, const auto& x) {
@@ -185,7 +187,7 @@ TEST_P(MoeLayerTest, EqualBitsAloneInAnyBatchOnAnyThreadsAndInstructionSet) {
     }
     return all;
   }();
-  for (Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (Isa isa : kIsas) {
     if (!CpuHas(isa)) continue;
     for (int threads : {1, 2, 3})
       EXPECT_EQ(Compute(spec_, layer_, normed, threads, isa), alone)
@@ -264,7 +266,7 @@ TEST(MoeTest, OnlyChosenExpertsAreRead) {
                        .expert_feed_forward = 32};
   MoeLayer layer = ReadLayer(spec);
   // Element e of a row alone makes expert e likely.
-  float* router = layer.router.data.as<float>();
+  float* router = layer.router.memory.as<float>();
   std::fill_n(router, layer.router.data.size() / sizeof(float), 0.0f);
   for (int expert = 0; expert < spec.experts; ++expert)
     router[expert * kPanelWidth + expert] = 10.0f;

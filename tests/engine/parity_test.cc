@@ -171,7 +171,7 @@ TEST_P(ParityTest, EqualsMlxInFloat32) {
   const auto& [name, spec] = GetParam();
   TempDir dir;
   WriteSynthModel(spec, dir.path());
-  auto engine = Engine::Load(dir.path(), {.threads = 2, .isa = BestIsa(), .on_progress = {}});
+  auto engine = Engine::Load(dir.path(), {.threads = 2, .activations = Activations::kFloat32});
   ASSERT_TRUE(engine.has_value()) << engine.error().message;
   const int positions = Table().positions;
   const std::vector<TokenId> tokens = SynthTokens(Table().tokens_seed, positions, spec.vocab);

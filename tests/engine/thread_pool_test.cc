@@ -2,7 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
+#include <string>
 
 namespace perdure::engine {
 namespace {
@@ -55,6 +60,74 @@ TEST(ThreadPoolTest, ThreadsWorkAtTheSameTime) {
     while (arrived != 2) std::this_thread::yield();
   });
   EXPECT_EQ(arrived, 2);
+}
+
+// What /proc tells of each thread of a pool: state, and how often it went to sleep.
+struct ThreadState {
+  char state = '?';
+  uint64_t sleeps = 0;
+};
+std::vector<ThreadState> PoolThreads() {
+  std::vector<ThreadState> threads;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "status");
+    ThreadState thread;
+    bool of_pool = false;
+    for (std::string line; std::getline(file, line);) {
+      if (line == "Name:\tengine") of_pool = true;
+      if (line.starts_with("State:\t")) thread.state = line[7];
+      if (line.starts_with("voluntary_ctxt_switches:"))
+        thread.sleeps = std::stoull(line.substr(line.find('\t')));
+    }
+    if (of_pool) threads.push_back(thread);
+  }
+  return threads;
+}
+
+TEST(ThreadPoolTest, IdleThreadsSleepAndStayAsleep) {
+  ThreadPool pool(4);
+  pool.Claim(100, [](int, int) {});
+  std::vector<ThreadState> before;
+  const auto all_asleep = [&] {
+    return before.size() == 3 && std::all_of(before.begin(), before.end(),
+                                             [](const ThreadState& t) { return t.state == 'S'; });
+  };
+  while (!all_asleep()) {
+    std::this_thread::yield();
+    before = PoolThreads();
+  }
+  // The caller is busy with something else for a while.
+  for (const std::clock_t begin = std::clock(); std::clock() - begin < CLOCKS_PER_SEC / 10;) {
+  }
+  const std::vector<ThreadState> after = PoolThreads();
+  ASSERT_EQ(after.size(), before.size());
+  for (size_t i = 0; i < after.size(); ++i) {
+    EXPECT_EQ(after[i].state, 'S');
+    EXPECT_EQ(after[i].sleeps, before[i].sleeps) << "it woke up";
+  }
+}
+
+TEST(ThreadPoolTest, ProfilesTellOfEachPlace) {
+  for (int threads : {1, 2}) {
+    PhaseProfile profile;
+    ThreadPool pool(threads, &profile);
+    const int first = __LINE__ + 1;
+    for (int i = 0; i < 3; ++i) pool.Claim(4, [](int, int) {});
+    pool.Split(9, [](int, int, int) {});
+    std::vector<PhaseProfile::Phase> phases = profile.Phases();
+    ASSERT_EQ(phases.size(), 2u);
+    if (phases[0].calls == 1) std::swap(phases[0], phases[1]);
+    const auto place = [](int line) {
+      return "thread_pool_test.cc:" + std::to_string(line) + " TestBody";
+    };
+    EXPECT_EQ(phases[0].place, place(first));
+    EXPECT_EQ(phases[0].calls, 3u);
+    EXPECT_EQ(phases[1].place, place(first + 1));
+    EXPECT_EQ(phases[1].calls, 1u);
+    EXPECT_GE(phases[0].seconds, 0.0);
+    profile.Clear();
+    EXPECT_TRUE(profile.Phases().empty());
+  }
 }
 
 TEST(ThreadPoolTest, IdlePoolsEnd) {

@@ -12,8 +12,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/prepared_folder.h"
 #include "text/output/output_fold.h"
-#include "text/tokenizer/model_files.h"
 #include "text/tokenizer/tokenizer.h"
 #include "text/utf8.h"
 
@@ -45,25 +45,50 @@ struct Kind {
   bool all_literal = false;
 };
 
-Kind LoadKind(const std::string& name) {
+class TempFolder {
+ public:
+  TempFolder() {
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "perdure-tokenizer-XXXXXX").string();
+    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
+    path_ = pattern;
+  }
+  ~TempFolder() { std::filesystem::remove_all(path_); }
+  TempFolder(const TempFolder&) = delete;
+  TempFolder& operator=(const TempFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+enum class Form { kFile, kPrepared };
+
+Kind LoadKind(const std::string& name, Form form = Form::kFile) {
   Kind kind;
   for (const Json& entry : KindsJson()) {
     if (entry["name"] != name) continue;
     const std::string file = entry["file"];
     std::string bytes = ReadGolden(file);
-    auto parse = &Tokenizer::Parse;
-    if (file == "spm.model") {
-      parse = &ParseSentencePiece;
-    } else {
+    if (file != "spm.model") {
       Json document = Json::parse(bytes);
       document.merge_patch(entry["patch"]);
       bytes = DumpJson(document);
-      if (file == "tekken.json") parse = &ParseTekken;
     }
-    auto tokenizer = parse(bytes, file);
+    const TempFolder folder;
+    const std::string file_name = file == "spm.model"     ? "tokenizer.model"
+                                  : file == "tekken.json" ? "tekken.json"
+                                                          : "tokenizer.json";
+    EXPECT_TRUE(WriteFileAtomically(folder.path() / file_name, bytes, 0600));
+    PreparedFolder prepared{.tokenizer_bytes_min = 0};
+    if (form == Form::kPrepared) {
+      prepared.dir = folder.path() / "prepared";
+      EXPECT_TRUE(Tokenizer::Load(folder.path(), prepared));  // writes it
+    }
+    auto tokenizer = Tokenizer::Load(folder.path(), prepared);
     EXPECT_TRUE(tokenizer) << tokenizer.error().message;
     if (tokenizer) kind.tokenizer = std::move(*tokenizer);
-    kind.all_literal = parse != &Tokenizer::Parse;
+    kind.all_literal = file_name != "tokenizer.json";
   }
   return kind;
 }
@@ -206,6 +231,67 @@ TEST_P(TokenizerKind, DoesAsItsOwnLibrary) {
                   << testing::PrintToString(text) << " gives " << testing::PrintToString(ids)
                   << ", and that " << testing::PrintToString(decoded);
   }
+}
+
+// What was parsed, and what was mapped, are the same in everything that can be asked.
+TEST_P(TokenizerKind, PreparedFormDoesTheSame) {
+  const Kind parsed = LoadKind(GetParam()), mapped = LoadKind(GetParam(), Form::kPrepared);
+  ASSERT_NE(parsed.tokenizer, nullptr);
+  ASSERT_NE(mapped.tokenizer, nullptr);
+  const Tokenizer &a = *parsed.tokenizer, &b = *mapped.tokenizer;
+  ASSERT_EQ(a.vocab_size(), b.vocab_size());
+  for (TokenId id = -1; id <= a.vocab_size(); ++id) {
+    ASSERT_EQ(a.TokenBytes(id), b.TokenBytes(id)) << id;
+    ASSERT_EQ(a.FirstTokenBytes(id), b.FirstTokenBytes(id)) << id;
+    ASSERT_EQ(a.IsSpecial(id), b.IsSpecial(id)) << id;
+    ASSERT_EQ(a.IdOf(a.TokenBytes(id)), b.IdOf(a.TokenBytes(id))) << id;
+  }
+  const Strings strings;
+  for (uint64_t i = 0; i < kStrings; i += 5) {
+    const std::string text = strings.At(i);
+    ASSERT_EQ(EncodeWhole(parsed, text), EncodeWhole(mapped, text)) << i;
+    ASSERT_EQ(*a.Encode(text), *b.Encode(text)) << i;
+  }
+}
+
+TEST(PreparedTokenizer, IsMappedMadeAgainAndDoneWithout) {
+  const TempFolder folder;
+  const auto write = [&](std::string_view content) {
+    const Json document = {{"model",
+                            {{"type", "BPE"},
+                             {"vocab", {{"a", 0}, {"b", 1}, {content, 2}}},
+                             {"merges", Json::array({"a b"})}}}};
+    ASSERT_TRUE(WriteFileAtomically(folder.path() / "tokenizer.json", DumpJson(document), 0600));
+  };
+  const PreparedFolder prepared{.dir = folder.path() / "prepared", .tokenizer_bytes_min = 0};
+  const auto name = PreparedName(folder.path(), "tokenizer");
+  const auto expect_works = [&] {
+    for (int i = 0; i < 2; ++i) {
+      const auto tokenizer = Tokenizer::Load(folder.path(), prepared);
+      ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+      EXPECT_EQ(*(*tokenizer)->Encode("abba"), (Ids{2, 1, 0}));
+    }
+  };
+  write("ab");
+  expect_works();
+  // Each damaged byte is noticed, whatever it belongs to, and the file is made again.
+  const std::string good = *ReadFile(prepared.dir / name, size_t{1} << 20);
+  for (size_t at = 0; at < good.size(); at += 401) {
+    std::string bad = good;
+    bad[at] ^= 2;
+    ASSERT_TRUE(WriteFileAtomically(prepared.dir / name, bad, 0600));
+    expect_works();
+  }
+  // Another tokenizer in its place.
+  write("bb");
+  const auto other = Tokenizer::Load(folder.path(), prepared);
+  EXPECT_FALSE(other);  // its merge makes a token that it lacks
+  write("ab");
+  expect_works();
+  // No folder can be made where a file is.
+  const PreparedFolder nowhere{.dir = folder.path() / "tokenizer.json" / "x",
+                               .tokenizer_bytes_min = 0};
+  EXPECT_TRUE(Tokenizer::Load(folder.path(), nowhere));
 }
 
 // What a client has at any moment is the beginning of the whole answer and cuts no character, and

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "text/tokenizer/prepared_sections.h"
 #include "text/utf8.h"
 
 namespace perdure::text {
@@ -52,7 +53,7 @@ std::optional<uint8_t> ByteOfToken(std::string_view content) {
   return static_cast<uint8_t>(*high << 4 | *low);
 }
 
-Result<Bpe> Bpe::FromJson(const JsonField& model) {
+Result<Bpe> Bpe::FromJson(const JsonField& model, const PreparedFile* prepared) {
   Bpe bpe;
   if (const Json& json = model.json(); json.contains("dropout") && !json["dropout"].is_null()) {
     const Json& dropout = json["dropout"];
@@ -69,8 +70,12 @@ Result<Bpe> Bpe::FromJson(const JsonField& model) {
   ASSIGN_OR_RETURN(bpe.settings_.byte_fallback, model.GetBool("byte_fallback", false));
   ASSIGN_OR_RETURN(bpe.settings_.ignore_merges, model.GetBool("ignore_merges", false));
 
-  ASSIGN_OR_RETURN(const JsonField vocab, model.RequireMember("vocab"));
-  ASSIGN_OR_RETURN(bpe.vocabulary_, Vocabulary::FromJson(vocab));
+  if (prepared != nullptr) {
+    RETURN_IF_ERROR(bpe.MapLists(*prepared));
+  } else {
+    ASSIGN_OR_RETURN(const JsonField vocab, model.RequireMember("vocab"));
+    ASSIGN_OR_RETURN(bpe.vocabulary_, Vocabulary::FromJson(vocab));
+  }
   ASSIGN_OR_RETURN(const auto unk_token, model.GetString("unk_token"));
   if (unk_token) {
     bpe.settings_.unk = bpe.vocabulary_.Find(*unk_token);
@@ -78,12 +83,42 @@ Result<Bpe> Bpe::FromJson(const JsonField& model) {
       return model.Bad(fmt::format("has the unk_token \"{}\", which its vocab lacks", *unk_token));
   }
   if (bpe.settings_.byte_fallback) {
-    RETURN_IF_ERROR(bpe.IndexByteTokens(fmt::format("{}: {}", vocab.file(), vocab.path())));
+    RETURN_IF_ERROR(bpe.IndexByteTokens(fmt::format("{}: {}.vocab", model.file(), model.path())));
   }
-  ASSIGN_OR_RETURN(const JsonField merges, model.RequireMember("merges"));
-  RETURN_IF_ERROR(bpe.ReadMerges(merges));
+  if (prepared == nullptr) {
+    ASSIGN_OR_RETURN(const JsonField merges, model.RequireMember("merges"));
+    RETURN_IF_ERROR(bpe.ReadMerges(merges));
+  }
   bpe.Finish();
   return bpe;
+}
+
+Result<Bpe> Bpe::FromPrepared(const PreparedFile& prepared, const BpeSettings& settings) {
+  Bpe bpe;
+  bpe.settings_ = settings;
+  RETURN_IF_ERROR(bpe.MapLists(prepared));
+  if (settings.byte_fallback) RETURN_IF_ERROR(bpe.IndexByteTokens(prepared.path().string()));
+  bpe.Finish();
+  return bpe;
+}
+
+Status Bpe::MapLists(const PreparedFile& prepared) {
+  ASSIGN_OR_RETURN(vocabulary_, Vocabulary::FromPrepared(prepared));
+  ASSIGN_OR_RETURN(merges_view_, ReadSection<Merge>(prepared, "merges"));
+  ASSIGN_OR_RETURN(const auto cuts, ReadSection<uint8_t>(prepared, "cuts at blanks"));
+  if (!std::has_single_bit(merges_view_.size()) || cuts.size() != 1)
+    return Err(ErrorCode::io_error,
+               fmt::format("{}: the merges make no sense", prepared.path().string()));
+  cuts_at_blanks_ = cuts[0] != 0;
+  return {};
+}
+
+Status Bpe::Prepare(PreparedWriter& writer) const {
+  CHECK(!merges_.empty());  // not from a prepared file itself
+  RETURN_IF_ERROR(vocabulary_.Prepare(writer));
+  RETURN_IF_ERROR(AddSection<Merge>(writer, "merges", merges_));
+  const uint8_t cuts[] = {cuts_at_blanks_};
+  return AddSection<uint8_t>(writer, "cuts at blanks", cuts);
 }
 
 Result<Bpe> Bpe::FromRanks(Vocabulary vocabulary, std::span<const uint32_t> ranks,
@@ -129,11 +164,14 @@ void Bpe::Finish() {
     AppendUtf8(c, &utf8);
     short_characters_[c] = vocabulary_.Find(utf8).value_or(-1);
   }
-  cuts_at_blanks_ = !settings_.ignore_merges && vocabulary_.Find(kBlank) &&
-                    std::none_of(merges_.begin(), merges_.end(), [this](const Merge& merge) {
-                      const std::string_view made = vocabulary_.ContentOf(merge.merged);
-                      return merge.pair != kNoPair && InnerBlank(made) < made.size();
-                    });
+  if (!merges_.empty()) {  // else a prepared file has them, and this
+    merges_view_ = merges_;
+    cuts_at_blanks_ = !settings_.ignore_merges && vocabulary_.Find(kBlank) &&
+                      std::none_of(merges_.begin(), merges_.end(), [this](const Merge& merge) {
+                        const std::string_view made = vocabulary_.ContentOf(merge.merged);
+                        return merge.pair != kNoPair && InnerBlank(made) < made.size();
+                      });
+  }
   whole_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(vocabulary_.size()));
 }
 
@@ -216,9 +254,10 @@ void Bpe::InsertMerge(Merge merge) {
 
 const Bpe::Merge* Bpe::FindMerge(TokenId left, TokenId right) const {
   const uint64_t pair = PairOf(left, right);
-  const size_t mask = merges_.size() - 1;
-  for (size_t slot = HashOf(pair) & mask; merges_[slot].pair != kNoPair; slot = (slot + 1) & mask) {
-    if (merges_[slot].pair == pair) return &merges_[slot];
+  const auto& merges = merges_view_;
+  const size_t mask = merges.size() - 1;
+  for (size_t slot = HashOf(pair) & mask; merges[slot].pair != kNoPair; slot = (slot + 1) & mask) {
+    if (merges[slot].pair == pair) return &merges[slot];
   }
   return nullptr;
 }

@@ -27,7 +27,8 @@ struct BpeSettings {
 class Bpe final : public WordModel {
  public:
   // The "model" of tokenizer.json, with its list of merges.
-  static Result<Bpe> FromJson(const JsonField& model);
+  // With `prepared`, which outlives the model, its lists are read from there instead.
+  static Result<Bpe> FromJson(const JsonField& model, const PreparedFile* prepared = nullptr);
 
   // Two neighbours merge where their contents together are a token with a rank, the smallest rank
   // first: the way of tiktoken and SentencePiece. `ranks`: by id, kNoRank for tokens that are not
@@ -35,6 +36,8 @@ class Bpe final : public WordModel {
   static constexpr uint32_t kNoRank = UINT32_MAX;
   static Result<Bpe> FromRanks(Vocabulary vocabulary, std::span<const uint32_t> ranks,
                                const BpeSettings& settings, std::string_view where);
+  static Result<Bpe> FromPrepared(const PreparedFile& prepared, const BpeSettings& settings);
+  Status Prepare(PreparedWriter& writer) const override;
 
   // Takes O(n log n) time for n characters.
   void Encode(std::string_view word, WordScratch* scratch,
@@ -54,6 +57,7 @@ class Bpe final : public WordModel {
 
   Bpe() = default;
   Status ReadMerges(const JsonField& field);
+  Status MapLists(const PreparedFile& prepared);
   // `where` names the vocabulary in errors.
   Status IndexByteTokens(std::string_view where);
   // What all other members are made of is in place.
@@ -67,7 +71,8 @@ class Bpe final : public WordModel {
   void EncodePart(std::string_view word, WordScratch* scratch, std::vector<TokenId>* out) const;
 
   Vocabulary vocabulary_;
-  std::vector<Merge> merges_;              // open addressing by pair; a power of two
+  std::vector<Merge> merges_;              // empty where they lie in a prepared file
+  std::span<const Merge> merges_view_;     // open addressing by pair; a power of two
   std::vector<TokenId> short_characters_;  // by code point, -1 = none
   std::vector<TokenId> byte_tokens_;       // 256 of them, -1 = none; empty without byte_fallback
   BpeSettings settings_;

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "text/tokenizer/prepared_sections.h"
 #include "text/tokenizer/regex.h"
 #include "text/utf8.h"
 
@@ -50,25 +51,42 @@ std::vector<TextRange> Clip(std::span<const TextRange> ranges, TextRange window)
   return out;
 }
 
-// Texts by id, in one piece of memory.
+// Texts by id, in one piece of memory: its own or a prepared file's.
 class TextsById {
  public:
   void Add(std::string_view text) {
     bytes_ += text;
     ends_.push_back(bytes_.size());
   }
-  int size() const { return static_cast<int>(ends_.size()); }
+  // After the last Add; it is not moved from then on.
+  void Finish() {
+    bytes_view_ = bytes_;
+    ends_view_ = ends_;
+  }
+  Status Map(const PreparedFile& file, const std::string& name) {
+    ASSIGN_OR_RETURN(const auto bytes, ReadSection<char>(file, name + " bytes"));
+    ASSIGN_OR_RETURN(ends_view_, ReadSection<uint64_t>(file, name + " ends"));
+    bytes_view_ = {bytes.data(), bytes.size()};
+    return {};
+  }
+  Status Prepare(PreparedWriter& writer, const std::string& name) const {
+    RETURN_IF_ERROR(AddSection<char>(writer, name + " bytes", bytes_view_));
+    return AddSection<uint64_t>(writer, name + " ends", ends_view_);
+  }
+  int size() const { return static_cast<int>(ends_view_.size()); }
   size_t bytes() const { return bytes_.size(); }
   // Empty for ids that do not exist.
   std::string_view Of(TokenId id) const {
     if (id < 0 || id >= size()) return {};
-    const size_t begin = id == 0 ? 0 : ends_[static_cast<size_t>(id) - 1];
-    return std::string_view(bytes_).substr(begin, ends_[static_cast<size_t>(id)] - begin);
+    const size_t begin = id == 0 ? 0 : ends_view_[static_cast<size_t>(id) - 1];
+    return bytes_view_.substr(begin, ends_view_[static_cast<size_t>(id)] - begin);
   }
 
  private:
   std::string bytes_;
   std::vector<uint64_t> ends_;
+  std::string_view bytes_view_;
+  std::span<const uint64_t> ends_view_;
 };
 
 class PipelineTokenizer final : public Tokenizer {
@@ -79,11 +97,14 @@ class PipelineTokenizer final : public Tokenizer {
         normalizer_(std::move(parts.normalizer)),
         pre_tokenizer_(std::move(parts.pre_tokenizer)),
         around_(std::move(parts.around)),
+        prepared_(std::move(parts.prepared)),
         raw_finder_(std::move(raw_finder)),
         normalized_finder_(std::move(normalized_finder)) {}
   // To be called once, before all else.
   Status FillTexts(const Decoder& decoder, const std::vector<AddedToken>& added,
                    std::string_view file);
+
+  Status Prepare(PreparedWriter& writer) const override;
 
   Result<std::vector<TokenId>> Encode(std::string_view text,
                                       std::span<const TextRange> literal) const override;
@@ -110,10 +131,16 @@ class PipelineTokenizer final : public Tokenizer {
   Status EncodePart(MarkedText part, Call& call) const;
   Status EncodeWords(std::string text, bool at_start, Call& call) const;
 
+  Status MakeTexts(const Decoder& decoder,
+                   const std::unordered_map<TokenId, const AddedToken*>& added_by_id,
+                   std::string_view file);
+  Status MapTexts();
+
   std::unique_ptr<WordModel> model_;
   Normalizer normalizer_;
   PreTokenizer pre_tokenizer_;
   AroundText around_;
+  std::shared_ptr<const PreparedFile> prepared_;
   AddedTokenFinder raw_finder_;         // normalized = false
   AddedTokenFinder normalized_finder_;  // normalized = true
   std::unordered_map<std::string, TokenId> added_ids_;
@@ -125,13 +152,47 @@ class PipelineTokenizer final : public Tokenizer {
 Status PipelineTokenizer::FillTexts(const Decoder& decoder, const std::vector<AddedToken>& added,
                                     std::string_view file) {
   const Vocabulary& vocabulary = model_->vocabulary();
-  int size = vocabulary.size();
   std::unordered_map<TokenId, const AddedToken*> added_by_id;
   for (const AddedToken& token : added) {
-    size = std::max(size, token.id + 1);
     added_by_id[token.id] = &token;
     added_ids_[token.content] = token.id;
   }
+  if (prepared_ != nullptr)
+    RETURN_IF_ERROR(MapTexts());
+  else
+    RETURN_IF_ERROR(MakeTexts(decoder, added_by_id, file));
+  for (const auto* ids : {&around_.before, &around_.after}) {
+    for (const TokenId id : *ids) {
+      if (added_by_id.contains(id) || vocabulary.Has(id)) continue;
+      return Err(
+          ErrorCode::bad_model,
+          fmt::format("{}: post_processor adds the token {}, which does not exist", file, id));
+    }
+  }
+  return {};
+}
+
+Status PipelineTokenizer::Prepare(PreparedWriter& writer) const {
+  RETURN_IF_ERROR(model_->Prepare(writer));
+  RETURN_IF_ERROR(texts_.Prepare(writer, "texts"));
+  RETURN_IF_ERROR(first_texts_.Prepare(writer, "first texts"));
+  return AddSection<uint8_t>(writer, "special", special_);
+}
+
+Status PipelineTokenizer::MapTexts() {
+  RETURN_IF_ERROR(texts_.Map(*prepared_, "texts"));
+  RETURN_IF_ERROR(first_texts_.Map(*prepared_, "first texts"));
+  ASSIGN_OR_RETURN(const auto special, ReadSection<uint8_t>(*prepared_, "special"));
+  special_.assign(special.begin(), special.end());
+  return {};
+}
+
+Status PipelineTokenizer::MakeTexts(
+    const Decoder& decoder, const std::unordered_map<TokenId, const AddedToken*>& added_by_id,
+    std::string_view file) {
+  const Vocabulary& vocabulary = model_->vocabulary();
+  int size = vocabulary.size();
+  for (const auto& [id, token] : added_by_id) size = std::max(size, id + 1);
   special_.assign(static_cast<size_t>(size), 0);
   for (TokenId id = 0; id < size; ++id) {
     const auto it = added_by_id.find(id);
@@ -153,14 +214,8 @@ Status PipelineTokenizer::FillTexts(const Decoder& decoder, const std::vector<Ad
     RETURN_IF_ERROR(add(false, &texts_));
     if (decoder.first_differs()) RETURN_IF_ERROR(add(true, &first_texts_));
   }
-  for (const auto* ids : {&around_.before, &around_.after}) {
-    for (const TokenId id : *ids) {
-      if (added_by_id.contains(id) || vocabulary.Has(id)) continue;
-      return Err(
-          ErrorCode::bad_model,
-          fmt::format("{}: post_processor adds the token {}, which does not exist", file, id));
-    }
-  }
+  texts_.Finish();
+  first_texts_.Finish();
   return {};
 }
 

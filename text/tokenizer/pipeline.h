@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/prepared_file.h"
 #include "base/result.h"
 #include "text/tokenizer/added_tokens.h"
 #include "text/tokenizer/decoder.h"
@@ -24,6 +25,8 @@ struct TokenizerParts {
   Decoder decoder;
   std::vector<AddedToken> added;  // no id and no content twice; they go before the model's own
   AroundText around;
+  // Where the model's lists lie, and the texts of tokens; nothing: they are made here.
+  std::shared_ptr<const PreparedFile> prepared = nullptr;
 };
 
 // `file` stands in errors. bad_model: tokens around the text that do not exist, added tokens or

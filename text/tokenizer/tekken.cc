@@ -74,16 +74,18 @@ struct Sizes {
   size_t ordinary;  // tokens of the vocabulary that are used: the first ones
 };
 
-Result<Sizes> SizesFromJson(const JsonField& config, const JsonField& vocab) {
+Result<Sizes> SizesFromJson(const JsonField& config) {
   ASSIGN_OR_RETURN(const int64_t special, config.GetInt("default_num_special_tokens", 0,
                                                         limits::kTekkenSpecialTokensMax, 1000));
   ASSIGN_OR_RETURN(const int64_t all, config.GetInt("default_vocab_size", special + 256,
                                                     limits::kVocabMax, std::nullopt));
+  return Sizes{static_cast<size_t>(special), static_cast<size_t>(all - special)};
+}
+
+Status CheckCount(const JsonField& vocab, const Sizes& sizes) {
   ASSIGN_OR_RETURN(const size_t given, vocab.Elements());
-  const auto ordinary = static_cast<size_t>(all - special);
-  if (given < ordinary)
-    return vocab.Bad(fmt::format("has {} tokens, but config asks for {}", given, ordinary));
-  return Sizes{static_cast<size_t>(special), ordinary};
+  if (given >= sizes.ordinary) return {};
+  return vocab.Bad(fmt::format("has {} tokens, but config asks for {}", given, sizes.ordinary));
 }
 
 // The bytes of vocab[rank], as the byte-level alphabet writes them.
@@ -150,31 +152,44 @@ Result<std::vector<AddedToken>> SpecialTokensFromJson(const JsonField& document,
   return tokens;
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Tokenizer>> ParseTekken(std::string_view json, std::string_view name) {
-  ASSIGN_OR_RETURN(const Json parsed, ParseJson(json, name, ErrorCode::bad_model));
-  const JsonField document(parsed, name);
-  ASSIGN_OR_RETURN(const JsonField config, document.RequireMember("config"));
-  ASSIGN_OR_RETURN(const JsonField vocab, document.RequireMember("vocab"));
-  ASSIGN_OR_RETURN(const Sizes sizes, SizesFromJson(config, vocab));
-  ASSIGN_OR_RETURN(const std::string_view pattern, config.RequireString("pattern"));
-  ASSIGN_OR_RETURN(Regex words, Regex::Compile(pattern, fmt::format("{}: config.pattern", name)));
-
-  // Special tokens are none of the vocabulary's: their contents may be those of others.
+// Special tokens are none of the vocabulary's: their contents may be those of others.
+Result<Bpe> ModelFromJson(const JsonField& vocab, const Sizes& sizes, const BpeSettings& settings,
+                          std::string_view name) {
   std::vector<std::string> contents(sizes.special + sizes.ordinary);
   std::vector<uint32_t> ranks(contents.size(), Bpe::kNoRank);
   for (size_t rank = 0; rank < sizes.ordinary; ++rank) {
     ASSIGN_OR_RETURN(contents[sizes.special + rank], ContentFromJson(vocab, rank));
     ranks[sizes.special + rank] = static_cast<uint32_t>(rank);
   }
-  TokenizerParts parts;
   ASSIGN_OR_RETURN(Vocabulary vocabulary,
                    Vocabulary::FromContents(contents, fmt::format("{}: vocab", name)));
+  return Bpe::FromRanks(std::move(vocabulary), ranks, settings, name);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> ParseTekken(std::string_view json, std::string_view name,
+                                               std::shared_ptr<const PreparedFile> prepared) {
+  ASSIGN_OR_RETURN(const Json parsed, ParseJson(json, name, ErrorCode::bad_model));
+  const JsonField document(parsed, name);
+  ASSIGN_OR_RETURN(const JsonField config, document.RequireMember("config"));
+  ASSIGN_OR_RETURN(const Sizes sizes, SizesFromJson(config));
+  ASSIGN_OR_RETURN(const std::string_view pattern, config.RequireString("pattern"));
+  ASSIGN_OR_RETURN(Regex words, Regex::Compile(pattern, fmt::format("{}: config.pattern", name)));
+
+  TokenizerParts parts;
   BpeSettings settings;
   settings.ignore_merges = true;
-  ASSIGN_OR_RETURN(Bpe bpe, Bpe::FromRanks(std::move(vocabulary), ranks, settings, name));
-  parts.model = std::make_unique<Bpe>(std::move(bpe));
+  if (prepared != nullptr) {
+    ASSIGN_OR_RETURN(Bpe bpe, Bpe::FromPrepared(*prepared, settings));
+    parts.model = std::make_unique<Bpe>(std::move(bpe));
+  } else {
+    ASSIGN_OR_RETURN(const JsonField vocab, document.RequireMember("vocab"));
+    RETURN_IF_ERROR(CheckCount(vocab, sizes));
+    ASSIGN_OR_RETURN(Bpe bpe, ModelFromJson(vocab, sizes, settings, name));
+    parts.model = std::make_unique<Bpe>(std::move(bpe));
+  }
+  parts.prepared = std::move(prepared);
   parts.pre_tokenizer = PreTokenizer::BytesOfMatches(std::move(words));
   const Json decoder = {{"type", "ByteLevel"}};
   ASSIGN_OR_RETURN(parts.decoder, Decoder::FromJson(JsonField(decoder, name), name));

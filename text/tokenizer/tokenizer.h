@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/prepared_folder.h"
 #include "base/result.h"
 #include "base/token.h"
 #include "text/text_range.h"
@@ -20,8 +21,10 @@ namespace perdure::text {
 class Tokenizer {
  public:
   // Reads <model_dir>/tokenizer.json, else tekken.json, else tokenizer.model. Errors (bad_model,
-  // unsupported, io_error) name file and reason.
-  static Result<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& model_dir);
+  // unsupported, io_error) name file and reason. With a folder, a large tokenizer.json or
+  // tekken.json is kept there in a form that loads in milliseconds (docs/prepared_weights.md).
+  static Result<std::unique_ptr<Tokenizer>> Load(const std::filesystem::path& model_dir,
+                                                 const PreparedFolder& prepared = {});
   // A tokenizer.json from its text; `name` stands in errors.
   static Result<std::unique_ptr<Tokenizer>> Parse(std::string_view json, std::string_view name);
   virtual ~Tokenizer() = default;
@@ -49,6 +52,11 @@ class Tokenizer {
   virtual std::optional<TokenId> IdOf(std::string_view content) const = 0;
   // Largest id + 1.
   virtual int vocab_size() const = 0;
+
+  // Writes what loading makes of the big lists to a prepared file; loading writes the rest.
+  virtual Status Prepare(PreparedWriter&) const {
+    return Err(ErrorCode::unsupported, "this tokenizer has no prepared form");
+  }
 };
 
 }  // namespace perdure::text

@@ -1,4 +1,5 @@
-// Token contents by id and ids by content. Immutable and thread-safe.
+// Token contents by id and ids by content, in memory of its own or in a prepared file. Immutable
+// and thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/prepared_file.h"
 #include "base/result.h"
 #include "base/token.h"
 #include "text/tokenizer/json_field.h"
@@ -24,12 +26,20 @@ class Vocabulary {
   static Result<Vocabulary> FromContents(std::span<const std::string> contents,
                                          std::string_view where);
 
+  // As Prepare has written it; `file` outlives the vocabulary.
+  static Result<Vocabulary> FromPrepared(const PreparedFile& file);
+  Status Prepare(PreparedWriter& writer) const;
+
+  Vocabulary() = default;
+  Vocabulary(Vocabulary&&) = default;  // views of its own memory stay good
+  Vocabulary& operator=(Vocabulary&&) = default;
+
   std::optional<TokenId> Find(std::string_view content) const;
   bool Has(TokenId id) const;
   // Empty for ids that no token has.
   std::string_view ContentOf(TokenId id) const;
   // Largest id + 1; there may be holes.
-  int size() const { return static_cast<int>(entries_.size()); }
+  int size() const { return static_cast<int>(entries_view_.size()); }
   // Bytes of the longest content.
   size_t longest() const { return longest_; }
 
@@ -46,9 +56,14 @@ class Vocabulary {
   // Where `content` is, or the free slot where it would be.
   size_t SlotOf(std::string_view content) const;
 
-  std::string contents_;
+  // Empty where the views are of a prepared file.
+  std::vector<char> contents_;
   std::vector<Entry> entries_;
-  std::vector<TokenId> slots_;  // open addressing by content, -1 = free; a power of two
+  std::vector<TokenId> slots_;
+
+  const char* contents_view_ = nullptr;
+  std::span<const Entry> entries_view_;
+  std::span<const TokenId> slots_view_;  // open addressing by content, -1 = free; a power of two
   size_t longest_ = 0;
 };
 

@@ -42,6 +42,9 @@ class WordModel {
   virtual void NeverWhole(TokenId id) = 0;
 
   virtual const Vocabulary& vocabulary() const = 0;
+
+  // Writes its big lists to a prepared file.
+  virtual Status Prepare(PreparedWriter& writer) const { return vocabulary().Prepare(writer); }
 };
 
 }  // namespace perdure::text

@@ -13,10 +13,14 @@ bool ContinuesCharacter(char c) { return (static_cast<unsigned char>(c) & 0xC0) 
 
 }  // namespace
 
-Result<WordPiece> WordPiece::FromJson(const JsonField& model) {
+Result<WordPiece> WordPiece::FromJson(const JsonField& model, const PreparedFile* prepared) {
   WordPiece word_piece;
-  ASSIGN_OR_RETURN(const JsonField vocab, model.RequireMember("vocab"));
-  ASSIGN_OR_RETURN(word_piece.vocabulary_, Vocabulary::FromJson(vocab));
+  if (prepared != nullptr) {
+    ASSIGN_OR_RETURN(word_piece.vocabulary_, Vocabulary::FromPrepared(*prepared));
+  } else {
+    ASSIGN_OR_RETURN(const JsonField vocab, model.RequireMember("vocab"));
+    ASSIGN_OR_RETURN(word_piece.vocabulary_, Vocabulary::FromJson(vocab));
+  }
   word_piece.never_.resize(static_cast<size_t>(word_piece.vocabulary_.size()));
   ASSIGN_OR_RETURN(const std::string_view unk_token, model.RequireString("unk_token"));
   const std::optional<TokenId> unk = word_piece.vocabulary_.Find(unk_token);

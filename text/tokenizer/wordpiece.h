@@ -14,7 +14,8 @@ namespace perdure::text {
 class WordPiece final : public WordModel {
  public:
   // The "model" of tokenizer.json. bad_model: no unk_token, or one that the vocabulary lacks.
-  static Result<WordPiece> FromJson(const JsonField& model);
+  // With `prepared`, which outlives the model, the vocabulary is read from there instead.
+  static Result<WordPiece> FromJson(const JsonField& model, const PreparedFile* prepared = nullptr);
 
   // A word that is too long, or has a part that no token begins, is the unknown token. Takes
   // O(characters × bytes of the longest token) look-ups.
