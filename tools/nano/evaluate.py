@@ -10,6 +10,7 @@ import argparse
 import json
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -112,10 +113,10 @@ def load(folder: Path) -> NanoModel:
     return model.eval()
 
 
-def examples(task, tokenizer: Tokenizer, seed: str, count: int) -> list[tuple[list[int], int, str, Dialogue]]:
+def examples(task, tokenizer: Tokenizer, seed: str, wanted: int) -> list[tuple[list[int], int, str, Dialogue]]:
     """(ids, where the scored answer begins, the answer, the conversation)."""
     rng, out = Random(seed), []
-    while len(out) < count:
+    while len(out) < wanted:
         d = Dialogue(rng, held_out=True)
         if task(d) is False or not d.messages:
             continue
@@ -155,8 +156,14 @@ def score(model: NanoModel, batch: list, tokenizer: Tokenizer, failures: list) -
 def ask(url: str, d: Dialogue) -> str:
     """The service's greedy answer to all but the last message."""
     messages = json.loads(json.dumps(d.messages[:-1]))
-    for call in (c for m in messages for c in m.get("tool_calls", ())):
-        call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+    ids, waiting = count(1), []  # waiting: calls whose results come next
+    for m in messages:
+        for call in m.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+            call["id"] = f"call_{next(ids)}"
+            waiting.append(call["id"])
+        if m["role"] == "tool":
+            m["tool_call_id"] = waiting.pop(0)
     body = {"messages": messages, "temperature": 0, "max_tokens": 400} | ({"tools": d.tools} if d.tools else {})
     request = urllib.request.Request(f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"})
     with urllib.request.urlopen(request, timeout=600) as response:

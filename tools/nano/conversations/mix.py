@@ -46,7 +46,7 @@ def _drill(d: Dialogue, turns: int):
 
 def _with_tools(d: Dialogue, turns: int):
     rng = d.rng
-    tools = tool_use.offer_tools(d, rng.choice((1, 1, 2, 2, 3, 4) if turns > 1 else (1, 1, 1, 2, 2, 3)))
+    tools = tool_use.offer_tools(d, rng.choice((1, 2, 2, 3, 3, 4)), invented=0.6)
     if rng.random() < 0.3:
         smalltalk.system_prompt(d)
     for _ in range(turns):
@@ -78,11 +78,11 @@ def conversation(rng: Random, size: float = 1.0, held_out: bool = False) -> Dial
         if size >= 1 and rng.random() < 0.04:
             turns = rng.randint(10, 24)
         # The long families wait until the short ones have taught the model to copy.
-        kind = rng.choices(range(7), (22, 12 + 18 * size, 1 + 2 * size, 2 * size, 1, 1 + 4 * size, 58))[0]
+        kind = rng.choices(range(7), (22, 12 + 38 * size, 1 + 3 * size, 2 * size, 1, 1 + 3 * size, 50))[0]
         if kind == 0:
             _drill(d, min(rng.randint(2, 8), 2 * longest))
         elif kind == 1:
-            _with_tools(d, min(rng.choice((1, 1, 1, 2, 3)), longest))
+            _with_tools(d, min(rng.choice((1, 2, 3, 3, 4, 5)), longest))
         elif kind == 2:
             documents.people_turns(d)
             _chat(d, turns // 2, False)

@@ -189,7 +189,9 @@ def invented_shape(d: Dialogue) -> tuple:
     verb = rng.choice(_VERBS)
     params, mentions = [], []
     for i, name in enumerate(rng.sample(_PARAMS, rng.choice((0, 1, 1, 1, 2, 2, 3)))):
-        if rng.random() < 0.25:
+        if rng.random() < 0.15:
+            name = words.made_up(rng, d.held_out)
+        elif rng.random() < 0.25:
             name = f"{noun}_{name}"
         number = rng.random() < 0.4
         params.append(((name,), "integer" if number else "string", f"The {name.replace('_', ' ')}", "number" if number else
@@ -272,10 +274,11 @@ def result_and_answer(d: Dialogue, tool: Tool, arguments: dict) -> tuple[str, st
     return rng.choice((text, json.dumps({"result": text}), json.dumps({"text": text}))), f"The result is: {text}"
 
 
-def offer_tools(d: Dialogue, count: int) -> list[Tool]:
+def offer_tools(d: Dialogue, count: int, invented: float = 0.4) -> list[Tool]:
+    """So many tools, a share of them `invented`."""
     tools, seen = [], set()
     while len(tools) < count:
-        tool = Tool(d, d.rng.choice(TOOLS) if d.rng.random() < 0.6 else invented_shape(d))
+        tool = Tool(d, invented_shape(d) if d.rng.random() < invented else d.rng.choice(TOOLS))
         asks = id(tool.asks) if tool.asks in [t[3] for t in TOOLS] else tool.name
         if asks in seen or tool.name in seen:
             continue

@@ -172,18 +172,31 @@ FAVOURITES = {
     "flower": Pool("rose, tulip, lily, daisy, orchid, sunflower, violet, poppy, iris, lavender"),
 }
 
+LISTED = sorted({word for value in list(globals().values()) + list(FAVOURITES.values()) if isinstance(value, Pool)
+                 for text in value.all for word in text.lower().split() if len(word) > 3})
+_LISTED = frozenset(LISTED)
+
 _ONSETS = "b c d f g h j k l m n p r s t v w z br ch cl dr fl gr kr pl qu sh sk sl st th tr vr zh".split()
 _VOWELS = "a e i o u a e i o u ai ea ee oo ou y ia".split()
 _CODAS = ["", "", "", "n", "r", "l", "s", "t", "x", "m", "k", "nd", "rt", "sh", "ng", "lf", "z", "p"]
 
 
-def made_up(rng: Random, held_out: bool = False, syllables: int | None = None) -> str:
-    """A pronounceable word that (almost surely) means nothing, in lower case."""
+def _syllables(rng: Random, count: int) -> str:
+    return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(count)) + rng.choice(_CODAS)
+
+
+def _spliced(rng: Random) -> str:
+    """The beginning of one listed word and the end of another. Tokens that occur in held-out words
+    alone would otherwise never be trained."""
+    first, second = rng.choice(LISTED), rng.choice(LISTED)
+    return first[:rng.randint(2, len(first) - 1)] + second[rng.randint(1, len(second) - 2):]
+
+
+def made_up(rng: Random, held_out: bool = False) -> str:
+    """A word that (almost surely) means nothing, in lower case."""
     while True:
-        count = syllables or rng.choice((1, 2, 2, 2, 3))
-        word = "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) for _ in range(count))
-        word += rng.choice(_CODAS)
-        if len(word) > 2 and is_held_out(word) == held_out:
+        word = _spliced(rng) if rng.random() < 0.4 else _syllables(rng, rng.choice((1, 2, 2, 2, 3)))
+        if 2 < len(word) < 15 and word not in _LISTED and is_held_out(word) == held_out:
             return word
 
 
