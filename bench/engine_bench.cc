@@ -1,8 +1,9 @@
-// Prefill and decode of a model with the shapes of a known one and random weights (or of a given
-// folder), beside the machine's bounds measured in the same run.
+// Models with the shapes of known ones and random weights, measured as `perdure bench` does, or
+// written to a folder for bench/peers.
 //
-//   engine_bench [--threads N] [--isa avx512|avx2|scalar] [--bits 16,8,4,mxfp4] [--model DIR]
-//                [--shape qwen3-0.6b|qwen3-30b-a3b] [--layers N] [--prompt 512] [--decode 32]
+//   engine_bench [--shape NAME] [--bits 16,8,4,mxfp4] [--layers N] [--threads N] [--isa NAME]
+//                [--prompt N] [--long N] [--quick] [--profile] [--json] [--model DIR]
+//   engine_bench --write DIR [--shape NAME] [--bits N] [--layers N]
 //
 // qwen3-30b-a3b has 2 of its 48 layers unless --layers says otherwise: 128 experts each.
 
@@ -10,84 +11,104 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
 #include <vector>
 
-#include "base/clock.h"
-#include "engine/aligned_buffer.h"
-#include "engine/config.h"
+#include "base/processors.h"
+#include "cli/bench/measure.h"
+#include "cli/bench/report.h"
 #include "engine/engine.h"
-#include "engine/sampler.h"
-#include "engine_bench_bounds.h"
 #include "tests/engine/synth_model.h"
 
 namespace perdure::bench {
 namespace {
 
-using engine::Engine;
-using engine::Isa;
-using engine::KvShape;
-
 struct Options {
-  int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  Isa isa = engine::BestIsa();
   std::vector<std::string> bits = {"16", "8", "4"};
-  std::string model;
+  std::string model, write;
   std::string shape = "qwen3-0.6b";
-  int prompt = 512;
-  int decode = 32;
   int layers = 0;  // 0: the shape's
+  bool json = false;
+  engine::EngineOptions engine;
+  cli::MeasurePlan plan;
 };
 
-[[noreturn]] void Usage(const char* what) {
+[[noreturn]] void Usage(const std::string& what) {
   std::fprintf(stderr,
                "engine_bench: %s\n"
-               "Usage: engine_bench [--threads N] [--isa scalar|avx2|avx512] "
+               "Usage: engine_bench [--shape qwen3-0.6b|qwen2.5-1.5b|qwen3-30b-a3b] "
                "[--bits 16,8,4,mxfp4]\n"
-               "                    [--shape qwen3-0.6b|qwen3-30b-a3b] [--layers N]\n"
-               "                    [--prompt N] [--decode N] [--model FOLDER]\n",
-               what);
+               "                    [--layers N] [--threads N] [--isa NAME]\n"
+               "                    [--prompt N] [--long N] [--quick] [--profile] [--json]\n"
+               "                    [--model FOLDER] [--write FOLDER]\n",
+               what.c_str());
   std::exit(2);
+}
+
+std::vector<std::string> SplitAtCommas(const std::string& text) {
+  std::vector<std::string> parts;
+  for (size_t at = 0; at < text.size();) {
+    const size_t comma = std::min(text.find(',', at), text.size());
+    parts.push_back(text.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return parts;
+}
+
+int Number(const std::string& flag, const std::string& value) {
+  const int number = std::atoi(value.c_str());
+  if (number < 1) Usage(flag + " takes a number from 1 on, not '" + value + "'");
+  return number;
+}
+
+// True if the flag takes a value and is known.
+bool TakeValue(const std::string& flag, const std::string& value, Options* options) {
+  if (flag == "--threads") {
+    options->engine.threads = Number(flag, value);
+  } else if (flag == "--isa") {
+    const auto isa = engine::ParseIsa(value);
+    if (!isa || !engine::CpuHas(*isa)) Usage("this CPU has no instruction set '" + value + "'");
+    options->engine.isa = *isa;
+  } else if (flag == "--bits") {
+    options->bits = SplitAtCommas(value);
+  } else if (flag == "--model") {
+    options->model = value;
+  } else if (flag == "--write") {
+    options->write = value;
+  } else if (flag == "--shape") {
+    options->shape = value;
+  } else if (flag == "--prompt") {
+    options->plan.prompt = Number(flag, value);
+  } else if (flag == "--long") {
+    options->plan.long_prompt = Number(flag, value);
+  } else if (flag == "--layers") {
+    options->layers = Number(flag, value);
+  } else {
+    return false;
+  }
+  return true;
 }
 
 Options Parse(int argc, char** argv) {
   Options options;
+  options.engine.threads = UsableProcessors();
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
-    if (flag == "--help") Usage("speed of the engine beside the machine's bounds");
-    if (i + 1 == argc) Usage(("no value for " + flag).c_str());
-    const std::string value = argv[++i];
-    if (flag == "--threads") {
-      options.threads = std::atoi(value.c_str());
-    } else if (flag == "--isa") {
-      const auto isa = engine::ParseIsa(value);
-      if (!isa) Usage("unknown instruction set");
-      options.isa = *isa;
-    } else if (flag == "--bits") {
-      options.bits.clear();
-      for (size_t at = 0; at < value.size();) {
-        const size_t comma = std::min(value.find(',', at), value.size());
-        options.bits.push_back(value.substr(at, comma - at));
-        at = comma + 1;
-      }
-    } else if (flag == "--model") {
-      options.model = value;
-    } else if (flag == "--shape") {
-      options.shape = value;
-    } else if (flag == "--prompt") {
-      options.prompt = std::atoi(value.c_str());
-    } else if (flag == "--decode") {
-      options.decode = std::atoi(value.c_str());
-    } else if (flag == "--layers") {
-      options.layers = std::atoi(value.c_str());
+    if (flag == "--help") Usage("the engine's speed beside the machine's bounds");
+    if (flag == "--json") {
+      options.json = true;
+    } else if (flag == "--profile") {
+      options.plan.profile = true;
+    } else if (flag == "--quick") {  // a prompt and single tokens after it
+      options.plan.streams = {1};
+      options.plan.continuation_tokens = 0;
+    } else if (i + 1 == argc || !TakeValue(flag, argv[i + 1], &options)) {
+      Usage("unknown flag " + flag + ", or its value is missing");
     } else {
-      Usage(("unknown flag " + flag).c_str());
+      ++i;
     }
   }
-  if (options.threads < 1 || options.prompt < 1 || options.decode < 1 || options.layers < 0)
-    Usage("numbers must be positive");
   return options;
 }
 
@@ -99,7 +120,13 @@ engine::SynthSpec Shape(const Options& options, const std::string& bits) {
                          .head_dim = 128,
                          .feed_forward = 3072,
                          .vocab = 151936};
-  if (options.shape == "qwen3-30b-a3b") {
+  if (options.shape == "qwen2.5-1.5b") {
+    spec.model_type = "qwen2";
+    spec.hidden = 1536;
+    spec.heads = 12;
+    spec.kv_heads = 2;
+    spec.feed_forward = 8960;
+  } else if (options.shape == "qwen3-30b-a3b") {
     spec.model_type = "qwen3_moe";
     spec.hidden = 2048;
     spec.layers = 2;
@@ -111,92 +138,43 @@ engine::SynthSpec Shape(const Options& options, const std::string& bits) {
     spec.experts_per_token = 8;
     spec.expert_feed_forward = 768;
   } else if (options.shape != "qwen3-0.6b") {
-    Usage("unknown shape");
+    Usage("unknown shape " + options.shape);
   }
   if (options.layers > 0) spec.layers = options.layers;
+  if (bits != "mxfp4" && bits != "16" && (std::atoi(bits.c_str()) < 2)) Usage("bits: " + bits);
   spec.bits = bits == "16" ? 0 : bits == "mxfp4" ? 4 : std::atoi(bits.c_str());
   if (bits == "mxfp4") spec.mode = bits;
+  spec.config = R"({"max_position_embeddings": 40960})";
   return spec;
 }
 
-int64_t HeadWeights(const std::filesystem::path& dir, const engine::ModelInfo& info) {
-  const auto config = engine::ReadModelConfig(dir);
-  if (!config) Usage(config.error().message.c_str());
-  return int64_t{info.vocab_size} * config->hidden_size;
-}
-
-double Since(int64_t begin_us) { return static_cast<double>(MonotonicUs() - begin_us) * 1e-6; }
-
-void Measure(const std::filesystem::path& dir, const Options& options,
-             const MachineBounds& bounds) {
-  const int64_t load_begin = MonotonicUs();
-  auto loaded =
-      Engine::Load(dir, {.threads = options.threads, .isa = options.isa, .on_progress = {}});
-  if (!loaded) {
-    std::fprintf(stderr, "%s\n", loaded.error().message.c_str());
+void Measure(const std::string& name, const std::filesystem::path& dir, const Options& options) {
+  const auto measured = cli::Measure(dir, options.engine, options.plan, [](const std::string&) {});
+  if (!measured) {
+    std::fprintf(stderr, "engine_bench: %s\n", measured.error().message.c_str());
     std::exit(1);
   }
-  Engine& engine = **loaded;
-  const double load_s = Since(load_begin);
-  const engine::ModelInfo& info = engine.info();
-
-  const int positions = options.prompt + options.decode + 1;
-  const auto pages = static_cast<size_t>(KvShape::PagesFor(positions));
-  auto memory = engine::AlignedBuffer::Allocate(pages * info.kv.PageBytes(), "KV");
-  if (!memory) Usage("no memory for KV");
-  std::vector<std::byte*> views;
-  for (size_t i = 0; i < pages; ++i) views.push_back(memory->data() + i * info.kv.PageBytes());
-
-  const std::vector<TokenId> prompt = engine::SynthTokens(1, options.prompt, info.vocab_size);
-  double prefill_s = 1e9;
-  TokenId next = 0;
-  engine::Sampler sampler;
-  const engine::SamplingParams greedy{.temperature = 0.0f, .logit_bias = {}};
-  for (int round = 0; round < 2; ++round) {
-    const engine::SequenceStep step{
-        .kv = {views}, .start = 0, .tokens = prompt, .logits_from = options.prompt - 1};
-    const int64_t begin = MonotonicUs();
-    const auto logits = engine.Step({&step, 1});
-    prefill_s = std::min(prefill_s, Since(begin));
-    next = sampler.Sample(logits, greedy, {}, {}).id;
-  }
-  const int64_t decode_begin = MonotonicUs();
-  for (int i = 0; i < options.decode; ++i) {
-    const engine::SequenceStep step{
-        .kv = {views}, .start = options.prompt + i, .tokens = {&next, 1}, .logits_from = 0};
-    next = sampler.Sample(engine.Step({&step, 1}), greedy, {}, {}).id;
-  }
-  const double decode_s = Since(decode_begin) / options.decode;
-
-  // Bounds: the multiply-adds of the layers' weights (the embedding is looked up, the head works
-  // for one token), and the bytes that every token has to read. Of experts, the chosen ones count.
-  const double layer_weights = static_cast<double>(info.token_weights - HeadWeights(dir, info));
-  const double prefill_rate = options.prompt / prefill_s, decode_rate = 1.0 / decode_s;
-  std::printf(
-      "%-24s load %4.1f s | prefill %6.1f tok/s = %4.1f%% of f32 peak | decode %5.2f tok/s = "
-      "%4.1f%% of read bandwidth at %.0f MB each\n",
-      info.quantization.c_str(), load_s, prefill_rate,
-      100.0 * 2.0 * layer_weights * prefill_rate / bounds.f32_flop_per_s, decode_rate,
-      100.0 * static_cast<double>(info.token_bytes) * decode_rate / bounds.read_bytes_per_s,
-      static_cast<double>(info.token_bytes) * 1e-6);
+  const Json report = cli::BenchJson(name, *measured);
+  std::printf("%s\n", options.json ? DumpJson(report).c_str() : cli::FormatBench(report).c_str());
   std::fflush(stdout);
 }
 
 int Main(int argc, char** argv) {
   const Options options = Parse(argc, argv);
-  const MachineBounds bounds = MeasureBounds(options.threads, options.isa);
-  std::printf("%d threads, %s: reads %.1f GB/s, f32 multiply-adds %.0f GFLOP/s\n", options.threads,
-              std::string(engine::IsaName(options.isa)).c_str(), bounds.read_bytes_per_s * 1e-9,
-              bounds.f32_flop_per_s * 1e-9);
-  std::printf("prompt %d, decode %d tokens after it\n", options.prompt, options.decode);
   if (!options.model.empty()) {
-    Measure(options.model, options, bounds);
+    Measure(options.model, options.model, options);
+    return 0;
+  }
+  if (!options.write.empty()) {
+    if (options.bits.size() != 1) Usage("--write takes one of --bits");
+    std::filesystem::create_directories(options.write);
+    engine::WriteSynthModel(Shape(options, options.bits[0]), options.write);
     return 0;
   }
   for (const std::string& bits : options.bits) {
-    engine::TempDir dir;
+    const engine::TempDir dir;
     engine::WriteSynthModel(Shape(options, bits), dir.path());
-    Measure(dir.path(), options, bounds);
+    Measure(options.shape, dir.path(), options);
   }
   return 0;
 }

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iostream>
 
+#include "base/limits.h"
 #include "base/version.h"
 #include "protocol/heritage.h"
 
@@ -75,17 +76,34 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
 
   CLI::App* show = app.add_subcommand(
       "show", "Tell of a model what is known without loading it: size, context, memory");
-  show->add_option(
-          "MODEL", line.model,
-          "A name from the configuration, a folder, or org/name from the Hugging Face cache")
-      ->required();
+  CLI::App* bench = app.add_subcommand(
+      "bench", "Measure a model's speed beside what this machine could do at best");
+  for (CLI::App* command : {show, bench}) {
+    command
+        ->add_option(
+            "MODEL", line.model,
+            "A name from the configuration, a folder, or org/name from the Hugging Face cache")
+        ->required();
+  }
   CLI::App* list = app.add_subcommand("list", "List the models that are configured or cached");
-  for (CLI::App* command : {show, list}) {
+  for (CLI::App* command : {show, list, bench}) {
     AddJson(command, &line);
     AddConfig(command, &line.flags);
     AddModelCacheDir(command, &line.flags);
   }
   AddMaxContext(show, &line.flags);
+  bench
+      ->add_option("--threads", line.bench.threads,
+                   "Threads (default: as the service would have: the processors that the process "
+                   "may use)")
+      ->check(CLI::Range(1, limits::kEngineThreadsMax));
+  bench
+      ->add_option("--seconds", line.bench.seconds_each,
+                   "How long each figure is repeated (default 1.5)")
+      ->check(CLI::Range(0.0, 600.0));
+  bench->add_flag("--long", line.bench.long_context,
+                  "Also a prompt of 8,192 tokens and a token after it");
+  bench->add_flag("--profile", line.bench.profile, "Also where the time goes, phase by phase");
 
   CLI::App* demo = app.add_subcommand(
       "demo", "Start the service with the built-in model and show a streamed answer");
@@ -103,6 +121,8 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   if (*reload) line.command = Command::kReload;
   if (*show) line.command = Command::kShow;
   if (*list) line.command = Command::kList;
+  if (*bench) line.command = Command::kBench;
+  line.bench.json = line.json;
   if (*demo) line.command = Command::kDemo;
   return {std::move(line), 0};
 }

@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "base/config.h"
+#include "cli/bench/bench.h"
 
 namespace perdure::cli {
 
-enum class Command { kServe, kPs, kReload, kShow, kList, kDemo };
+enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDemo };
 
 struct DemoOptions {
   std::string prompt = "Hello! What can you do?";
@@ -19,9 +20,10 @@ struct DemoOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list
-  std::string model;  // show
+  bool json = false;  // ps, show, list, bench
+  std::string model;  // show, bench
   DemoOptions demo;
+  BenchOptions bench;
 };
 
 struct ParsedCommandLine {

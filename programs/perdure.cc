@@ -6,6 +6,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "cli/bench/bench.h"
 #include "cli/command_line.h"
 #include "cli/demo.h"
 #include "cli/list.h"
@@ -33,6 +34,8 @@ int Run(const perdure::cli::CommandLine& line) {
   if (line.command == Command::kList) return perdure::cli::RunList(line.flags, env, line.json);
   if (line.command == Command::kShow)
     return perdure::cli::RunShow(line.model, line.flags, env, line.json);
+  if (line.command == Command::kBench)
+    return perdure::cli::RunBench(line.model, line.flags, env, line.bench);
   std::vector<std::string> warnings;
   const auto config = perdure::LoadConfig(line.flags, env, &warnings);
   if (!config) {
