@@ -97,7 +97,8 @@ constexpr ModelKey kModelKeys[] = {
      [](ModelConfig& m, const V& v) { m.max_sequences = Int(v); }},
     {"kv_bytes_max", K::kBytes, 0, double(uint64_t{1} << 50),
      [](ModelConfig& m, const V& v) { m.kv_bytes_max = U64(v); }},
-    {"activations", K::kText, 0, 0, [](ModelConfig& m, const V& v) { m.activations = Text(v); }},
+    {"activations", K::kActivations, 0, 0,
+     [](ModelConfig& m, const V& v) { m.activations = Text(v); }},
     {"default_temperature", K::kNumber, 0, 2,
      [](ModelConfig& m, const V& v) { m.default_temperature = Number(v); }},
     {"quantize", K::kQuantize, 0, 0,
@@ -115,6 +116,15 @@ std::string Found(const ConfigValue& value) {
 
 tl::unexpected<Error> NotAllowed(const ConfigValue& value, std::string_view allowed) {
   return Err(ErrorCode::bad_config, fmt::format("{} is not {}", Found(value), allowed));
+}
+
+// One of the two, or nothing.
+Result<ConfigValue> CheckChoice(const ConfigValue& value, std::string_view one,
+                                std::string_view other) {
+  const auto* text = std::get_if<std::string>(&value);
+  if (text == nullptr || (!text->empty() && *text != one && *text != other))
+    return NotAllowed(value, fmt::format("\"{}\", \"{}\" or \"\"", one, other));
+  return value;
 }
 
 std::string Lower(std::string_view text) {
@@ -180,12 +190,10 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       if (kind == K::kPath && text->empty()) return NotAllowed(value, "a path");
       return value;
     }
-    case K::kQuantize: {
-      const auto* text = std::get_if<std::string>(&value);
-      if (text == nullptr || (!text->empty() && *text != "q8" && *text != "q4"))
-        return NotAllowed(value, "\"q8\", \"q4\" or \"\"");
-      return value;
-    }
+    case K::kQuantize:
+      return CheckChoice(value, "q8", "q4");
+    case K::kActivations:
+      return CheckChoice(value, "int8", "float32");
     case K::kLogLevel: {
       const auto* text = std::get_if<std::string>(&value);
       std::string name = text == nullptr ? std::string() : Lower(*text);
@@ -244,6 +252,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kPath:
     case K::kLogLevel:
     case K::kQuantize:
+    case K::kActivations:
     case K::kBytes:
       return ConfigValue(text);
     case K::kInteger: {

@@ -26,7 +26,8 @@ enum class ConfigKind {
   kTexts,
   kPath,
   kLogLevel,
-  kQuantize,  // "q8", "q4" or ""
+  kQuantize,     // "q8", "q4" or ""
+  kActivations,  // "int8", "float32" or ""
 };
 
 struct ConfigKey {

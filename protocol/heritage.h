@@ -19,6 +19,7 @@ inline constexpr int kExitUsage = 100;     // the command line or the config
 inline constexpr int kExitBug = 101;       // a bug of ours
 inline constexpr int kExitSystem = 111;    // the system: a port taken, no memory, no permission
 inline constexpr int kExitBadModel = 112;  // the model's files; restarting does not help
+inline constexpr int kExitDamaged = 113;   // a prepared file, now removed; restarting helps
 
 struct WorkerHeritage {
   std::string model;

@@ -23,6 +23,8 @@ std::string_view DeathClassName(DeathClass death) {
       return "exit";
     case DeathClass::kBadModel:
       return "bad_model";
+    case DeathClass::kDamaged:
+      return "damaged";
     case DeathClass::kStopped:
       return "stopped";
   }
@@ -37,6 +39,7 @@ bool CountsAgainstModel(DeathClass death) {
 DeathClass ClassifyDeath(const DeathFacts& facts) {
   if (!facts.signaled) {
     if (facts.code == protocol::kExitBadModel) return DeathClass::kBadModel;
+    if (facts.code == protocol::kExitDamaged) return DeathClass::kDamaged;
     if (facts.code != 0) return DeathClass::kCrash;
     return facts.asked_to_stop ? DeathClass::kStopped : DeathClass::kExit;
   }

@@ -14,6 +14,7 @@ enum class DeathClass {
   kCrash,     // another signal, an exit code that tells an error, a channel misused
   kExit,      // exited with 0 though nobody asked it to
   kBadModel,  // exit code 112: the model's files; restarting does not help
+  kDamaged,   // exit code 113: a prepared file was damaged, and is made again
   kStopped,   // as it was asked to
 };
 std::string_view DeathClassName(DeathClass death);

@@ -27,6 +27,8 @@ std::string What(const Obituary& o) {
       return "exited though nobody asked it to";
     case DeathClass::kBadModel:
       return "cannot serve its model";
+    case DeathClass::kDamaged:
+      return "ended, as a prepared file was damaged";
     case DeathClass::kStopped:
       return "was stopped";
   }
@@ -40,6 +42,10 @@ std::string When(const Obituary& o) {
                        o.last_words.step_rids.size() == 1 ? "" : "s");
   if (o.death == DeathClass::kBadModel || o.death == DeathClass::kStopped) return "";
   return fmt::format(" while {}", PhaseName(o.last_words.phase));
+}
+
+bool TheLastLineTellsWhy(DeathClass death) {
+  return death == DeathClass::kDamaged || (CountsAgainstModel(death) && death != DeathClass::kHang);
 }
 
 }  // namespace
@@ -66,7 +72,7 @@ std::string Summary(const Obituary& o) {
     text += ": " + Quoted(o.misuse);
   } else if (!o.last_words.panic_text.empty()) {
     text += ": " + Quoted(o.last_words.panic_text);
-  } else if (CountsAgainstModel(o.death) && o.death != DeathClass::kHang && !o.log_lines.empty()) {
+  } else if (TheLastLineTellsWhy(o.death) && !o.log_lines.empty()) {
     text += "; its last line: " + Quoted(o.log_lines.back());
   }
   return text;

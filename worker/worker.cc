@@ -55,6 +55,10 @@ Result<engine::EngineOptions> OptionsOf(const WorkerHeritage& heritage, shm::Sta
   options.quantize_bits = heritage.quantize_bits;
   options.prepared.dir = heritage.prepared_dir;
   options.prepared.bytes_max = heritage.prepared_bytes_max;
+  options.on_damage = [](const std::string& text) {
+    LogError("{}", text);
+    _exit(protocol::kExitDamaged);  // what was computed with such weights is not to be used
+  };
   options.on_progress = [status](const engine::LoadProgress& progress) {
     status->load_bytes_total.store(progress.bytes_total, std::memory_order_relaxed);
     status->load_bytes_done.store(progress.bytes_done, std::memory_order_relaxed);

@@ -270,6 +270,19 @@ TEST_F(ConfigTest, QuantizationOnLoadIsOneOfTwo) {
   }
 }
 
+TEST_F(ConfigTest, ActivationsAreOneOfTwo) {
+  for (const char* right : {"int8", "float32", ""}) {
+    const auto config = LoadText(std::string("[models.a]\nactivations = \"") + right + "\"\n");
+    ASSERT_TRUE(config.has_value()) << config.error().message;
+    EXPECT_EQ(config->models[0].activations, right);
+  }
+  for (const char* wrong : {"\"int4\"", "8", "\"Int8\"", "false"}) {
+    const auto refused = LoadText(std::string("[models.a]\nactivations = ") + wrong + "\n");
+    ASSERT_FALSE(refused.has_value()) << wrong;
+    EXPECT_THAT(refused.error().message, HasSubstr("is not \"int8\", \"float32\" or \"\""));
+  }
+}
+
 TEST_F(ConfigTest, PreparedWeightsHaveASwitchAndABound) {
   const auto defaults = LoadText("");
   ASSERT_TRUE(defaults.has_value()) << defaults.error().message;

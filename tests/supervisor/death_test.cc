@@ -49,6 +49,8 @@ INSTANTIATE_TEST_SUITE_P(
         Row{"Term", Signal(SIGTERM), DeathClass::kExternal},
         Row{"Interrupt", Signal(SIGINT), DeathClass::kExternal},
         Row{"BadModel", Code(112), DeathClass::kBadModel},
+        Row{"Damaged", Code(113), DeathClass::kDamaged},
+        Row{"DamagedWhileDraining", Code(113, true), DeathClass::kDamaged},
         Row{"Bug", Code(101), DeathClass::kCrash}, Row{"System", Code(111), DeathClass::kCrash},
         Row{"Zero", Code(0), DeathClass::kExit},
         Row{"ZeroAsAsked", Code(0, true), DeathClass::kStopped},
@@ -61,6 +63,7 @@ TEST(Death, OnlyFourClassesCount) {
   EXPECT_TRUE(CountsAgainstModel(DeathClass::kCrash));
   EXPECT_TRUE(CountsAgainstModel(DeathClass::kExit));
   EXPECT_FALSE(CountsAgainstModel(DeathClass::kExternal));
+  EXPECT_FALSE(CountsAgainstModel(DeathClass::kDamaged));
   EXPECT_FALSE(CountsAgainstModel(DeathClass::kStopped));
 }
 
