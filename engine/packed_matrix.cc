@@ -97,10 +97,6 @@ namespace {
 constexpr size_t kSweepBytes = size_t{1} << 20;
 constexpr int kSweepRowsMin = 96;  // below, unpacking would show
 
-// Up to so many rows in 8 bits, weights are unpacked in registers: a second tile of rows still
-// finds a panel in L2, and the first waits for memory rather than for the unpacking.
-constexpr int kInt8DirectRowsMax = 2 * kInt8TileRows;
-
 // Panels are shared out by cost: reading a panel takes about as long as multiplying it with so many
 // rows. In 8 bits that is 5 bytes a cycle and core against 256 operations.
 constexpr int kRowsAPanel = 4, kInt8RowsAPanel = 12;
@@ -125,47 +121,57 @@ bool InInt8(const PackedMatrix& matrix, Activations activations) {
 
 // --- f32 -----------------------------------------------------------------------------------------
 
-bool IsDirect(const RowGroup& group) { return group.rows <= kDirectRowsMax; }
+bool IsDirect(const Kernels& kernels, const RowGroup& group) {
+  return group.rows <= kernels.direct_rows;
+}
 // Rows that lie apart and are few are copied side by side.
-bool IsGathered(const RowGroup& group) {
-  return IsDirect(group) && group.rows > 1 && group.index != nullptr;
+bool IsGathered(const Kernels& kernels, const RowGroup& group) {
+  return IsDirect(kernels, group) && group.rows > 1 && group.index != nullptr;
 }
 
 // Pieces of work that prepare a group's rows, and the packed floats they fill.
-int FloatItems(const RowGroup& group) {
-  return IsDirect(group) ? int{IsGathered(group)} : CeilDiv(group.rows, kTileRows);
+int FloatItems(const Kernels& kernels, const RowGroup& group) {
+  return IsDirect(kernels, group) ? int{IsGathered(kernels, group)}
+                                  : CeilDiv(group.rows, kTileRows);
 }
-size_t FloatFloats(const RowGroup& group, int k) {
-  const int rows = IsDirect(group) ? (IsGathered(group) ? group.rows : 0)
-                                   : CeilDiv(group.rows, kTileRows) * kTileRows;
+size_t FloatFloats(const Kernels& kernels, const RowGroup& group, int k) {
+  const int rows = IsDirect(kernels, group) ? (IsGathered(kernels, group) ? group.rows : 0)
+                                            : CeilDiv(group.rows, kTileRows) * kTileRows;
   return size_t(rows) * size_t(k);
 }
 
 void PrepareFloats(const Kernels& kernels, const RowGroup& group, int item, int k, float* packed) {
+  if (IsDirect(kernels, group)) {
+    for (int r = 0; r < group.rows; ++r)
+      std::memcpy(packed + ptrdiff_t{r} * k, RowOf(group, r), size_t(k) * sizeof(float));
+    return;
+  }
   const int first = item * kTileRows, rows = std::min(kTileRows, group.rows - first);
   const float* from[kTileRows] = {};
   for (int r = 0; r < rows; ++r) from[r] = RowOf(group, first + r);
-  if (IsDirect(group)) {
-    for (int r = 0; r < rows; ++r)
-      std::memcpy(packed + ptrdiff_t{r} * k, from[r], size_t(k) * sizeof(float));
-  } else {
-    kernels.pack_rows(from, rows, k, packed + ptrdiff_t{first} * k);
-  }
+  kernels.pack_rows(from, rows, k, packed + ptrdiff_t{first} * k);
 }
 
-// One panel against tiles of rows, chunk of K by chunk: the unpacked chunk stays in L1.
+// One panel against tiles of rows, chunk of K by chunk: the unpacked chunk stays in L1. Meanwhile
+// the next one is fetched to L2.
 void MultiplyPanel(const Kernels& kernels, const Product& product, int panel, int begin, int end,
                    const float* packed) {
   alignas(64) float weights[kChunkRows * kPanelWidth];
   const PackedMatrix& matrix = *product.matrix;
   const int k = matrix.layout.k;
+  const size_t chunk = matrix.layout.panel_bytes / size_t(k) * kChunkRows;
+  const size_t share = chunk / size_t(CeilDiv(end - begin, kTileRows)) + 64;
+  const std::byte* next = matrix.Panel(panel, product.part) + chunk;
   float* c = product.c + ptrdiff_t(panel) * kPanelWidth;
-  for (int k0 = 0; k0 < k; k0 += kChunkRows) {
+  for (int k0 = 0; k0 < k; k0 += kChunkRows, next += chunk) {
     const int k1 = std::min(k, k0 + kChunkRows);
     kernels.unpack(matrix.layout, matrix.Panel(panel, product.part), k0, k1, weights);
-    for (int row = begin; row < end; row += kTileRows)
+    const std::byte* fetch = next;
+    for (int row = begin; row < end; row += kTileRows, fetch += share) {
+      for (size_t at = 0; at < share; at += 64) __builtin_prefetch(fetch + at, 0, 2);
       kernels.tile(packed + (ptrdiff_t(row) * k + ptrdiff_t(k0) * kTileRows), weights, k1 - k0,
                    std::min(kTileRows, end - row), c + row * product.ldc, product.ldc, k0 > 0);
+    }
   }
 }
 
@@ -174,8 +180,8 @@ void MultiplyFloats(const Kernels& kernels, const RowGroup& group, const Product
                     int first, int last, const float* packed) {
   const PackedMatrix& matrix = *product.matrix;
   const int k = matrix.layout.k;
-  if (IsDirect(group)) {
-    const bool gathered = IsGathered(group);
+  if (IsDirect(kernels, group)) {
+    const bool gathered = IsGathered(kernels, group);
     kernels.direct(matrix.layout, matrix.Panel(first, product.part), last - first,
                    gathered ? packed : RowOf(group, 0), gathered ? k : group.lda, group.rows,
                    product.c + ptrdiff_t(first) * kPanelWidth, product.ldc);
@@ -202,27 +208,32 @@ void PrepareInt8(const Kernels& kernels, const RowGroup& group, int item, int k,
   kernels.int8_pack(from, k, tile);
 }
 
-// One panel against tiles [begin, end), chunk of K by chunk. Meanwhile the next chunk, which lies
-// behind this one, is fetched to L2.
+// One panel against tiles [begin, end), chunk of K by chunk. Panels lie one behind the other; while
+// a tile goes through a chunk it fetches its share of as many bytes further on: with one tile
+// kFetchAhead further, with many a chunk more, as the first tile already needs all of its chunk.
 void MultiplyPanelInt8(const Kernels& kernels, const RowGroup& group, const Product& product,
                        int panel, int begin, int end, float* packed) {
   alignas(64) std::byte chunk[kInt8ChunkBytes];
   const PackedMatrix& matrix = *product.matrix;
   const PanelLayout& layout = matrix.layout;
-  const int k = layout.k;
-  const std::byte* next = matrix.Panel(panel, product.part);
+  const std::byte* weights = matrix.Panel(panel, product.part);
+  const std::byte* from = weights;
+  const int k = layout.k, tiles = end - begin;
+  const bool direct = layout.format == PanelFormat::kQ8 || tiles <= kernels.int8_direct_tiles;
   for (int k0 = 0; k0 < k; k0 += kInt8ChunkRows) {
     const int k1 = std::min(k, k0 + kInt8ChunkRows);
-    kernels.int8_unpack(layout, matrix.Panel(panel, product.part), k0, k1, chunk);
+    if (!direct) kernels.int8_unpack(layout, weights, k0, k1, chunk);
     const size_t bytes = size_t((k1 - k0) / layout.group) * layout.group_bytes;
-    const size_t share = bytes / size_t(end - begin) + 64;
-    next += bytes;
-    for (int index = begin; index < end; ++index) {
-      for (size_t at = 0; at < share; at += 64)
-        __builtin_prefetch(next + size_t(index - begin) * share + at, 0, 2);
+    const size_t share = bytes / size_t(tiles);
+    Ahead ahead{from + kFetchAhead + (bytes - share), share};
+    from += bytes;
+    for (int index = begin; index < end; ++index, ahead.at += share) {
+      const Int8Tile tile = TileOf(group, index, k, packed);
       float* c = product.c + index * kInt8TileRows * product.ldc + ptrdiff_t(panel) * kPanelWidth;
-      kernels.int8_tile(layout, chunk, TileOf(group, index, k, packed), k0, k1, c, product.ldc,
-                        k0 > 0);
+      if (direct)
+        kernels.int8_direct(layout, weights, tile, k0, k1, c, product.ldc, k0 > 0, ahead);
+      else
+        kernels.int8_tile(layout, chunk, tile, k0, k1, c, product.ldc, k0 > 0, ahead);
     }
   }
 }
@@ -230,17 +241,7 @@ void MultiplyPanelInt8(const Kernels& kernels, const RowGroup& group, const Prod
 // Panels [first, last) of a product.
 void MultiplyInt8(const Kernels& kernels, const RowGroup& group, const Product& product, int first,
                   int last, float* packed) {
-  const PackedMatrix& matrix = *product.matrix;
-  const int k = matrix.layout.k, tiles = CeilDiv(group.rows, kInt8TileRows);
-  if (group.rows <= kInt8DirectRowsMax) {
-    for (int panel = first; panel < last; ++panel)
-      for (int index = 0; index < tiles; ++index)
-        kernels.int8_direct(
-            matrix.layout, matrix.Panel(panel, product.part), 1, TileOf(group, index, k, packed),
-            product.c + index * kInt8TileRows * product.ldc + ptrdiff_t(panel) * kPanelWidth,
-            product.ldc);
-    return;
-  }
+  const int k = product.matrix->layout.k, tiles = CeilDiv(group.rows, kInt8TileRows);
   const int sweep = SweepRows(Int8TileFloats(1, k), kInt8TileRows) / kInt8TileRows;
   for (int begin = 0; begin < tiles; begin += sweep)
     for (int panel = first; panel < last; ++panel)
@@ -262,7 +263,8 @@ struct Work {
 };
 
 // `packed` moves behind what the group's rows take.
-Work WorkOf(const RowGroup& group, Activations activations, int k, float** packed) {
+Work WorkOf(const Kernels& kernels, const RowGroup& group, Activations activations, int k,
+            float** packed) {
   Work work{.group = &group};
   if (group.rows == 0) return work;
   bool floats = false, bytes = false;
@@ -274,8 +276,8 @@ Work WorkOf(const RowGroup& group, Activations activations, int k, float** packe
   work.cost = (floats ? kRowsAPanel : kInt8RowsAPanel) + group.rows;
   work.floats = *packed;
   if (floats) {
-    work.float_items = FloatItems(group);
-    *packed += FloatFloats(group, k);
+    work.float_items = FloatItems(kernels, group);
+    *packed += FloatFloats(kernels, group, k);
   }
   work.bytes = *packed;
   if (bytes) {
@@ -318,7 +320,7 @@ void Multiply(const Kernels& kernels, ThreadPool& pool, Activations activations,
   int items = 0;
   int64_t panels = 0, cost = 0;
   for (const RowGroup& group : groups) {
-    const Work& work = works.emplace_back(WorkOf(group, activations, k, &packed));
+    const Work& work = works.emplace_back(WorkOf(kernels, group, activations, k, &packed));
     items += work.float_items + work.int8_items;
     panels += work.panels;
     cost += work.panels * work.cost;

@@ -37,7 +37,8 @@ void WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads, PhaseProfile* profile) : profile_(profile) {
+ThreadPool::ThreadPool(int threads, PhaseProfile* profile)
+    : profile_(profile), shares_(static_cast<size_t>(threads)) {
   CHECK(threads >= 1 && threads <= limits::kEngineThreadsMax);
   // Signals belong to the threads that were there before.
   sigset_t all, before;

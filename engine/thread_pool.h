@@ -1,5 +1,7 @@
 // Persistent threads for the phases of a step. Work is claimed item by item: which thread computes
-// an item never changes the item's result.
+// an item never changes the item's result. Each thread begins with a share of its own, which it
+// goes through in order (what lies behind an item is fetched meanwhile, and comes to the same
+// thread in the next phase over the same items), and then helps the others with theirs.
 //
 // Nobody is waited for that has not begun: a thread that is still waking up, or lost its core to
 // another process, misses a phase instead of holding it up.
@@ -37,10 +39,18 @@ class ThreadPool {
       for (int item = 0; item < items; ++item) fn(item, 0);
       return;
     }
-    std::atomic<int> next{0};
+    const int count = threads();
+    for (int t = 0; t < count; ++t) {
+      Share& share = shares_[static_cast<size_t>(t)];
+      share.next.store(static_cast<int>(int64_t{items} * t / count), std::memory_order_relaxed);
+      share.end = static_cast<int>(int64_t{items} * (t + 1) / count);
+    }
     auto work = [&](int thread) {
-      for (int item; (item = next.fetch_add(1, std::memory_order_relaxed)) < items;)
-        fn(item, thread);
+      for (int t = 0; t < count; ++t) {
+        Share& share = shares_[static_cast<size_t>((thread + t) % count)];
+        for (int item; (item = share.next.fetch_add(1, std::memory_order_relaxed)) < share.end;)
+          fn(item, thread);
+      }
     };
     using Work = decltype(work);
     Run([](void* context, int thread) { (*static_cast<Work*>(context))(thread); }, &work);
@@ -80,6 +90,11 @@ class ThreadPool {
   };
 
   using Job = void (*)(void* context, int thread);
+  // Items of a phase: those from `next` on are not claimed yet.
+  struct alignas(64) Share {
+    std::atomic<int> next{0};
+    int end = 0;
+  };
   // Small enough that a slow thread's last range is short, large enough to stream.
   static constexpr int kRangesPerThread = 8;
 
@@ -91,6 +106,7 @@ class ThreadPool {
   // Written while the job is closed and nobody is in it.
   Job job_ = nullptr;
   void* context_ = nullptr;
+  std::vector<Share> shares_;  // one a thread
   // number of the job · kJob | kOpen while it may be entered | workers in it.
   alignas(64) std::atomic<uint32_t> state_{0};
   // Goes up when the last worker leaves a closed job.

@@ -7,8 +7,8 @@
 namespace perdure::engine {
 namespace {
 
-// A reader walks down one panel: Group() every kGroup rows of K (where there are groups), Fetch()
-// every kStep rows, Get(j) for the j-th of them.
+// A reader walks down one panel: Group() every layout.group rows of K (where there are groups),
+// Step() every kStep rows, Get(j) for the j-th of them.
 struct F32Reader {
   static constexpr int kStep = 1;
   const float* p;
@@ -16,10 +16,7 @@ struct F32Reader {
     p = reinterpret_cast<const float*>(panel);
   }
   PERDURE_INLINE void Group(const PanelLayout&) {}
-  PERDURE_INLINE void Fetch() {
-    Simd::Prefetch(p + 32 * 16);
-    Simd::Prefetch(p + 32 * 16 + 16);
-  }
+  PERDURE_INLINE void Step() {}
   PERDURE_INLINE void Get(int, F& w0, F& w1) {
     w0 = Simd::Load(p);
     w1 = Simd::Load(p + 16);
@@ -34,7 +31,7 @@ struct F16Reader {
     p = reinterpret_cast<const uint16_t*>(panel);
   }
   PERDURE_INLINE void Group(const PanelLayout&) {}
-  PERDURE_INLINE void Fetch() { Simd::Prefetch(p + 32 * 16); }
+  PERDURE_INLINE void Step() {}
   PERDURE_INLINE void Get(int, F& w0, F& w1) {
     w0 = Simd::LoadF16(p);
     w1 = Simd::LoadF16(p + 16);
@@ -49,7 +46,7 @@ struct Bf16Reader {
     p = reinterpret_cast<const uint32_t*>(panel);
   }
   PERDURE_INLINE void Group(const PanelLayout&) {}
-  PERDURE_INLINE void Fetch() { Simd::Prefetch(p + 16 * 16); }
+  PERDURE_INLINE void Step() {}
   PERDURE_INLINE void Get(int, F& w0, F& w1) {
     const Simd::W words = Simd::LoadWords(p);
     w0 = Simd::LowHalf(words);
@@ -85,10 +82,7 @@ struct QuantizedReader {
 
 struct Q8Reader : QuantizedReader {
   static constexpr int kStep = 8;
-  PERDURE_INLINE void Fetch() {
-#pragma GCC unroll 4
-    for (int line = 0; line < 4; ++line) Simd::Prefetch(p + 1024 + 64 * line);
-  }
+  PERDURE_INLINE void Step() {}
   PERDURE_INLINE void Get(int j, F& w0, F& w1) {
     const std::byte* words = p + j % 2 * 128;
     w0 = Simd::Fma(scale0, Simd::Byte(Simd::LoadWords(words), j / 2), bias0);
@@ -100,9 +94,7 @@ struct Q8Reader : QuantizedReader {
 struct Q4Reader : QuantizedReader {
   static constexpr int kStep = 8;
   Simd::W words0, words1;
-  PERDURE_INLINE void Fetch() {
-    Simd::Prefetch(p + 1024);
-    Simd::Prefetch(p + 1024 + 64);
+  PERDURE_INLINE void Step() {
     words0 = Simd::LoadWords(p);
     words1 = Simd::LoadWords(p + 64);
   }
@@ -126,9 +118,7 @@ struct Mxfp4Reader {
     scale1 = Simd::LoadE8M0(scales + 16);
     p += layout.group_header_bytes;
   }
-  PERDURE_INLINE void Fetch() {
-    Simd::Prefetch(p + 1024);
-    Simd::Prefetch(p + 1024 + 64);
+  PERDURE_INLINE void Step() {
     words0 = Simd::LoadWords(p);
     words1 = Simd::LoadWords(p + 64);
   }
@@ -172,7 +162,7 @@ void UnpackRows(const PanelLayout& layout, const std::byte* rows, int count, flo
   for (int k = 0; k < count; k += group) {
     reader.Group(layout);
     for (int i = 0; i < group; i += Reader::kStep) {
-      reader.Fetch();
+      reader.Step();
 #pragma GCC unroll 8
       for (int j = 0; j < Reader::kStep; ++j) {
         F w0, w1;
@@ -194,37 +184,47 @@ void Unpack(const PanelLayout& layout, const std::byte* panel, int k0, int k1, f
       });
 }
 
+// Panels [0, P) with exactly R rows. If `fetch`, what lies so far behind is fetched to L2: in the
+// same panels, then in those that come after them.
 template <class Reader, int R, int P>
 void DirectCore(const PanelLayout& layout, const std::byte* panel, const float* a, ptrdiff_t lda,
-                float* c, ptrdiff_t ldc) {
+                float* c, ptrdiff_t ldc, bool fetch) {
   Reader reader[P];
   F acc[P][R][2];
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p) {
     reader[p].Begin(layout, panel + p * layout.panel_bytes);
-#pragma GCC unroll 4
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) acc[p][r][0] = acc[p][r][1] = Simd::Zero();
   }
+  const size_t panel_bytes = layout.panel_bytes;
+  const size_t step_bytes = fetch ? panel_bytes * Reader::kStep / size_t(layout.k) : 0;
+  size_t fetched = kFetchAhead / P, due = fetched;
   const int group = layout.group > 0 ? layout.group : layout.k;
   for (int k = 0; k < layout.k; k += group) {
 #pragma GCC unroll 4
     for (int p = 0; p < P; ++p) reader[p].Group(layout);
     for (int i = k; i < k + group; i += Reader::kStep) {
+      // A line or two at a time: a burst would hold up the loads from L2 behind it.
+      for (due += step_bytes; fetched < due; fetched += 64) {
+        const std::byte* at = panel + fetched + (fetched < panel_bytes ? 0 : (P - 1) * panel_bytes);
 #pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) reader[p].Fetch();
-#pragma GCC unroll 8
+        for (int p = 0; p < P; ++p) Simd::FetchToL2(at + p * panel_bytes);
+      }
+#pragma GCC unroll 4
+      for (int p = 0; p < P; ++p) reader[p].Step();
+#pragma GCC unroll 12
       for (int j = 0; j < Reader::kStep; ++j) {
-        F x[R];
+        F w[P][2];
 #pragma GCC unroll 4
-        for (int r = 0; r < R; ++r) x[r] = Simd::Set1(a[r * lda + i + j]);
+        for (int p = 0; p < P; ++p) reader[p].Get(j, w[p][0], w[p][1]);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r) {
+          const F x = Simd::Set1(a[r * lda + i + j]);
 #pragma GCC unroll 4
-        for (int p = 0; p < P; ++p) {
-          F w0, w1;
-          reader[p].Get(j, w0, w1);
-#pragma GCC unroll 4
-          for (int r = 0; r < R; ++r) {
-            acc[p][r][0] = Simd::Fma(x[r], w0, acc[p][r][0]);
-            acc[p][r][1] = Simd::Fma(x[r], w1, acc[p][r][1]);
+          for (int p = 0; p < P; ++p) {
+            acc[p][r][0] = Simd::Fma(x, w[p][0], acc[p][r][0]);
+            acc[p][r][1] = Simd::Fma(x, w[p][1], acc[p][r][1]);
           }
         }
       }
@@ -234,45 +234,54 @@ void DirectCore(const PanelLayout& layout, const std::byte* panel, const float* 
   }
 #pragma GCC unroll 4
   for (int p = 0; p < P; ++p)
-#pragma GCC unroll 4
+#pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       Simd::Store(c + r * ldc + p * kPanelWidth, acc[p][r][0]);
       Simd::Store(c + r * ldc + p * kPanelWidth + 16, acc[p][r][1]);
     }
 }
 
-// Several panels at once: enough independent sums to hide the latency of a multiply-add.
-template <class Reader, int R, int P>
-void DirectPanels(const PanelLayout& layout, const std::byte* panel, int panels, const float* a,
-                  ptrdiff_t lda, float* c, ptrdiff_t ldc) {
+// Panels that a core of R rows takes at once: enough independent sums to hide the latency of a
+// multiply-add, as far as registers go. Quantized weights take registers themselves.
+template <class Reader, int R>
+constexpr int DirectPanels() {
+  constexpr int kFit = Simd::kDirectVectors / (2 * R + 2), kMost = Reader::kStep == 1 ? 4 : 2;
+  return kFit >= 4 && kMost >= 4 ? 4 : kFit >= 2 ? 2 : 1;
+}
+
+// Exactly `rows` ≤ R rows of `panels` panels.
+template <class Reader, int R>
+void DirectRows(const PanelLayout& layout, const std::byte* panel, int panels, const float* a,
+                ptrdiff_t lda, int rows, float* c, ptrdiff_t ldc, bool fetch) {
+  if constexpr (R > 1) {
+    if (rows < R)
+      return DirectRows<Reader, R - 1>(layout, panel, panels, a, lda, rows, c, ldc, fetch);
+  }
+  constexpr int P = DirectPanels<Reader, R>();
   int p = 0;
   for (; p + P <= panels; p += P)
     DirectCore<Reader, R, P>(layout, panel + p * layout.panel_bytes, a, lda, c + p * kPanelWidth,
-                             ldc);
+                             ldc, fetch);
   for (; p < panels; ++p)
     DirectCore<Reader, R, 1>(layout, panel + p * layout.panel_bytes, a, lda, c + p * kPanelWidth,
-                             ldc);
+                             ldc, fetch);
 }
 
 void Direct(const PanelLayout& layout, const std::byte* panel, int panels, const float* a,
             ptrdiff_t lda, int rows, float* c, ptrdiff_t ldc) {
+  constexpr int kRows = Simd::kDirectRows;
+  // Blocks of rows of about the same size; with several, panel by panel, which L2 holds meanwhile.
+  const int blocks = (rows + kRows - 1) / kRows;
+  const int at_once = blocks == 1 ? panels : 1;
   WithReader(
       layout, [&](auto reader) __attribute__((always_inline)) {
-        using Reader = decltype(reader);
-        constexpr bool kGrouped = Reader::kStep == 8 || __is_base_of(QuantizedReader, Reader);
-        switch (rows) {
-          case 1:
-            return DirectPanels < Reader, 1,
-                   kGrouped ? 2 : 4 > (layout, panel, panels, a, lda, c, ldc);
-          case 2:
-            return DirectPanels<Reader, 2, 2>(layout, panel, panels, a, lda, c, ldc);
-          case 3:
-            return DirectPanels < Reader, 3,
-                   kGrouped ? 1 : 2 > (layout, panel, panels, a, lda, c, ldc);
-          case 4:
-            return DirectPanels < Reader, 4,
-                   kGrouped ? 1 : 2 > (layout, panel, panels, a, lda, c, ldc);
-        }
+        for (int p = 0; p < panels; p += at_once)
+          for (int block = 0; block < blocks; ++block) {
+            const int begin = rows * block / blocks, end = rows * (block + 1) / blocks;
+            DirectRows<decltype(reader), kRows>(layout, panel + p * layout.panel_bytes, at_once,
+                                                a + begin * lda, lda, end - begin,
+                                                c + begin * ldc + p * kPanelWidth, ldc, block == 0);
+          }
       });
 }
 

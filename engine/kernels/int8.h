@@ -128,8 +128,6 @@ struct Int8AffineReader : Int8Reader<kBytesARow> {
 struct Int8Q8Reader : Int8AffineReader<32> {
   static constexpr bool kNarrow = false;
   PERDURE_INLINE void Eight(int v, W& even, W& odd) const {
-    Simd::Prefetch(body + 1024 + 64 * v);
-    Simd::Prefetch(body + 1024 + 128 + 64 * v);
     even = Simd::LoadWords(body + 64 * v);
     odd = Simd::LoadWords(body + 128 + 64 * v);
   }
@@ -138,7 +136,6 @@ struct Int8Q8Reader : Int8AffineReader<32> {
 struct Int8Q4Reader : Int8AffineReader<16> {
   static constexpr bool kNarrow = true;
   PERDURE_INLINE void Eight(int v, W& even, W& odd) const {
-    Simd::Prefetch(body + 1024 + 64 * v);
     const W words = Simd::LoadWords(body + 64 * v);
     even = Simd::LowNibbles(words);
     odd = Simd::HighNibbles(words);
@@ -155,7 +152,6 @@ struct Int8Mxfp4Reader : Int8Reader<16> {
     bias = Simd::Mul(scale, Simd::Set1(-12.0f));
   }
   PERDURE_INLINE void Eight(int v, W& even, W& odd) const {
-    Simd::Prefetch(body + 1024 + 64 * v);
     const W words = Simd::LoadWords(body + 64 * v);
     even = Simd::E2M1Codes(Simd::LowNibbles(words));
     odd = Simd::E2M1Codes(Simd::HighNibbles(words));
@@ -240,7 +236,7 @@ void Int8Unpack(const PanelLayout& layout, const std::byte* panel, int k0, int k
 // panel, which begin at `weights`.
 template <class Reader, int R, int C>
 void Int8Core(const PanelLayout& layout, const std::byte* weights, int vector, const Int8Tile& a,
-              int row, int k0, int k1, float* c, ptrdiff_t ldc, bool accumulate) {
+              int row, int k0, int k1, float* c, ptrdiff_t ldc, bool accumulate, Ahead ahead) {
   // In memory: they are touched once a group, and the registers are the integer sums'.
   alignas(64) float acc[R * C * 16];
 #pragma GCC unroll 8
@@ -253,6 +249,8 @@ void Int8Core(const PanelLayout& layout, const std::byte* weights, int vector, c
   const ptrdiff_t step = a.rows;
   const uint32_t* words = a.words + k0 / 4 * step + row;
   const float* sums = (sum_rows == kInt8Group ? a.sums64 : a.sums32) + k0 / sum_rows * step + row;
+  size_t fetched = 0, due = 0;
+  const size_t fetch = (ahead.bytes * 8 + size_t(k1 - k0) - 1) / size_t(k1 - k0);  // for eight K
   Reader reader;
   reader.Begin(layout, weights);
   for (int k = k0; k < k1; k += sum_rows, sums += step) {
@@ -263,6 +261,8 @@ void Int8Core(const PanelLayout& layout, const std::byte* weights, int vector, c
       for (int v = 0; v < C; ++v) dots[r][v] = Simd::SetWords(kInt8OriginBits);
     reader.Group();
     for (int i = 0; i < sum_rows; i += 8) {
+      // A line or two at a time: a burst would hold up the loads from L2 behind it.
+      for (due += fetch; fetched < due; fetched += 64) Simd::FetchToL2(ahead.at + fetched);
       W bytes[2][C];
 #pragma GCC unroll 2
       for (int v = 0; v < C; ++v) reader.Eight(vector + v, bytes[0][v], bytes[1][v]);
@@ -303,40 +303,43 @@ void Int8Core(const PanelLayout& layout, const std::byte* weights, int vector, c
 // The core for exactly `rows` ≤ R rows.
 template <class Reader, int R, int C>
 void Int8Rows(const PanelLayout& layout, const std::byte* weights, int vector, const Int8Tile& a,
-              int row, int rows, int k0, int k1, float* c, ptrdiff_t ldc, bool accumulate) {
+              int row, int rows, int k0, int k1, float* c, ptrdiff_t ldc, bool accumulate,
+              Ahead ahead) {
   if (rows == R)
-    Int8Core<Reader, R, C>(layout, weights, vector, a, row, k0, k1, c, ldc, accumulate);
+    Int8Core<Reader, R, C>(layout, weights, vector, a, row, k0, k1, c, ldc, accumulate, ahead);
   else if constexpr (R > 1)
-    Int8Rows<Reader, R - 1, C>(layout, weights, vector, a, row, rows, k0, k1, c, ldc, accumulate);
+    Int8Rows<Reader, R - 1, C>(layout, weights, vector, a, row, rows, k0, k1, c, ldc, accumulate,
+                               ahead);
 }
 
 template <class Reader>
 PERDURE_INLINE void Int8Panel(const PanelLayout& layout, const std::byte* weights,
                               const Int8Tile& a, int k0, int k1, float* c, ptrdiff_t ldc,
-                              bool accumulate) {
+                              bool accumulate, Ahead ahead) {
   constexpr int kRows = Simd::kInt8SubRows, kVectors = Simd::kInt8SubVectors;
   for (int r = 0; r < a.rows; r += kRows)
-    for (int v = 0; v < kPanelWidth / 16; v += kVectors)
+    for (int v = 0; v < kPanelWidth / 16; v += kVectors) {
       Int8Rows<Reader, kRows, kVectors>(layout, weights, v, a, r,
                                         a.rows - r < kRows ? a.rows - r : kRows, k0, k1,
-                                        c + r * ldc + 16 * v, ldc, accumulate);
+                                        c + r * ldc + 16 * v, ldc, accumulate, ahead);
+      ahead = {};
+    }
 }
 
 void Int8Tiles(const PanelLayout& layout, const std::byte* chunk, const Int8Tile& a, int k0, int k1,
-               float* c, ptrdiff_t ldc, bool accumulate) {
+               float* c, ptrdiff_t ldc, bool accumulate, Ahead ahead) {
   if (layout.format == PanelFormat::kQ8)
-    Int8Panel<Int8ChunkReader<false>>(layout, chunk, a, k0, k1, c, ldc, accumulate);
+    Int8Panel<Int8ChunkReader<false>>(layout, chunk, a, k0, k1, c, ldc, accumulate, ahead);
   else
-    Int8Panel<Int8ChunkReader<true>>(layout, chunk, a, k0, k1, c, ldc, accumulate);
+    Int8Panel<Int8ChunkReader<true>>(layout, chunk, a, k0, k1, c, ldc, accumulate, ahead);
 }
 
-void Int8Direct(const PanelLayout& layout, const std::byte* panel, int panels, const Int8Tile& a,
-                float* c, ptrdiff_t ldc) {
+void Int8Direct(const PanelLayout& layout, const std::byte* panel, const Int8Tile& a, int k0,
+                int k1, float* c, ptrdiff_t ldc, bool accumulate, Ahead ahead) {
+  const std::byte* rows = panel + RowOffset(layout, k0);
   WithInt8Reader(
       layout, [&](auto reader) __attribute__((always_inline)) {
-        for (int p = 0; p < panels; ++p)
-          Int8Panel<decltype(reader)>(layout, panel + p * layout.panel_bytes, a, 0, layout.k,
-                                      c + p * kPanelWidth, ldc, false);
+        Int8Panel<decltype(reader)>(layout, rows, a, k0, k1, c, ldc, accumulate, ahead);
       });
 }
 

@@ -27,8 +27,9 @@ inline constexpr int kTileRows = 12;
 // Rows of K that are unpacked to f32 at once: 16 KiB, which stays in L1 beside the activations. A
 // multiple of every quantization group.
 inline constexpr int kChunkRows = 128;
-// Up to so many rows of activations, weights are unpacked in registers instead.
-inline constexpr int kDirectRowsMax = 4;
+// How far before its use a weight is fetched to L2: memory's latency at a core's share of its rate,
+// some times over.
+inline constexpr size_t kFetchAhead = 8 << 10;
 
 // How the elements of a panel lie. A panel holds 32 outputs × K:
 //   kF32   [K][32] float
@@ -116,8 +117,18 @@ inline constexpr size_t kInt8ParamsBytes = 3 * kPanelWidth * sizeof(float);
 inline constexpr size_t kInt8ChunkBytes =
     kInt8ChunkRows * kPanelWidth + kInt8ChunkRows / 32 * kInt8ParamsBytes;
 
+// What a product fetches to L2 meanwhile, spread over its groups: without it reading waits.
+struct Ahead {
+  const std::byte* at = nullptr;
+  size_t bytes = 0;
+};
+
 struct Kernels {
   Isa isa;
+  // Up to so many rows, and tiles of rows in 8 bits, weights that are unpacked in registers for
+  // each few of them are faster than weights unpacked once for all.
+  int direct_rows;
+  int int8_direct_tiles;
 
   // Rows [k0, k1) of a panel as f32 [k1 - k0][32]. k0 is a multiple of kChunkRows.
   void (*unpack)(const PanelLayout& layout, const std::byte* panel, int k0, int k1, float* out);
@@ -126,7 +137,7 @@ struct Kernels {
   void (*tile)(const float* a, const float* b, int k, int rows, float* c, ptrdiff_t ldc,
                bool accumulate);
 
-  // c[r][32·p + …) = Σ_k a[r·lda + k] · panel_p[k][…] for p < panels, r < rows ≤ kDirectRowsMax.
+  // c[r][32·p + …) = Σ_k a[r·lda + k] · panel_p[k][…] for p < panels, r < rows.
   // Panels follow each other at layout.panel_bytes.
   void (*direct)(const PanelLayout& layout, const std::byte* first_panel, int panels,
                  const float* a, ptrdiff_t lda, int rows, float* c, ptrdiff_t ldc);
@@ -142,10 +153,10 @@ struct Kernels {
                       std::byte* out);
   // c[r][0..32) (+)= the tile's rows times the rows [k0, k1) of a panel, unpacked.
   void (*int8_tile)(const PanelLayout& layout, const std::byte* chunk, const Int8Tile& a, int k0,
-                    int k1, float* c, ptrdiff_t ldc, bool accumulate);
-  // c[r][32·p + …) = the tile's rows times whole panels, as `direct`.
-  void (*int8_direct)(const PanelLayout& layout, const std::byte* first_panel, int panels,
-                      const Int8Tile& a, float* c, ptrdiff_t ldc);
+                    int k1, float* c, ptrdiff_t ldc, bool accumulate, Ahead ahead);
+  // The same of a panel as it is, unpacked in registers.
+  void (*int8_direct)(const PanelLayout& layout, const std::byte* panel, const Int8Tile& a, int k0,
+                      int k1, float* c, ptrdiff_t ldc, bool accumulate, Ahead ahead);
 
   // y = x / rms(x) · weight; y may be x.
   void (*rms_norm)(const float* x, const float* weight, int n, float epsilon, float* y);

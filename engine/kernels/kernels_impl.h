@@ -12,6 +12,8 @@ namespace {
 
 constexpr Kernels MakeKernels(Isa isa) {
   return {.isa = isa,
+          .direct_rows = Simd::kDirectRowsMax,
+          .int8_direct_tiles = Simd::kInt8DirectTilesMax,
           .unpack = Unpack,
           .tile = Tile,
           .direct = Direct,

@@ -19,9 +19,14 @@ struct Simd {
   // 6 × 1 × 2 accumulators, 2 weights, 1 activation: 15 of 16 registers.
   static constexpr int kSubRows = 6;
   static constexpr int kSubVectors = 1;
+  // 3 × 2 × 2 sums, 2 weights, 1 activation: 15 of 16 registers; or those of two panels.
+  static constexpr int kDirectRows = 3;
+  static constexpr int kDirectVectors = 8;
+  static constexpr int kDirectRowsMax = 4;
   // 4 × 1 × 2 integer sums, 2 × 2 weights, 1 activation: 13 of 16 registers.
   static constexpr int kInt8SubRows = 4;
   static constexpr int kInt8SubVectors = 1;
+  static constexpr int kInt8DirectTilesMax = 2;
 
   static __m256i First(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -192,6 +197,7 @@ struct Simd {
   }
   static float Sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
   static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static void FetchToL2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 };
 
 }  // namespace

@@ -15,9 +15,14 @@ struct Simd {
   // 12 × 2 accumulators, 2 weights, 1 activation: 27 of 32 registers.
   static constexpr int kSubRows = 12;
   static constexpr int kSubVectors = 2;
+  // 12 × 2 sums, 2 weights, 1 activation; or those of several panels.
+  static constexpr int kDirectRows = 12;
+  static constexpr int kDirectVectors = 28;
+  static constexpr int kDirectRowsMax = 48;
   // 8 × 2 integer sums, 4 weights, 1 activation; the sums in f32 lie in memory.
   static constexpr int kInt8SubRows = 8;
   static constexpr int kInt8SubVectors = 2;
+  static constexpr int kInt8DirectTilesMax = 8;
 
   static __mmask16 First(int n) {
     return n >= 16 ? __mmask16(0xFFFF) : __mmask16((1u << (n < 0 ? 0 : n)) - 1u);
@@ -128,6 +133,7 @@ struct Simd {
   }
   static float Sqrt(float x) { return _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(x))); }
   static void Prefetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+  static void FetchToL2(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T1); }
 };
 
 }  // namespace

@@ -19,8 +19,12 @@ struct Simd {
   };
   static constexpr int kSubRows = 1;
   static constexpr int kSubVectors = 1;
+  static constexpr int kDirectRows = 1;
+  static constexpr int kDirectVectors = 4;
+  static constexpr int kDirectRowsMax = 4;
   static constexpr int kInt8SubRows = 1;
   static constexpr int kInt8SubVectors = 1;
+  static constexpr int kInt8DirectTilesMax = 2;
 
   template <class Fn>
   static F Map(Fn fn) {
@@ -170,6 +174,7 @@ struct Simd {
   }
   static float Sqrt(float x) { return std::sqrt(x); }
   static void Prefetch(const void*) {}
+  static void FetchToL2(const void*) {}
 };
 
 }  // namespace

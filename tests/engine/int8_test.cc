@@ -204,17 +204,20 @@ TEST_P(Int8Test, ProductsAreAsDefined) {
       for (size_t count = 1; count <= size_t{kInt8TileRows}; ++count) {
         const OwnTile own(*kernels_, {rows.begin(), rows.begin() + ptrdiff_t(count)}, k);
         Floats c(count * kLdc, count, 99.0f), d(count * kLdc, 5, 99.0f);
-        kernels_->int8_direct(p.layout, p.bytes.data(), kPanels, own.tile, c.data(), kLdc);
-        check("direct", c, count);
         alignas(64) std::byte chunk[kInt8ChunkBytes];
-        for (int panel = 0; panel < kPanels; ++panel)
+        for (int panel = 0; panel < kPanels; ++panel) {
+          const std::byte* weights = p.bytes.data() + size_t(panel) * p.layout.panel_bytes;
+          const Ahead ahead{weights, panel == 1 ? size_t{0} : p.layout.panel_bytes + 1};
           for (int k0 = 0; k0 < k; k0 += kInt8ChunkRows) {
             const int k1 = std::min(k, k0 + kInt8ChunkRows);
-            kernels_->int8_unpack(p.layout, p.bytes.data() + size_t(panel) * p.layout.panel_bytes,
-                                  k0, k1, chunk);
+            kernels_->int8_direct(p.layout, weights, own.tile, k0, k1,
+                                  c.data() + panel * kPanelWidth, kLdc, k0 > 0, ahead);
+            kernels_->int8_unpack(p.layout, weights, k0, k1, chunk);
             kernels_->int8_tile(p.layout, chunk, own.tile, k0, k1, d.data() + panel * kPanelWidth,
-                                kLdc, k0 > 0);
+                                kLdc, k0 > 0, ahead);
           }
+        }
+        check("direct", c, count);
         check("tile", d, count);
       }
     }
@@ -230,7 +233,8 @@ TEST_P(Int8Test, ARowThatIsNotFiniteGivesNan) {
       row[size_t(at)] = bad;
       const OwnTile own(*kernels_, {good.data(), row.data()}, 192);
       Floats c(2 * kPanelWidth, 0);
-      kernels_->int8_direct(p.layout, p.bytes.data(), 1, own.tile, c.data(), kPanelWidth);
+      kernels_->int8_direct(p.layout, p.bytes.data(), own.tile, 0, 192, c.data(), kPanelWidth,
+                            false, {});
       for (int o = 0; o < kPanelWidth; ++o) {
         EXPECT_TRUE(std::isfinite(c.data()[o])) << "the other row";
         EXPECT_TRUE(std::isnan(c.data()[kPanelWidth + o])) << bad << " at " << at;
