@@ -14,6 +14,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/models/registry.h"
 #include "engine/weights/checkpoint.h"
+#include "engine/weights/pack.h"
 
 namespace perdure::engine {
 namespace {
@@ -113,12 +114,9 @@ class Counter {
                           ScaleType scale_type) {
     if (!IsSupported(quant) || inputs % quant.group != 0 || inputs > limits::kFeedForwardMax)
       return;  // loading says so
-    const PanelFormat format = quant.mode == QuantMode::kMxfp4 ? PanelFormat::kMxfp4
-                               : quant.bits == 4               ? PanelFormat::kQ4
-                                                               : PanelFormat::kQ8;
-    AddPanels(
-        weight,
-        MakePanelLayout(format, static_cast<int>(inputs), quant.group, scale_type).panel_bytes);
+    AddPanels(weight, MakePanelLayout(PanelFormatOf(quant), static_cast<int>(inputs), quant.group,
+                                      scale_type)
+                          .panel_bytes);
   }
 
   void AddPlain(const std::string& name, const TensorInfo& tensor) {

@@ -63,13 +63,21 @@ std::byte ReadBits(const std::byte* row, size_t bytes, size_t index, size_t bits
 void PackNumbers(const PanelLayout& layout, const std::byte* row, size_t row_bytes, size_t bits,
                  size_t g, size_t lane, std::byte* body) {
   const auto group = static_cast<size_t>(layout.group);
-  if (layout.format != PanelFormat::kQ8) {  // the nibbles as they are
-    for (size_t i = 0; i < group / 8; ++i)
-      std::memcpy(body + (i * kPanelWidth + lane) * 4, row + (g * group / 8 + i) * 4, 4);
-  } else {
-    for (size_t i = 0; i < group; ++i)
-      body[Q8Byte(i, lane)] =
-          bits == 8 ? row[g * group + i] : ReadBits(row, row_bytes, g * group + i, bits);
+  const auto number = [&](size_t i) {
+    return bits == 8 ? row[g * group + i] : ReadBits(row, row_bytes, g * group + i, bits);
+  };
+  if (layout.format == PanelFormat::kQ8) {
+    for (size_t i = 0; i < group; ++i) body[Q8Byte(i, lane)] = number(i);
+    return;
+  }
+  for (size_t i = 0; i < group / 8; ++i) {
+    std::byte* to = body + (i * kPanelWidth + lane) * 4;
+    if (bits == 4) {  // the nibbles as they are
+      std::memcpy(to, row + (g * group / 8 + i) * 4, 4);
+      continue;
+    }
+    for (size_t j = 0; j < 4; ++j)
+      to[j] = number(8 * i + 2 * j) | number(8 * i + 2 * j + 1) << 4;
   }
 }
 
@@ -140,6 +148,11 @@ uint64_t Drop(const SourceRows& rows, size_t begin, size_t end) {
 }
 
 }  // namespace
+
+PanelFormat PanelFormatOf(const QuantConfig& quant) {
+  if (quant.mode == QuantMode::kMxfp4) return PanelFormat::kMxfp4;
+  return quant.bits <= 4 ? PanelFormat::kQ4 : PanelFormat::kQ8;
+}
 
 Result<PackedMatrix> Pack(const PanelLayout& layout, int outputs, int bits,
                           std::span<const SourceMatrix> sources, ThreadPool& pool,
@@ -215,8 +228,8 @@ uint64_t PanelsFingerprint() {
     add(format, 0, ScaleType::kF32, 0, true);
   for (const ScaleType scale : {ScaleType::kF32, ScaleType::kF16, ScaleType::kBf16}) {
     for (const int group : {32, 64, 128}) {
-      for (const int bits : {2, 3, 5, 6, 8}) add(PanelFormat::kQ8, group, scale, bits, false);
-      add(PanelFormat::kQ4, group, scale, 4, false);
+      for (const int bits : {2, 3, 4, 5, 6, 8})
+        add(PanelFormatOf({.bits = bits, .group = group}), group, scale, bits, false);
     }
     add(PanelFormat::kQ8, 64, scale, 8, true);
     add(PanelFormat::kQ4, 64, scale, 4, true);

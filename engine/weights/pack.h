@@ -6,11 +6,15 @@
 #include <span>
 
 #include "base/result.h"
+#include "engine/config.h"
 #include "engine/packed_matrix.h"
 #include "engine/thread_pool.h"
 #include "engine/weights/source_matrix.h"
 
 namespace perdure::engine {
+
+// Affine numbers of up to 4 bits lie in nibbles, wider ones take a byte each.
+PanelFormat PanelFormatOf(const QuantConfig& quant);
 
 // Packs matrices of one layout, [outputs, layout.k] each, as the parts of one. `bits` is the width
 // of a quantized number in the checkpoint, or as it is quantized. `done` is called with the bytes

@@ -63,11 +63,9 @@ std::optional<QuantConfig> QuantOfShapes(const TensorInfo& weight, const TensorI
 PanelLayout LayoutOf(const std::optional<QuantConfig>& quant, DType weight, DType scales,
                      int inputs) {
   if (!quant) return MakePanelLayout(*FloatFormat(weight), inputs, 0, ScaleType::kF32);
-  if (quant->mode == QuantMode::kMxfp4)
-    return MakePanelLayout(PanelFormat::kMxfp4, inputs, quant->group, ScaleType::kF32);
-  // 4 bits stay 4 bits; the other widths take a byte each.
-  const PanelFormat format = quant->bits == 4 ? PanelFormat::kQ4 : PanelFormat::kQ8;
-  return MakePanelLayout(format, inputs, quant->group, *ScaleTypeOf(scales));
+  const PanelFormat format = PanelFormatOf(*quant);
+  return MakePanelLayout(format, inputs, quant->group,
+                         format == PanelFormat::kMxfp4 ? ScaleType::kF32 : *ScaleTypeOf(scales));
 }
 
 // A section's name says what lies in it: two halves of one tensor are two sections.

@@ -185,6 +185,7 @@ TEST(QuantizationTest, EveryAffineWidthGroupAndScaleType) {
         const auto matrix = Reading(q.tensors).Matrix("m", kOutputs, kInputs, Affine(bits, group));
         ASSERT_TRUE(matrix.has_value()) << matrix.error().message;
         EXPECT_EQ(AllRows(*matrix), q.values);
+        EXPECT_EQ(matrix->layout.format, bits <= 4 ? PanelFormat::kQ4 : PanelFormat::kQ8);
       }
 }
 
