@@ -40,6 +40,15 @@ inline constexpr int kExpertSlotsMax = 4096;
 // Threads of one engine: above any machine's core count, it keeps a typing error harmless.
 inline constexpr int kEngineThreadsMax = 1024;
 
+// --- What `perdure doctor` warns of ------------------------------------------------------------
+
+// Below, the smallest useful models do not fit beside the system.
+inline constexpr uint64_t kDoctorMemoryLow = uint64_t{1} << 30;
+// Prepared weights of a small model, and what conversations and logs leave.
+inline constexpr uint64_t kDoctorDiskLow = uint64_t{2} << 30;
+// Files open in the frontend beside its connections: sockets of workers, logs, libraries.
+inline constexpr unsigned kDoctorFilesBeside = 64;
+
 // --- Chat templates ----------------------------------------------------------------------------
 
 // Real templates are below 30 KB.

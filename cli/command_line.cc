@@ -105,6 +105,11 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
                   "Also a prompt of 8,192 tokens and a token after it");
   bench->add_flag("--profile", line.bench.profile, "Also where the time goes, phase by phase");
 
+  CLI::App* doctor = app.add_subcommand(
+      "doctor", "Look at this machine and the configuration: what is wrong, and what to do");
+  AddJson(doctor, &line);
+  AddServerFlags(doctor, &line.flags);
+
   CLI::App* demo = app.add_subcommand(
       "demo", "Start the service with the built-in model and show a streamed answer");
   AddServerFlags(demo, &line.flags);
@@ -123,6 +128,7 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   if (*list) line.command = Command::kList;
   if (*bench) line.command = Command::kBench;
   line.bench.json = line.json;
+  if (*doctor) line.command = Command::kDoctor;
   if (*demo) line.command = Command::kDemo;
   return {std::move(line), 0};
 }

@@ -10,7 +10,7 @@
 
 namespace perdure::cli {
 
-enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDemo };
+enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDoctor, kDemo };
 
 struct DemoOptions {
   std::string prompt = "Hello! What can you do?";
@@ -20,7 +20,7 @@ struct DemoOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, bench
+  bool json = false;  // ps, show, list, bench, doctor
   std::string model;  // show, bench
   DemoOptions demo;
   BenchOptions bench;

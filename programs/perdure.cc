@@ -9,6 +9,7 @@
 #include "cli/bench/bench.h"
 #include "cli/command_line.h"
 #include "cli/demo.h"
+#include "cli/doctor.h"
 #include "cli/list.h"
 #include "cli/ps.h"
 #include "cli/show.h"
@@ -31,6 +32,7 @@ int Run(const perdure::cli::CommandLine& line) {
     return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
                                         : perdure::cli::RunReload(*runtime_dir);
   }
+  if (line.command == Command::kDoctor) return perdure::cli::RunDoctor(line.flags, env, line.json);
   if (line.command == Command::kList) return perdure::cli::RunList(line.flags, env, line.json);
   if (line.command == Command::kShow)
     return perdure::cli::RunShow(line.model, line.flags, env, line.json);

@@ -1,7 +1,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -9,6 +8,7 @@
 #include "cli/bench/report.h"
 #include "cli/bench/roofline.h"
 #include "protocol/heritage.h"
+#include "tests/cli/run_perdure.h"
 #include "tests/engine/synth_model.h"
 
 namespace perdure::cli {
@@ -129,27 +129,9 @@ TEST(Bench, AModelThatCannotBeLoadedIsAnError) {
   EXPECT_THAT(measured.error().message, HasSubstr("config.json"));
 }
 
-struct Output {
-  int code = -1;
-  std::string text;
-};
-
-Output RunBenchProcess(const engine::TempDir& home, const std::string& arguments) {
-  const std::string command = "env -i HOME='" + home.path().string() +
-                              "' '" PERDURE_BIN_DIR "/perdure' bench " + arguments + " 2>&1";
-  Output output;
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return output;
-  char buffer[4096];
-  for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) output.text.append(buffer, n);
-  const int status = pclose(pipe);
-  output.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return output;
-}
-
 TEST(BenchProcess, TheBuiltInModelAsJson) {
   const engine::TempDir home;
-  const Output output = RunBenchProcess(home, "nano --json --threads 1 --seconds 0");
+  const Output output = RunPerdure(home.path(), "bench nano --json --threads 1 --seconds 0");
   ASSERT_EQ(output.code, protocol::kExitOk) << output.text;
   const Json report = Json::parse(output.text);
   EXPECT_EQ(report["model"]["name"], "nano");
@@ -170,11 +152,11 @@ TEST(BenchProcess, TheBuiltInModelAsJson) {
 
 TEST(BenchProcess, ErrorsSayWhatToDo) {
   const engine::TempDir home;
-  const Output missing = RunBenchProcess(home, "no/such");
+  const Output missing = RunPerdure(home.path(), "bench no/such");
   EXPECT_EQ(missing.code, protocol::kExitUsage);
   EXPECT_THAT(missing.text, HasSubstr("no/such"));
-  EXPECT_EQ(RunBenchProcess(home, "nano --threads 0").code, protocol::kExitUsage);
-  EXPECT_EQ(RunBenchProcess(home, "").code, protocol::kExitUsage);
+  EXPECT_EQ(RunPerdure(home.path(), "bench nano --threads 0").code, protocol::kExitUsage);
+  EXPECT_EQ(RunPerdure(home.path(), "bench ").code, protocol::kExitUsage);
 }
 
 }  // namespace

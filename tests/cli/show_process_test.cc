@@ -1,13 +1,12 @@
-// The program itself, run as people run it.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstdio>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
 
 #include "protocol/heritage.h"
+#include "tests/cli/run_perdure.h"
 #include "tests/engine/synth_model.h"
 
 namespace perdure::cli {
@@ -15,25 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-
-struct Output {
-  int code = -1;
-  std::string text;
-};
-
-// `perdure ARGUMENTS` with a home of its own and nothing else in its environment.
-Output RunPerdure(const fs::path& home, const std::string& arguments) {
-  const std::string command =
-      "env -i HOME='" + home.string() + "' '" PERDURE_BIN_DIR "/perdure' " + arguments + " 2>&1";
-  Output output;
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return output;
-  char buffer[4096];
-  for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) output.text.append(buffer, n);
-  const int status = pclose(pipe);
-  output.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return output;
-}
 
 TEST(ShowProcess, TheBuiltInModel) {
   const engine::TempDir home;

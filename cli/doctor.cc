@@ -1,0 +1,242 @@
+#include "cli/doctor.h"
+
+#include <fmt/format.h>
+#include <netdb.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/limits.h"
+#include "base/memory.h"
+#include "base/processors.h"
+#include "base/unique_fd.h"
+#include "base/version.h"
+#include "cli/control_client.h"
+#include "cli/list.h"
+#include "cli/table.h"
+#include "engine/isa.h"
+#include "protocol/heritage.h"
+
+namespace perdure::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Checks {
+ public:
+  void Ok(const char* name, std::string found) { Add(name, "ok", std::move(found), nullptr); }
+  void Warn(const char* name, std::string found, std::string advice) {
+    Add(name, "warning", std::move(found), std::move(advice));
+  }
+  void Problem(const char* name, std::string found, std::string advice) {
+    Add(name, "problem", std::move(found), std::move(advice));
+  }
+  Json list = Json::array();
+
+ private:
+  void Add(const char* name, const char* state, std::string found, Json advice) {
+    list.push_back({{"name", name},
+                    {"state", state},
+                    {"found", std::move(found)},
+                    {"advice", std::move(advice)}});
+  }
+};
+
+// What the workers would compute with.
+Json CheckCpu(const std::string& wanted, Checks* checks) {
+  Json sets = Json::array();
+  std::string names;
+  for (const engine::Isa isa : engine::kIsas) {
+    if (!engine::CpuHas(isa)) continue;
+    const std::string name(engine::IsaName(isa));
+    sets.push_back(name);
+    names += (names.empty() ? "" : ", ") + name;
+  }
+  engine::Isa chosen = engine::BestIsa();
+  const auto named = engine::ParseIsa(wanted);
+  if (!wanted.empty() && (!named || !engine::CpuHas(*named))) {
+    checks->Problem("instruction set",
+                    fmt::format("isa is \"{}\", which this CPU does not have", wanted),
+                    fmt::format("leave isa out of [supervisor] and PERDURE_ISA unset, or name one "
+                                "of: {}",
+                                names));
+  } else {
+    if (named) chosen = *named;
+    const std::string found =
+        fmt::format("{} is used; this CPU has {}", engine::IsaName(chosen), names);
+    if (chosen == engine::Isa::kScalar && chosen == engine::BestIsa())
+      checks->Warn("instruction set", found,
+                   "models run, but many times slower: a CPU with AVX2 at least is wanted");
+    else if (chosen != engine::BestIsa())
+      checks->Warn("instruction set", found,
+                   "a faster one is there: leave isa out of [supervisor] and PERDURE_ISA unset");
+    else
+      checks->Ok("instruction set", found);
+  }
+  const int threads = UsableProcessors();
+  checks->Ok(
+      "processors",
+      fmt::format("{} of {} may be used: so many threads has a worker, unless its model says "
+                  "otherwise",
+                  threads, sysconf(_SC_NPROCESSORS_ONLN)));
+  return {{"instruction_sets", std::move(sets)},
+          {"chosen", engine::IsaName(chosen)},
+          {"threads", threads}};
+}
+
+void CheckMemory(Checks* checks) {
+  const MemoryState memory = ReadMemoryState();
+  const std::string found =
+      fmt::format("{} of {} available", Bytes(memory.available), Bytes(memory.capacity));
+  if (memory.available < limits::kDoctorMemoryLow)
+    checks->Warn("memory", found, "stop what else needs it, or serve smaller models");
+  else
+    checks->Ok("memory", found);
+}
+
+void CheckOpenFiles(int connections_max, Checks* checks) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  // The soft limit is raised to the hard one at start.
+  const std::string found = fmt::format("{} may be open at once", limit.rlim_max);
+  if (limit.rlim_max < static_cast<rlim_t>(connections_max) + limits::kDoctorFilesBeside)
+    checks->Warn("open files", found,
+                 fmt::format("connections_max is {}: raise the limit (LimitNOFILE= of the systemd "
+                             "unit, ulimit -Hn) or lower connections_max",
+                             connections_max));
+  else
+    checks->Ok("open files", found);
+}
+
+// A folder that exists or could be made, with room for what comes.
+void CheckFolder(const char* name, const fs::path& folder, const char* option, uint64_t room,
+                 Checks* checks) {
+  std::error_code error;
+  fs::path there = folder;
+  while (!fs::exists(there, error) && there.has_parent_path() && there != there.parent_path())
+    there = there.parent_path();
+  const std::string advice = fmt::format("give it to this user, or name another with {}", option);
+  if (!fs::is_directory(there, error))
+    return checks->Problem(
+        name, fmt::format("{}: {} is no folder", folder.string(), there.string()), advice);
+  if (access(there.c_str(), R_OK | W_OK | X_OK) != 0)
+    return checks->Problem(name,
+                           fmt::format("{}: {} may not be written: {}", folder.string(),
+                                       there.string(), std::strerror(errno)),
+                           advice);
+  struct statvfs disk {};
+  if (statvfs(there.c_str(), &disk) != 0) return checks->Ok(name, folder.string());
+  const uint64_t free = uint64_t{disk.f_bavail} * disk.f_frsize;
+  const std::string found = fmt::format("{}, {} free", folder.string(), Bytes(free));
+  if (free < room)
+    checks->Warn(name, found,
+                 fmt::format("free some, or name a folder on another disk with {}", option));
+  else
+    checks->Ok(name, found);
+}
+
+// Empty where the address could be listened on now.
+std::string WhyNotListen(const std::string& host, int port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_PASSIVE;
+  addrinfo* found = nullptr;
+  const int failed = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  if (failed != 0) return gai_strerror(failed);
+  const UniqueFd socket_fd(socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  setsockopt(socket_fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  std::string why;
+  if (bind(socket_fd.get(), found->ai_addr, found->ai_addrlen) != 0) why = std::strerror(errno);
+  freeaddrinfo(found);
+  return why;
+}
+
+void CheckService(const Config& config, Checks* checks) {
+  const std::string address = fmt::format("{}:{}", config.host, config.port);
+  if (const auto ps = AskSupervisor(config.runtime_dir, "ps")) {
+    checks->Ok("service", "it is running; `perdure ps` tells more");
+    return;
+  }
+  checks->Ok("service", fmt::format("none is running in {}", config.runtime_dir.string()));
+  if (const std::string why = WhyNotListen(config.host, config.port); !why.empty())
+    checks->Problem("port", fmt::format("{} cannot be listened on: {}", address, why),
+                    "stop what holds it, or choose another with --port");
+  else
+    checks->Ok("port", address + " is free");
+}
+
+void CheckModels(const Config& config, const GetEnv& env, Checks* checks) {
+  const Json list = ModelList(config, env);
+  for (const Json& model : list["models"]) {
+    if (model["origin"] == "cache") continue;
+    if (model["problem"].is_string())
+      checks->Problem("model",
+                      fmt::format("{}: {}", TextOf(model, "name"), TextOf(model, "problem")),
+                      "`perdure show` tells more of a model");
+    else
+      checks->Ok("model",
+                 fmt::format("{}: {}, {}", TextOf(model, "name"), TextOf(model, "model_type"),
+                             Bytes(model["disk_bytes"].get<uint64_t>())));
+  }
+}
+
+}  // namespace
+
+Json Diagnose(const ConfigFlags& flags, const GetEnv& env) {
+  Checks checks;
+  std::vector<std::string> warnings;
+  const auto config = LoadConfig(flags, env, &warnings);
+  if (!config)
+    checks.Problem("configuration", config.error().message, "correct it: nothing starts before");
+  else if (config->config_file.empty())
+    checks.Ok("configuration", "no file: defaults, flags and environment");
+  else
+    checks.Ok("configuration", config->config_file.string());
+  for (std::string& warning : warnings)
+    checks.Warn("configuration", std::move(warning), "see etc/perdure.toml for what each key does");
+  Json cpu = CheckCpu(config ? config->isa : "", &checks);
+  CheckMemory(&checks);
+  if (config) {
+    CheckOpenFiles(config->connections_max, &checks);
+    CheckFolder("state folder", config->state_dir, "--state-dir", limits::kDoctorDiskLow, &checks);
+    CheckFolder("runtime folder", config->runtime_dir, "--runtime-dir", 0, &checks);
+    CheckService(*config, &checks);
+    CheckModels(*config, env, &checks);
+  }
+  return {{"version", kVersion}, {"checks", std::move(checks.list)}, {"cpu", std::move(cpu)}};
+}
+
+std::string FormatDoctor(const Json& report) {
+  std::vector<std::vector<std::string>> rows;
+  for (const Json& check : report["checks"]) {
+    const std::string state = TextOf(check, "state");
+    rows.push_back({state == "ok"        ? "ok"
+                    : state == "warning" ? "WARNING"
+                                         : "PROBLEM",
+                    TextOf(check, "name"), TextOf(check, "found")});
+    if (check["advice"].is_string()) rows.push_back({"", "", "-> " + TextOf(check, "advice")});
+  }
+  return Table(rows);
+}
+
+int RunDoctor(const ConfigFlags& flags, const GetEnv& env, bool json) {
+  const Json report = Diagnose(flags, env);
+  fmt::print("{}", json ? DumpJson(report) + "\n" : FormatDoctor(report));
+  for (const Json& check : report["checks"]) {
+    if (check["state"] == "problem") return protocol::kExitSystem;
+  }
+  return protocol::kExitOk;
+}
+
+}  // namespace perdure::cli

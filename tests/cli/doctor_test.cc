@@ -1,0 +1,97 @@
+#include "cli/doctor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/unique_fd.h"
+#include "engine/isa.h"
+#include "protocol/heritage.h"
+#include "tests/cli/run_perdure.h"
+#include "tests/engine/synth_model.h"
+
+namespace perdure::cli {
+namespace {
+
+using testing::HasSubstr;
+
+class DoctorTest : public testing::Test {
+ protected:
+  Output Run(const std::string& arguments, const std::string& environment = "") {
+    return RunPerdure(home_.path(), "doctor " + arguments, environment);
+  }
+  // The only check of that name, or null.
+  static Json CheckOf(const Json& report, const std::string& name) {
+    for (const Json& check : report["checks"])
+      if (check["name"] == name) return check;
+    return nullptr;
+  }
+  engine::TempDir home_;
+};
+
+TEST_F(DoctorTest, AHealthyMachineHasNothingToSay) {
+  const Output output = Run("--json --port 0");
+  ASSERT_EQ(output.code, protocol::kExitOk) << output.text;
+  const Json report = Json::parse(output.text);
+  for (const Json& check : report["checks"]) EXPECT_NE(check["state"], "problem") << check.dump();
+  EXPECT_EQ(report["cpu"]["chosen"], engine::IsaName(engine::BestIsa()));
+  EXPECT_EQ(report["cpu"]["instruction_sets"].back(), engine::IsaName(engine::BestIsa()));
+  EXPECT_EQ(report["cpu"]["instruction_sets"].front(), "scalar");
+  EXPECT_GE(report["cpu"]["threads"], 1);
+  EXPECT_THAT(CheckOf(report, "model")["found"].get<std::string>(), HasSubstr("nano: qwen3"));
+  EXPECT_TRUE(std::filesystem::is_empty(home_.path())) << "it only looks";
+}
+
+TEST_F(DoctorTest, InstructionSets) {
+  Output output = Run("--json --port 0", "PERDURE_ISA=scalar");
+  Json report = Json::parse(output.text);
+  EXPECT_EQ(report["cpu"]["chosen"], "scalar");
+  if (engine::BestIsa() != engine::Isa::kScalar) {
+    EXPECT_EQ(CheckOf(report, "instruction set")["state"], "warning");
+  }
+  output = Run("--json --port 0", "PERDURE_ISA=abacus");
+  EXPECT_EQ(output.code, protocol::kExitSystem);
+  report = Json::parse(output.text);
+  EXPECT_EQ(CheckOf(report, "instruction set")["state"], "problem");
+  EXPECT_THAT(CheckOf(report, "instruction set")["found"].get<std::string>(), HasSubstr("abacus"));
+}
+
+TEST_F(DoctorTest, APortThatIsTaken) {
+  const UniqueFd taken(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(bind(taken.get(), any, size), 0);
+  ASSERT_EQ(listen(taken.get(), 1), 0);
+  ASSERT_EQ(getsockname(taken.get(), any, &size), 0);
+  const Output output = Run("--port " + std::to_string(ntohs(address.sin_port)));
+  EXPECT_EQ(output.code, protocol::kExitSystem);
+  EXPECT_THAT(output.text, HasSubstr("PROBLEM  port"));
+  EXPECT_THAT(output.text, HasSubstr("--port"));
+}
+
+TEST_F(DoctorTest, FoldersAndModelsAndConfiguration) {
+  engine::WriteText(home_.path() / "file", "no folder");
+  Output output = Run("--port 0 --state-dir '" + (home_.path() / "file/state").string() + "'");
+  EXPECT_EQ(output.code, protocol::kExitSystem);
+  EXPECT_THAT(output.text, HasSubstr("file is no folder"));
+  output = Run("--port 0 --model no/such");
+  EXPECT_EQ(output.code, protocol::kExitSystem);
+  EXPECT_THAT(output.text, HasSubstr("no/such"));
+  engine::WriteText(home_.path() / "perdure.toml", "[server]\nprot = 1\n");
+  output = Run("--config '" + (home_.path() / "perdure.toml").string() + "'");
+  EXPECT_EQ(output.code, protocol::kExitSystem);
+  EXPECT_THAT(output.text, HasSubstr("prot"));
+  EXPECT_THAT(output.text, HasSubstr("instruction set")) << "the rest is still told";
+}
+
+}  // namespace
+}  // namespace perdure::cli

@@ -1,0 +1,23 @@
+#include "tests/cli/run_perdure.h"
+
+#include <sys/wait.h>
+
+#include <cstdio>
+
+namespace perdure::cli {
+
+Output RunPerdure(const std::filesystem::path& home, const std::string& arguments,
+                  const std::string& environment) {
+  const std::string command = "env -i HOME='" + home.string() + "' " + environment +
+                              " '" PERDURE_BIN_DIR "/perdure' " + arguments + " 2>&1";
+  Output output;
+  FILE* pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return output;
+  char buffer[4096];
+  for (size_t n; (n = fread(buffer, 1, sizeof buffer, pipe)) > 0;) output.text.append(buffer, n);
+  const int status = pclose(pipe);
+  output.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return output;
+}
+
+}  // namespace perdure::cli
