@@ -6,44 +6,25 @@
 #include <vector>
 
 #include "base/check.h"
-#include "engine/float16.h"
+#include "engine/read_numbers.h"
 
 namespace perdure::engine {
 namespace {
 
-template <class T>
-T Read(const std::byte* at, size_t index) {
-  T value;
-  std::memcpy(&value, at + index * sizeof(T), sizeof(T));
-  return value;
-}
-
-float ReadScale(ScaleType type, const std::byte* at, size_t index) {
-  switch (type) {
-    case ScaleType::kF32:
-      return Read<float>(at, index);
-    case ScaleType::kF16:
-      return F16ToF32(Read<uint16_t>(at, index));
-    case ScaleType::kBf16:
-      return Bf16ToF32(Read<uint16_t>(at, index));
-  }
-  return 0.0f;
-}
-
 // Element `index` of a group whose nibbles begin at `words`.
 uint32_t ReadNibble(const std::byte* words, size_t index, size_t lane) {
-  return Read<uint32_t>(words, index / 8 * kPanelWidth + lane) >> (4 * (index % 8)) & 15u;
+  return ReadAt<uint32_t>(words, index / 8 * kPanelWidth + lane) >> (4 * (index % 8)) & 15u;
 }
 
 void ReadQuantizedRow(const PanelLayout& layout, const std::byte* panel, int lane, float* to) {
   for (int k = 0; k < layout.k; ++k) {
     const std::byte* group = panel + size_t(k / layout.group) * layout.group_bytes;
-    const float scale = ReadScale(layout.scale_type, group, size_t(lane));
-    const float bias = ReadScale(layout.scale_type, group, size_t(kPanelWidth + lane));
+    const float scale = ReadFloatAt(layout.scale_type, group, size_t(lane));
+    const float bias = ReadFloatAt(layout.scale_type, group, size_t(kPanelWidth + lane));
     const std::byte* q = group + layout.group_header_bytes;
     const size_t i = size_t(k % layout.group);
     const uint32_t value = layout.format == PanelFormat::kQ8
-                               ? Read<uint8_t>(q, Q8Byte(i, size_t(lane)))
+                               ? ReadAt<uint8_t>(q, Q8Byte(i, size_t(lane)))
                                : ReadNibble(q, i, size_t(lane));
     to[k] = std::fma(scale, static_cast<float>(value), bias);
   }
@@ -69,17 +50,17 @@ void ReadRow(const PackedMatrix& matrix, int output, float* to, int part) {
   const size_t k = size_t(matrix.layout.k);
   switch (matrix.layout.format) {
     case PanelFormat::kF32:
-      for (size_t i = 0; i < k; ++i) to[i] = Read<float>(panel, i * kPanelWidth + lane);
+      for (size_t i = 0; i < k; ++i) to[i] = ReadAt<float>(panel, i * kPanelWidth + lane);
       return;
     case PanelFormat::kF16:
       for (size_t i = 0; i < k; ++i)
-        to[i] = F16ToF32(Read<uint16_t>(panel, i * kPanelWidth + lane));
+        to[i] = F16ToF32(ReadAt<uint16_t>(panel, i * kPanelWidth + lane));
       return;
     case PanelFormat::kBf16: {
       // Little-endian words: output i in the low half of word i, i + 16 in its high half.
       const size_t half = lane % 16 * 2 + lane / 16;
       for (size_t i = 0; i < k; ++i)
-        to[i] = Bf16ToF32(Read<uint16_t>(panel, i * kPanelWidth + half));
+        to[i] = Bf16ToF32(ReadAt<uint16_t>(panel, i * kPanelWidth + half));
       return;
     }
     case PanelFormat::kQ8:

@@ -76,8 +76,7 @@ void PackNumbers(const PanelLayout& layout, const std::byte* row, size_t row_byt
       std::memcpy(to, row + (g * group / 8 + i) * 4, 4);
       continue;
     }
-    for (size_t j = 0; j < 4; ++j)
-      to[j] = number(8 * i + 2 * j) | number(8 * i + 2 * j + 1) << 4;
+    for (size_t j = 0; j < 4; ++j) to[j] = number(8 * i + 2 * j) | number(8 * i + 2 * j + 1) << 4;
   }
 }
 

@@ -5,24 +5,13 @@
 #include <cstring>
 
 #include "base/check.h"
-#include "engine/float16.h"
+#include "engine/read_numbers.h"
 
 namespace perdure::engine {
 namespace {
 
-template <class T>
-T ReadAt(const std::byte* from, size_t index) {
-  T value;
-  std::memcpy(&value, from + index * sizeof(T), sizeof(T));
-  return value;
-}
-
 void ReadFloats(ScaleType type, const std::byte* from, size_t first, size_t count, float* to) {
-  for (size_t i = 0; i < count; ++i) {
-    to[i] = type == ScaleType::kF32   ? ReadAt<float>(from, first + i)
-            : type == ScaleType::kF16 ? F16ToF32(ReadAt<uint16_t>(from, first + i))
-                                      : Bf16ToF32(ReadAt<uint16_t>(from, first + i));
-  }
+  for (size_t i = 0; i < count; ++i) to[i] = ReadFloatAt(type, from, first + i);
 }
 
 size_t BytesOf(ScaleType type) { return type == ScaleType::kF32 ? 4 : 2; }

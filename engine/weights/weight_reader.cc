@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/float16.h"
+#include "engine/read_numbers.h"
 #include "engine/weights/pack.h"
 
 namespace perdure::engine {
@@ -89,13 +89,6 @@ void AddMatrices(const MatrixSource& source, const TensorInfo* weight, const Ten
     };
     to->push_back({rows_of(weight), rows_of(scales), rows_of(biases)});
   }
-}
-
-template <class T>
-T ReadAt(const std::byte* from, size_t index) {
-  T value;
-  std::memcpy(&value, from + index * sizeof(T), sizeof(T));
-  return value;
 }
 
 }  // namespace
@@ -253,19 +246,9 @@ Result<std::vector<float>> WeightReader::ReadVector(const std::string& name, int
   ASSIGN_OR_RETURN(const TensorInfo* const tensor, checkpoint_.Get(name, shape));
   std::vector<float> values(static_cast<size_t>(size));
   const std::byte* data = tensor->data.data();
-  switch (tensor->dtype) {
-    case DType::kF32:
-      for (size_t i = 0; i < values.size(); ++i) values[i] = ReadAt<float>(data, i);
-      break;
-    case DType::kF16:
-      for (size_t i = 0; i < values.size(); ++i) values[i] = F16ToF32(ReadAt<uint16_t>(data, i));
-      break;
-    case DType::kBf16:
-      for (size_t i = 0; i < values.size(); ++i) values[i] = Bf16ToF32(ReadAt<uint16_t>(data, i));
-      break;
-    default:
-      return WrongType(*tensor, "BF16, F16 or F32");
-  }
+  const auto type = ScaleTypeOf(tensor->dtype);
+  if (!type) return WrongType(*tensor, "BF16, F16 or F32");
+  for (size_t i = 0; i < values.size(); ++i) values[i] = ReadFloatAt(*type, data, i);
   parameters_ += size;
   done_(tensor->data.size());
   return values;
