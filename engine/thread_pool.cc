@@ -38,7 +38,7 @@ void WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, PhaseProfile* profile)
-    : profile_(profile), shares_(static_cast<size_t>(threads)) {
+    : profile_(profile), shares_(static_cast<size_t>(std::max(threads, 1))) {
   CHECK(threads >= 1 && threads <= limits::kEngineThreadsMax);
   // Signals belong to the threads that were there before.
   sigset_t all, before;

@@ -29,7 +29,7 @@ PERDURE_INLINE void TileCore(const float* a, const B* b, ptrdiff_t ldb, int k, f
     for (int v = 0; v < C; ++v) {
       weights[v] = LoadWide(b + i * ldb + 16 * v);
       if (ahead != 0 && v % kLineVectors == 0)
-        __builtin_prefetch(reinterpret_cast<const char*>(b + i * ldb + 16 * v) + ahead, 0, 2);
+        Simd::FetchToL2(reinterpret_cast<const char*>(b + i * ldb + 16 * v) + ahead);
     }
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {

@@ -173,7 +173,6 @@ struct Simd {
     return x.v[0];
   }
   static float Sqrt(float x) { return std::sqrt(x); }
-  static void Prefetch(const void*) {}
   static void FetchToL2(const void*) {}
 };
 
