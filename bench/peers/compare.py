@@ -17,6 +17,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -28,8 +29,8 @@ CACHED, CONTINUED = 1146, 16
 SERVER_START_S = 300
 
 
-def run(command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+def run(command, folder=None):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, cwd=folder)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(map(str, command))}\n{done.stderr[-2000:]}")
     return done.stdout
@@ -61,7 +62,7 @@ class Perdure:
 
 class Peer:
     def __init__(self, name, folder, threads, long):
-        self.name, self.folder, self.threads, self.long = name, folder, threads, long
+        self.name, self.folder, self.threads, self.long = name, folder.resolve(), threads, long
         done = subprocess.run([str(folder / "llama-bench"), "--help"], capture_output=True, text=True)
         self.repacks = "-rtr" in done.stdout + done.stderr
 
@@ -99,10 +100,13 @@ class Peer:
     def batched(self, model, prompt, streams, flag):
         """Rows of llama-batched-bench's table; its columns have one meaning in all versions."""
         most = max(map(int, streams.split(",")))
-        output = run([self.folder / "llama-batched-bench", "-m", model, "-t", self.threads, "-c",
-                      most * (prompt + ANSWER) + 64, "-npp", prompt, "-ntg", ANSWER, "-npl", streams,
-                      *flag])
+        with tempfile.TemporaryDirectory() as folder:  # ik_llama.cpp leaves the table in a log there
+            output = run([self.folder / "llama-batched-bench", "-m", model, "-t", self.threads, "-c",
+                          most * (prompt + ANSWER) + 64, "-npp", prompt, "-ntg", ANSWER, "-npl",
+                          streams, *flag], folder)
+            output += "".join(log.read_text() for log in Path(folder).glob("*.log"))
         for line in output.splitlines():
+            line = re.sub(r"^\[\d+\] ", "", line)  # of the log's lines
             cells = [cell.strip() for cell in line.strip("| \n").split("|")]
             if len(cells) == 10 and re.fullmatch(r"\d+", cells[0]):
                 yield {"B": int(cells[2]), "S_PP": float(cells[5]), "S_TG": float(cells[7])}
