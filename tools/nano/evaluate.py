@@ -186,6 +186,7 @@ def main():
     parser.add_argument("--model", type=Path, required=True, help="exported folder")
     parser.add_argument("--url", help="of a service that serves it: score its answers instead")
     parser.add_argument("--count", type=int, default=300, help="conversations for each task")
+    parser.add_argument("--only", default="", help="tasks whose name holds this text")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--failures", type=int, default=0, help="print so many wrong answers of each task")
     parser.add_argument("--threads", type=int, default=2)
@@ -194,6 +195,8 @@ def main():
     model, tokenizer = None if a.url else load(a.model), Tokenizer.from_file(str(a.model / "tokenizer.json"))
     print("| Task | Exactly right |\n|---|---|")
     for name, task in TASKS.items():
+        if a.only not in name:
+            continue
         failures: list = []
         batch = examples(task, tokenizer, f"{a.seed}/{name}", a.count)
         right = score_service(a.url, batch, failures) if a.url else score(model, batch, tokenizer, failures)

@@ -44,6 +44,13 @@ def _drill(d: Dialogue, turns: int):
         turn(d)
 
 
+def _tool_drill(d: Dialogue):
+    """Call after call among invented tools: the choice of a name and of a value's type, as densely as a row holds it."""
+    tools = tool_use.offer_tools(d, d.rng.choice((1, 2, 3, 3, 4)), invented=0.85)
+    for _ in range(d.rng.randint(3, 6)):
+        tool_use.call_turn(d, tools)
+
+
 def _with_tools(d: Dialogue, turns: int):
     rng = d.rng
     tools = tool_use.offer_tools(d, rng.choice((1, 2, 2, 3, 3, 4)), invented=0.6)
@@ -78,7 +85,7 @@ def conversation(rng: Random, size: float = 1.0, held_out: bool = False) -> Dial
         if size >= 1 and rng.random() < 0.04:
             turns = rng.randint(10, 24)
         # The long families wait until the short ones have taught the model to copy.
-        kind = rng.choices(range(7), (22, 12 + 38 * size, 1 + 3 * size, 2 * size, 1, 1 + 3 * size, 50))[0]
+        kind = rng.choices(range(8), (16, 12 + 38 * size, 1 + 3 * size, 2 * size, 1, 1 + 3 * size, 50, 50 * size))[0]
         if kind == 0:
             _drill(d, min(rng.randint(2, 8), 2 * longest))
         elif kind == 1:
@@ -96,11 +103,13 @@ def conversation(rng: Random, size: float = 1.0, held_out: bool = False) -> Dial
         elif kind == 5:
             rng.choices(*_table(_LONG_TURNS))[0](d)
             _chat(d, turns // 3, False)
-        else:
+        elif kind == 6:
             if rng.random() < 0.3:
                 smalltalk.system_prompt(d)
             if rng.random() < 0.12:
                 recall.tell_turn(d, "name")
             _chat(d, turns, size > 0.3)
+        else:
+            _tool_drill(d)
         if any(m["role"] == "assistant" for m in d.messages):
             return d

@@ -313,3 +313,13 @@ def tool_turn(d: Dialogue, tools: list[Tool]):
     content, answer = result_and_answer(d, tool, arguments)
     d.result(content)
     d.assistant(answer)
+
+
+def call_turn(d: Dialogue, tools: list[Tool]):
+    """Ask, call, and the shortest result and answer there are."""
+    tool = d.rng.choice(tools)
+    ask, arguments = tool.request(d)
+    d.user(ask)
+    d.call([(tool.name, arguments)])
+    d.result("ok")
+    d.assistant("Done.")
