@@ -1,9 +1,7 @@
 #include "cli/doctor.h"
 
 #include <fmt/format.h>
-#include <netdb.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -17,9 +15,10 @@
 #include <vector>
 
 #include "base/limits.h"
+#include "base/listen.h"
 #include "base/memory.h"
+#include "base/private_folder.h"
 #include "base/processors.h"
-#include "base/unique_fd.h"
 #include "base/version.h"
 #include "cli/control_client.h"
 #include "cli/list.h"
@@ -118,21 +117,25 @@ void CheckOpenFiles(int connections_max, Checks* checks) {
     checks->Ok("open files", found);
 }
 
-// A folder that exists or could be made, with room for what comes.
-void CheckFolder(const char* name, const fs::path& folder, const char* option, uint64_t room,
-                 Checks* checks) {
+// A folder that the service would take or make, with room for what comes.
+void CheckDisk(const char* name, const fs::path& folder, const char* option, uint64_t room,
+               Checks* checks) {
+  const std::string advice = fmt::format("or name another with {}", option);
   std::error_code error;
   fs::path there = folder;
   while (!fs::exists(there, error) && there.has_parent_path() && there != there.parent_path())
     there = there.parent_path();
-  const std::string advice = fmt::format("give it to this user, or name another with {}", option);
-  if (!fs::is_directory(there, error))
+  if (there == folder) {
+    if (const Status usable = CheckFolder(folder, name); !usable)
+      return checks->Problem(name, usable.error().message, advice);
+  } else if (!fs::is_directory(there, error)) {
     return checks->Problem(
         name, fmt::format("{}: {} is no folder", folder.string(), there.string()), advice);
+  }
   if (access(there.c_str(), R_OK | W_OK | X_OK) != 0)
     return checks->Problem(name,
-                           fmt::format("{}: {} may not be written: {}", folder.string(),
-                                       there.string(), std::strerror(errno)),
+                           fmt::format("{}: {} may not be written: {}; give it to this user",
+                                       folder.string(), there.string(), std::strerror(errno)),
                            advice);
   struct statvfs disk {};
   if (statvfs(there.c_str(), &disk) != 0) return checks->Ok(name, folder.string());
@@ -140,40 +143,21 @@ void CheckFolder(const char* name, const fs::path& folder, const char* option, u
   const std::string found = fmt::format("{}, {} free", folder.string(), Bytes(free));
   if (free < room)
     checks->Warn(name, found,
-                 fmt::format("free some, or name a folder on another disk with {}", option));
+                 fmt::format("free some, or name one on another disk with {}", option));
   else
     checks->Ok(name, found);
 }
 
-// Empty where the address could be listened on now.
-std::string WhyNotListen(const std::string& host, int port) {
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  const int failed = getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found);
-  if (failed != 0) return gai_strerror(failed);
-  const UniqueFd socket_fd(socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  setsockopt(socket_fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  std::string why;
-  if (bind(socket_fd.get(), found->ai_addr, found->ai_addrlen) != 0) why = std::strerror(errno);
-  freeaddrinfo(found);
-  return why;
-}
-
 void CheckService(const Config& config, Checks* checks) {
-  const std::string address = fmt::format("{}:{}", config.host, config.port);
   if (const auto ps = AskSupervisor(config.runtime_dir, "ps")) {
     checks->Ok("service", "it is running; `perdure ps` tells more");
     return;
   }
   checks->Ok("service", fmt::format("none is running in {}", config.runtime_dir.string()));
-  if (const std::string why = WhyNotListen(config.host, config.port); !why.empty())
-    checks->Problem("port", fmt::format("{} cannot be listened on: {}", address, why),
-                    "stop what holds it, or choose another with --port");
+  if (const auto listener = ListenTcp(config.host, config.port); !listener)
+    checks->Problem("port", listener.error().message, "the service does not start before");
   else
-    checks->Ok("port", address + " is free");
+    checks->Ok("port", fmt::format("{} is free", listener->Url()));
 }
 
 void CheckModels(const Config& config, const GetEnv& env, Checks* checks) {
@@ -209,8 +193,8 @@ Json Diagnose(const ConfigFlags& flags, const GetEnv& env) {
   CheckMemory(&checks);
   if (config) {
     CheckOpenFiles(config->connections_max, &checks);
-    CheckFolder("state folder", config->state_dir, "--state-dir", limits::kDoctorDiskLow, &checks);
-    CheckFolder("runtime folder", config->runtime_dir, "--runtime-dir", 0, &checks);
+    CheckDisk("state folder", config->state_dir, "--state-dir", limits::kDoctorDiskLow, &checks);
+    CheckDisk("runtime folder", config->runtime_dir, "--runtime-dir", 0, &checks);
     CheckService(*config, &checks);
     CheckModels(*config, env, &checks);
   }

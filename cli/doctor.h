@@ -11,8 +11,8 @@ namespace perdure::cli {
 
 // {"version", "checks": [{"name", "state": "ok" | "warning" | "problem", "found", "advice"}],
 // "cpu": {"instruction_sets": [names of those this CPU has, fastest last], "chosen", "threads"}}.
-// "advice" is null where all is well. Folders are looked at, and the port is bound for a moment;
-// nothing is created or changed.
+// "advice" is null where all is well. Folders are looked at, and the port is listened on for a
+// moment; nothing is created or changed.
 Json Diagnose(const ConfigFlags& flags, const GetEnv& env);
 std::string FormatDoctor(const Json& report);
 

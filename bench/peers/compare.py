@@ -211,6 +211,7 @@ def main():
     parser.add_argument("--work", type=Path, default=Path("/tmp/perdure-peers"))
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    args.work = args.work.resolve()  # the peers run elsewhere
     args.work.mkdir(parents=True, exist_ok=True)
     perdure = Perdure(args.perdure, args.threads, args.long)
     peers = []

@@ -83,6 +83,14 @@ TEST_F(DoctorTest, FoldersAndModelsAndConfiguration) {
   Output output = Run("--port 0 --state-dir '" + (home_.path() / "file/state").string() + "'");
   EXPECT_EQ(output.code, protocol::kExitSystem);
   EXPECT_THAT(output.text, HasSubstr("file is no folder"));
+  std::filesystem::create_directory(home_.path() / "open");
+  std::filesystem::permissions(home_.path() / "open", std::filesystem::perms::all);
+  output = Run("--port 0 --state-dir '" + (home_.path() / "open").string() + "'");
+  EXPECT_EQ(output.code, protocol::kExitSystem) << "serve would refuse it";
+  EXPECT_THAT(output.text, HasSubstr("chmod 700"));
+  output = Run("--port 0 --host 'no such host' --insecure");
+  EXPECT_EQ(output.code, protocol::kExitSystem);
+  EXPECT_THAT(output.text, HasSubstr("no such host"));
   output = Run("--port 0 --model no/such");
   EXPECT_EQ(output.code, protocol::kExitSystem);
   EXPECT_THAT(output.text, HasSubstr("no/such"));

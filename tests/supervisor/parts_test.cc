@@ -1,4 +1,4 @@
-// The small parts: log lines, figures of /proc, folders, sockets, the event loop, starting
+// The small parts: log lines, figures of /proc, the lock, the event loop, starting
 // programs.
 
 #include <fcntl.h>
@@ -16,7 +16,6 @@
 
 #include "base/limits.h"
 #include "supervisor/event_loop.h"
-#include "supervisor/listen.h"
 #include "supervisor/log_tail.h"
 #include "supervisor/proc.h"
 #include "supervisor/report.h"
@@ -94,20 +93,6 @@ TEST(Proc, StatWithAnyName) {
     EXPECT_FALSE(MajorFaultsFromStat(text).has_value()) << text;
 }
 
-TEST_F(FolderTest, FoldersAreMadeForOneUser) {
-  const fs::path path = folder_ / "a/b";
-  ASSERT_TRUE(PrepareFolder(path, "folder").has_value());
-  struct stat st {};
-  ASSERT_EQ(stat(path.c_str(), &st), 0);
-  EXPECT_EQ(st.st_mode & 0777, 0700u);
-  EXPECT_TRUE(PrepareFolder(path, "folder").has_value());
-  fs::permissions(path, fs::perms::group_write, fs::perm_options::add);
-  EXPECT_THAT(PrepareFolder(path, "folder").error().message, HasSubstr("chmod 700"));
-  const UniqueFd file(open((folder_ / "file").c_str(), O_CREAT | O_WRONLY, 0600));
-  EXPECT_FALSE(PrepareFolder(folder_ / "file", "folder").has_value());
-  EXPECT_FALSE(PrepareFolder(folder_ / "file/x", "folder").has_value());
-}
-
 TEST_F(FolderTest, TheLockNamesItsHolder) {
   auto lock = LockRuntimeDir(folder_);
   ASSERT_TRUE(lock.has_value());
@@ -116,33 +101,6 @@ TEST_F(FolderTest, TheLockNamesItsHolder) {
   EXPECT_THAT(second.error().message, HasSubstr("process " + std::to_string(getpid())));
   lock->reset();
   EXPECT_TRUE(LockRuntimeDir(folder_).has_value());
-}
-
-TEST(Listen, TakesAFreePortAndSaysWhich) {
-  const auto first = ListenTcp("127.0.0.1", 0);
-  ASSERT_TRUE(first.has_value()) << first.error().message;
-  EXPECT_GT(first->port, 0);
-  EXPECT_EQ(first->Url(), "http://127.0.0.1:" + std::to_string(first->port));
-  const auto second = ListenTcp("127.0.0.1", first->port);
-  ASSERT_FALSE(second.has_value());
-  EXPECT_THAT(second.error().message, HasSubstr("another program has that port"));
-  const auto named = ListenTcp("localhost", 0);
-  ASSERT_TRUE(named.has_value()) << named.error().message;
-  EXPECT_FALSE(ListenTcp("203.0.113.77", 0).has_value());
-  EXPECT_FALSE(ListenTcp("no such host", 0).has_value());
-}
-
-TEST(Listen, UrlsOfIpv6HaveBrackets) {
-  Listener listener;
-  listener.address = "::1";
-  listener.port = 5;
-  EXPECT_EQ(listener.Url(), "http://[::1]:5");
-}
-
-TEST_F(FolderTest, AControlSocketReplacesAStaleOne) {
-  ASSERT_TRUE(ListenUnix(folder_ / "s").has_value());
-  ASSERT_TRUE(ListenUnix(folder_ / "s").has_value());
-  EXPECT_THAT(ListenUnix(folder_ / std::string(200, 'x')).error().message, HasSubstr("too long"));
 }
 
 TEST(EventLoop, AHandlerMayRemoveAnyWatch) {

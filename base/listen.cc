@@ -1,4 +1,4 @@
-#include "supervisor/listen.h"
+#include "base/listen.h"
 
 #include <arpa/inet.h>
 #include <fmt/format.h>
@@ -17,7 +17,7 @@
 
 #include "base/limits.h"
 
-namespace perdure::supervisor {
+namespace perdure {
 namespace {
 
 tl::unexpected<Error> BindError(const std::string& host, int port, int error) {
@@ -125,4 +125,4 @@ Result<UniqueFd> ListenUnix(const std::filesystem::path& path) {
   return fd;
 }
 
-}  // namespace perdure::supervisor
+}  // namespace perdure

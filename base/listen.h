@@ -7,7 +7,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 
-namespace perdure::supervisor {
+namespace perdure {
 
 struct Listener {
   UniqueFd fd;
@@ -24,4 +24,4 @@ Result<Listener> ListenTcp(const std::string& host, int port);
 // of the folder.
 Result<UniqueFd> ListenUnix(const std::filesystem::path& path);
 
-}  // namespace perdure::supervisor
+}  // namespace perdure
