@@ -7,25 +7,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <boost/interprocess/exceptions.hpp>
-#include <boost/interprocess/mapped_region.hpp>
 #include <cstring>
 
 #include "base/check.h"
 
 namespace perdure::shm {
 namespace {
-
-// Boost's idea of something that can be mapped, for a descriptor that somebody else owns.
-class MappableFd {
- public:
-  explicit MappableFd(int fd) : handle_{fd, false} {}
-  boost::interprocess::mapping_handle_t get_mapping_handle() const { return handle_; }
-  boost::interprocess::mode_t get_mode() const { return boost::interprocess::read_write; }
-
- private:
-  boost::interprocess::mapping_handle_t handle_;
-};
 
 std::atomic<StatusShm*> panic_target{nullptr};
 
@@ -39,25 +26,13 @@ void PanicToStatus(std::string_view text) {
 
 }  // namespace
 
-struct StatusBlock::Region {
-  boost::interprocess::mapped_region mapping;
-};
-
-StatusBlock::StatusBlock(StatusBlock&&) noexcept = default;
-StatusBlock& StatusBlock::operator=(StatusBlock&&) noexcept = default;
-StatusBlock::~StatusBlock() = default;
-
 Result<StatusBlock> StatusBlock::Map(UniqueFd fd) {
   StatusBlock block;
-  try {
-    block.region_ = std::make_unique<Region>();
-    block.region_->mapping = boost::interprocess::mapped_region(
-        MappableFd(fd.get()), boost::interprocess::read_write, 0, sizeof(StatusShm));
-  } catch (const boost::interprocess::interprocess_exception& e) {
-    return Err(ErrorCode::io_error, fmt::format("cannot map a status block: {}", e.what()));
-  }
+  auto mapping = MappedFile::Map(fd.get(), sizeof(StatusShm));
+  if (!mapping) return ErrWithContext("a status block", std::move(mapping).error());
+  block.mapping_ = std::move(*mapping);
   block.fd_ = std::move(fd);
-  block.shm_ = static_cast<StatusShm*>(block.region_->mapping.get_address());
+  block.shm_ = reinterpret_cast<StatusShm*>(block.mapping_.data());
   return block;
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -12,6 +11,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "shm/layout.h"
+#include "shm/mapped_file.h"
 
 namespace perdure::shm {
 
@@ -23,10 +23,6 @@ class StatusBlock {
   // Child: takes the inherited memfd and maps it; refuses another magic, version or size.
   static Result<StatusBlock> Attach(int fd);
 
-  StatusBlock(StatusBlock&&) noexcept;
-  StatusBlock& operator=(StatusBlock&&) noexcept;
-  ~StatusBlock();
-
   int fd() const { return fd_.get(); }
   StatusShm& operator*() const { return *shm_; }
   StatusShm* operator->() const { return shm_; }
@@ -34,9 +30,8 @@ class StatusBlock {
  private:
   StatusBlock() = default;
   static Result<StatusBlock> Map(UniqueFd fd);
-  struct Region;  // Boost.Interprocess stays out of this header
   UniqueFd fd_;
-  std::unique_ptr<Region> region_;
+  MappedFile mapping_;
   StatusShm* shm_ = nullptr;
 };
 
