@@ -176,6 +176,20 @@ inline constexpr int kPrefillTokensPerStepMin = 16;
 // Longest sleep of an idle worker: it shows that it lives this often.
 inline constexpr int kHeartbeatMs = 500;
 
+// --- The arena (KV in shared memory) -----------------------------------------------------------
+
+// Pages of one arena: eight of the longest contexts; their descriptors take 768 MiB of addresses.
+inline constexpr uint32_t kArenaPagesMax = uint32_t{1} << 22;
+// The largest page that the bounds on models' shapes allow; keeps every product within 64 bits.
+inline constexpr uint64_t kArenaPageBytesMax = uint64_t{1} << 36;
+// Memory is asked of the system in portions of about this size, and given back in them.
+inline constexpr size_t kArenaSlabBytes = size_t{32} << 20;
+// A reader copies a descriptor that a running writer changes so many times before it calls it
+// damaged: two in a row are already rare.
+inline constexpr int kArenaReadTries = 8;
+// Problems that a report on an arena lists; the rest is counted.
+inline constexpr size_t kArenaProblemsShown = 20;
+
 // --- HTTP --------------------------------------------------------------------------------------
 
 // A request's line and headers together: browsers and SDKs send below 4 KiB; cookies are not used.

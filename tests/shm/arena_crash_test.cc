@@ -1,0 +1,124 @@
+// A death between any two stores to shared memory: what a successor finds is right.
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <cstring>
+#include <functional>
+#include <memory>
+
+#include "shm/page_store.h"
+#include "tests/shm/chains.h"
+
+namespace perdure::shm {
+namespace {
+
+constexpr PageIndex kPages = 8;
+
+// Stands for shared memory, with somebody who looks at it after each store.
+class WatchedMemory : public PageMemory {
+ public:
+  WatchedMemory() : PageMemory(*ArenaGeometry::For(192, kPages), nullptr) {
+    base_ = static_cast<std::byte*>(mmap(nullptr, geometry_.file_bytes, PROT_READ | PROT_WRITE,
+                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  }
+  ~WatchedMemory() override { munmap(base_, geometry_.file_bytes); }
+  bool Grant(uint32_t) override { return true; }
+  void Return(uint32_t) override {}
+  bool Adopt(const std::vector<bool>&) override { return true; }
+  void Stored() override {
+    if (stored) stored();
+  }
+
+  // What a successor would map.
+  std::unique_ptr<WatchedMemory> Copy() const {
+    auto copy = std::make_unique<WatchedMemory>();
+    std::memcpy(copy->base_, base_,
+                geometry_.descriptors_offset + kPages * sizeof(PageDescriptorShm));
+    std::memcpy(copy->address(0), address(0), kPages * geometry_.page_bytes);
+    return copy;
+  }
+
+  std::function<void()> stored;
+};
+
+struct Found {
+  PageIndex kept = 0;
+  size_t right = 0;
+};
+
+Found WhatASuccessorFinds(const WatchedMemory& memory) {
+  PageStore successor(memory.Copy(), kPages);
+  EXPECT_EQ(successor.recovery().dropped, 0u);
+  const Found found{successor.recovery().kept, CountRightPages(&successor)};
+  EXPECT_EQ(successor.damaged(), 0u);
+  return found;
+}
+
+TEST(ArenaCrash, AtEveryStoreOfRandomWork) {
+  size_t crashes = 0;
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    SCOPED_TRACE(seed);
+    auto owned = std::make_unique<WatchedMemory>();
+    WatchedMemory* memory = owned.get();
+    PageStore store(std::move(owned), kPages);
+    memory->stored = [&] {
+      ++crashes;
+      const Found found = WhatASuccessorFinds(*memory);
+      ASSERT_EQ(found.kept, found.right);
+      // All that is cached, but for the one page that is just becoming so, or no longer so.
+      ASSERT_LE(found.kept, store.cached() + 1);
+      ASSERT_GE(found.kept + 1, store.cached());
+    };
+    RandomUser user(&store, seed);
+    for (int step = 0; step < 250 && !testing::Test::HasFailure(); ++step) {
+      user.Step();
+      // Between operations there is nothing in between.
+      ASSERT_EQ(WhatASuccessorFinds(*memory).kept, store.cached());
+    }
+    memory->stored = nullptr;
+  }
+  EXPECT_GT(crashes, 1000u);
+}
+
+TEST(ArenaCrash, ASealIsOneStore) {
+  auto owned = std::make_unique<WatchedMemory>();
+  WatchedMemory* memory = owned.get();
+  PageStore store(std::move(owned), kPages);
+  const PageIndex page = *store.Allocate();
+  Fill(BytesOf(store, page), {1});
+  std::vector<PageIndex> kept;
+  memory->stored = [&] { kept.push_back(WhatASuccessorFinds(*memory).kept); };
+  store.Seal(page, kNoPage, kRoot, TokensOf({1}));
+  memory->stored = nullptr;
+  ASSERT_GE(kept.size(), 8u);
+  EXPECT_EQ(kept.back(), 1u);
+  for (size_t i = 0; i + 1 < kept.size(); ++i) EXPECT_EQ(kept[i], 0u) << "store " << i;
+}
+
+// The recovery is itself such work: it may die at any store, too.
+TEST(ArenaCrash, DuringTheRecovery) {
+  auto owned = std::make_unique<WatchedMemory>();
+  WatchedMemory* memory = owned.get();
+  PageStore store(std::move(owned), kPages);
+  RandomUser user(&store, 3);
+  for (int step = 0; step < 200; ++step) user.Step();
+  user.ReleaseAll();
+  ASSERT_GT(store.cached(), 3u);
+  auto second = memory->Copy();
+  // An open page, a damaged one, and one whose parent is gone with it.
+  for (PageIndex page = 0; page < kPages; ++page)
+    if (second->descriptor(page).position == 0) second->descriptor(page).chain_hash ^= 1;
+  WatchedMemory* watched = second.get();
+  size_t crashes = 0;
+  watched->stored = [&] {
+    ++crashes;
+    PageStore successor(watched->Copy(), kPages);
+    EXPECT_EQ(CountRightPages(&successor), successor.cached());
+  };
+  PageStore recovered(std::move(second), kPages);
+  watched->stored = nullptr;
+  EXPECT_GT(crashes, 0u);
+}
+
+}  // namespace
+}  // namespace perdure::shm

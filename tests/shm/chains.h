@@ -1,0 +1,59 @@
+// Chains of few different pages, whose content follows from their tokens: whatever a store has
+// cached can be looked for, and told right from wrong, by who knows nothing of how it got there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <random>
+#include <span>
+#include <vector>
+
+#include "base/token.h"
+#include "shm/page_store.h"
+
+namespace perdure::shm {
+
+// A letter (0 to kLetters - 1) a page.
+using Word = std::vector<int>;
+inline constexpr int kLetters = 3;
+inline constexpr int kWordMax = 4;
+inline constexpr uint64_t kRoot = 42;
+
+std::vector<TokenId> TokensOf(const Word& word);
+// The content of the page after which a sequence has computed all of `word`.
+void Fill(std::span<std::byte> page, const Word& word);
+bool IsFilled(std::span<const std::byte> page, const Word& word);
+// All words of kWordMax letters.
+std::vector<Word> LongestWords();
+
+inline std::span<std::byte> BytesOf(const PageStore& store, PageIndex page) {
+  return {store.address(page), store.page_bytes()};
+}
+
+// Pages found for all words, each counted once; ADD_FAILUREs where one has another content.
+size_t CountRightPages(PageStore* store);
+
+// A user of a store who does one random thing after another: begins a sequence, computes a page of
+// it, lets it go.
+class RandomUser {
+ public:
+  RandomUser(PageStore* store, uint64_t seed) : store_(store), random_(seed) {}
+  void Step();
+  void ReleaseAll();
+
+ private:
+  struct Sequence {
+    Word word;
+    std::vector<PageIndex> pages;
+  };
+  int Random(int below) { return static_cast<int>(random_() % static_cast<unsigned>(below)); }
+  void Begin();
+  void Compute(Sequence* sequence);
+  void End(size_t sequence);
+
+  PageStore* const store_;
+  std::mt19937_64 random_;
+  std::vector<Sequence> sequences_;
+};
+
+}  // namespace perdure::shm
