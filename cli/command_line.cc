@@ -110,6 +110,15 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddJson(doctor, &line);
   AddServerFlags(doctor, &line.flags);
 
+  CLI::App* inspect = app.add_subcommand("inspect", "Look into what a service has in memory");
+  inspect->require_subcommand(1);
+  CLI::App* inspect_arena = inspect->add_subcommand(
+      "arena", "Tell what a model's arena in shared memory holds: pages, chains, problems");
+  inspect_arena
+      ->add_option("NAME", line.arena, "An arena, perdure.<instance>.<model>, or a model's name")
+      ->required();
+  AddJson(inspect_arena, &line);
+
   CLI::App* demo = app.add_subcommand(
       "demo", "Start the service with the built-in model and show a streamed answer");
   AddServerFlags(demo, &line.flags);
@@ -130,6 +139,7 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   line.bench.json = line.json;
   if (*doctor) line.command = Command::kDoctor;
   if (*demo) line.command = Command::kDemo;
+  if (*inspect_arena) line.command = Command::kInspectArena;
   return {std::move(line), 0};
 }
 

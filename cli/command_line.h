@@ -10,7 +10,7 @@
 
 namespace perdure::cli {
 
-enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDoctor, kDemo };
+enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDoctor, kDemo, kInspectArena };
 
 struct DemoOptions {
   std::string prompt = "Hello! What can you do?";
@@ -20,8 +20,9 @@ struct DemoOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, bench, doctor
+  bool json = false;  // ps, show, list, bench, doctor, inspect
   std::string model;  // show, bench
+  std::string arena;  // inspect arena
   DemoOptions demo;
   BenchOptions bench;
 };

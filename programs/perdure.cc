@@ -10,6 +10,7 @@
 #include "cli/command_line.h"
 #include "cli/demo.h"
 #include "cli/doctor.h"
+#include "cli/inspect.h"
 #include "cli/list.h"
 #include "cli/ps.h"
 #include "cli/show.h"
@@ -33,6 +34,8 @@ int Run(const perdure::cli::CommandLine& line) {
                                         : perdure::cli::RunReload(*runtime_dir);
   }
   if (line.command == Command::kDoctor) return perdure::cli::RunDoctor(line.flags, env, line.json);
+  if (line.command == Command::kInspectArena)
+    return perdure::cli::RunInspectArena(line.arena, line.json);
   if (line.command == Command::kList) return perdure::cli::RunList(line.flags, env, line.json);
   if (line.command == Command::kShow)
     return perdure::cli::RunShow(line.model, line.flags, env, line.json);

@@ -1,0 +1,155 @@
+#include "shm/arena_report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <random>
+
+#include "base/limits.h"
+#include "shm/arena.h"
+#include "shm/hashes.h"
+#include "tests/shm/chains.h"
+
+namespace perdure::shm {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr ArenaSpec kSpec{.fingerprint = 0xabc,
+                          .numerics = 0xdef,
+                          .page_bytes = 1024,
+                          .pages_max = 32,
+                          .pages_budget = 32};
+
+UniqueFd MemoryFile() { return UniqueFd(memfd_create("arena", MFD_CLOEXEC)); }
+
+std::unique_ptr<PageStore> Open(int fd) {
+  auto arena = Arena::Attach(fd, kSpec);
+  return arena ? std::make_unique<PageStore>(std::move(*arena), kSpec.pages_budget) : nullptr;
+}
+
+TEST(ArenaReport, OfAnArenaInUse) {
+  const UniqueFd fd = MemoryFile();
+  const auto store = Open(fd.get());
+  std::vector<PageIndex> chain;
+  for (const int letter : {0, 1, 2})
+    chain.push_back(store->Seal(*store->Allocate(), chain.empty() ? kNoPage : chain.back(), kRoot,
+                                TokensOf({letter})));
+  store->Seal(*store->Allocate(), chain[0], kRoot, TokensOf({2}));
+  ASSERT_TRUE(store->Allocate().has_value());
+  const auto report = ReadArena(fd.get());
+  ASSERT_TRUE(report.has_value());
+  EXPECT_EQ(report->problems_found, 0u) << report->problems.front();
+  EXPECT_EQ(report->version, kArenaVersion);
+  EXPECT_EQ(report->fingerprint, 0xabcu);
+  EXPECT_EQ(report->numerics, 0xdefu);
+  EXPECT_EQ(report->writer, static_cast<uint32_t>(getpid()));
+  EXPECT_EQ(report->epoch, 1u);
+  EXPECT_EQ(report->pages_read, 32u);
+  EXPECT_EQ(report->sealed, 4u);
+  EXPECT_EQ(report->open, 1u);
+  EXPECT_EQ(report->free, 27u);
+  EXPECT_EQ(report->bytes_granted, 2 * kArenaSlabAlignment);
+  ASSERT_EQ(report->longest_chains.size(), 2u);
+  EXPECT_EQ(report->longest_chains[0].pages, 3u);
+  EXPECT_EQ(report->longest_chains[0].page, chain[2]);
+  EXPECT_EQ(report->longest_chains[1].pages, 2u);
+}
+
+TEST(ArenaReport, OfWhatIsNone) {
+  EXPECT_FALSE(ReadArena(-1).has_value());
+  const UniqueFd fd = MemoryFile();
+  EXPECT_THAT(ReadArena(fd.get())->problems.front(), HasSubstr("empty"));
+  ASSERT_EQ(ftruncate(fd.get(), 10), 0);
+  EXPECT_EQ(ReadArena(fd.get())->problems_found, 1u);
+  // A sparse file that says it is enormous.
+  ArenaHeaderShm header{};
+  header.magic = kArenaMagic;
+  header.version = kArenaVersion;
+  header.signature = kArenaSignature;
+  header.pages_max = UINT32_MAX;
+  header.checksum = HeaderChecksum(header);
+  ASSERT_GT(pwrite(fd.get(), &header, sizeof header, 0), 0);
+  EXPECT_EQ(ReadArena(fd.get())->pages_read, 0u);
+  ASSERT_EQ(ftruncate(fd.get(), off_t{1} << 40), 0);
+  EXPECT_EQ(ReadArena(fd.get())->pages_read, limits::kArenaPagesMax);
+}
+
+TEST(ArenaReport, TellsWhatIsWrong) {
+  const UniqueFd fd = MemoryFile();
+  {
+    const auto store = Open(fd.get());
+    PageIndex parent = kNoPage;
+    for (const int letter : {0, 1, 2})
+      parent = store->Seal(*store->Allocate(), parent, kRoot, TokensOf({letter}));
+  }
+  const auto write = [&](PageIndex page, size_t field, uint32_t value) {
+    const auto offset = kArenaDescriptorsOffset + page * sizeof(PageDescriptorShm) + field;
+    ASSERT_GT(pwrite(fd.get(), &value, sizeof value, static_cast<off_t>(offset)), 0);
+  };
+  write(0, offsetof(PageDescriptorShm, state), 0);
+  auto report = *ReadArena(fd.get());
+  EXPECT_EQ(report.problems_found, 1u);
+  EXPECT_THAT(report.problems.front(), HasSubstr("page 1: the page before it"));
+  write(1, offsetof(PageDescriptorShm, chain_hash), 0);
+  EXPECT_THAT(ReadArena(fd.get())->problems.front(),
+              HasSubstr("page 1: its descriptor is damaged"));
+  for (PageIndex page = 0; page < 32; ++page) write(page, offsetof(PageDescriptorShm, state), 99);
+  report = *ReadArena(fd.get());
+  EXPECT_EQ(report.problems_found, 32u);
+  EXPECT_EQ(report.problems.size(), limits::kArenaProblemsShown);
+}
+
+TEST(ArenaReport, SurvivesARunningWriterAndAnyDamage) {
+  const UniqueFd fd = MemoryFile();
+  const auto start_writer = [&](uint64_t seed) {
+    const int child = fork();
+    if (child != 0) return child;
+    close(STDERR_FILENO);
+    const auto store = Open(fd.get());
+    if (!store) _exit(1);
+    RandomUser user(store.get(), seed);
+    for (;;) user.Step();
+  };
+  std::mt19937_64 random(5);
+  int undisturbed = 0;
+  for (uint64_t round = 0; round < 8; ++round) {
+    const int writer = start_writer(round);
+    // Beside a writer that does nothing wrong there is nothing wrong to see.
+    for (int i = 0; i < 100; ++i) {
+      const auto report = ReadArena(fd.get());
+      ASSERT_TRUE(report.has_value());
+      for (const std::string& problem : report->problems)
+        EXPECT_THAT(problem, testing::Not(HasSubstr("descriptor")));
+      undisturbed += report->sealed > 0;
+    }
+    for (int i = 0; i < 100; ++i) {
+      if (random() % 50 == 0) {
+        (void)!ftruncate(fd.get(), static_cast<off_t>(random() % (6 << 20)));
+      } else {
+        const uint64_t garbage = random();
+        const uint64_t place = random() % 2 == 0 ? random() % 128 : random() % 12'000;
+        (void)!pwrite(fd.get(), &garbage, 1 + random() % 8, static_cast<off_t>(place));
+      }
+      const auto report = ReadArena(fd.get());
+      ASSERT_TRUE(report.has_value());
+      EXPECT_LE(report->pages_read, limits::kArenaPagesMax);
+      EXPECT_LE(report->problems.size(), limits::kArenaProblemsShown);
+      for (const auto& chain : report->longest_chains) EXPECT_LE(chain.pages, report->pages_read);
+    }
+    // The writer may have met its end where the file was cut short.
+    kill(writer, SIGKILL);
+    waitpid(writer, nullptr, 0);
+    const auto store = Open(fd.get());
+    ASSERT_NE(store, nullptr);
+    EXPECT_EQ(CountRightPages(store.get()), store->cached());
+  }
+  EXPECT_GT(undisturbed, 100);
+}
+
+}  // namespace
+}  // namespace perdure::shm
