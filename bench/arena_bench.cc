@@ -76,7 +76,7 @@ void SealAndVerify(uint64_t page_bytes, PageIndex pages) {
       open.push_back(*page);
     }
     const double fill = Now() - begin;
-    // The bound: every byte read once, by what is fastest at it.
+    // To compare with: every byte read once, by a plain loop.
     uint64_t sum = 0;
     begin = Now();
     for (const PageIndex page : open) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,6 +110,7 @@ TEST(ArenaReport, SurvivesARunningWriterAndAnyDamage) {
   const auto start_writer = [&](uint64_t seed) {
     const int child = fork();
     if (child != 0) return child;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     close(STDERR_FILENO);
     const auto store = Open(fd.get());
     if (!store) _exit(1);
