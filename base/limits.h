@@ -245,9 +245,11 @@ inline constexpr size_t kEchoBytesMax = 100;
 inline constexpr size_t kAnswerBytesMax = size_t{64} << 20;
 // How long a request waits for a model that is being started or loaded. SDKs give up after 600 s.
 inline constexpr int kModelWaitS = 300;
-// Workers that a request not yet accepted is submitted to: a request must not follow a model that
-// dies again and again.
-inline constexpr int kSubmitTriesMax = 2;
+// Requests of a model that are remembered as suspects of a death, and as given up, each: more than
+// can be in one step several times over. The oldest are forgotten.
+inline constexpr size_t kSuspectsMax = 4 * kSequencesMax;
+// A pause between two workers that new requests wait for; longer ones are answered with 503.
+inline constexpr int kBackoffWaitS = 5;
 // Frames that a worker does not read: beyond, its model takes no new requests.
 inline constexpr size_t kChannelOutboxBytesMax = size_t{128} << 20;
 // Credit goes back in portions of at least this size, or each tick: not a frame for every token.

@@ -70,7 +70,10 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddConfig(ps, &line.flags);
   AddRuntimeDir(ps, &line.flags);
 
-  CLI::App* reload = app.add_subcommand("reload", "Have the running service read its config again");
+  CLI::App* reload = app.add_subcommand(
+      "reload", "Have the running service read its config again, or replace one model's process");
+  reload->add_option("MODEL", line.model,
+                     "Only replace this model's process: what it computes goes on with the next");
   AddConfig(reload, &line.flags);
   AddRuntimeDir(reload, &line.flags);
 

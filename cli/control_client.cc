@@ -45,9 +45,12 @@ Result<UniqueFd> Connect(const std::filesystem::path& path) {
 
 }  // namespace
 
-Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op) {
+Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op,
+                           const std::optional<std::string>& model) {
   ASSIGN_OR_RETURN(UniqueFd fd, Connect(runtime_dir / "control.sock"));
-  const std::string request = DumpJson(Json{{"op", op}}) + "\n";
+  Json line = {{"op", op}};
+  if (model) line["model"] = *model;
+  const std::string request = DumpJson(line) + "\n";
   if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
       static_cast<ssize_t>(request.size()))
     return ErrFromErrno("cannot ask the supervisor");

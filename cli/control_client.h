@@ -2,6 +2,8 @@
 #pragma once
 
 #include <filesystem>
+#include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/json.h"
@@ -9,8 +11,9 @@
 
 namespace perdure::cli {
 
-// Sends {"op": op} and returns the answer. io_error with the next step when nothing listens there;
-// the supervisor's own error where it refuses.
-Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op);
+// Sends {"op": op, "model": model} and returns the answer. io_error with the next step when nothing
+// listens there; the supervisor's own error where it refuses.
+Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op,
+                           const std::optional<std::string>& model = std::nullopt);
 
 }  // namespace perdure::cli

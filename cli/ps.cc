@@ -59,10 +59,15 @@ int RunPs(const std::filesystem::path& runtime_dir, bool json) {
   return protocol::kExitOk;
 }
 
-int RunReload(const std::filesystem::path& runtime_dir) {
-  const Result<Json> answer = AskSupervisor(runtime_dir, "reload");
+int RunReload(const std::filesystem::path& runtime_dir, const std::string& model) {
+  const Result<Json> answer = AskSupervisor(
+      runtime_dir, "reload", model.empty() ? std::nullopt : std::optional<std::string>(model));
   if (!answer) return Fail(answer.error());
-  fmt::print("The service has read its configuration again.\n");
+  if (model.empty()) {
+    fmt::print("The service has read its configuration again.\n");
+  } else {
+    fmt::print("The worker of {} is being replaced; its streams go on.\n", model);
+  }
   return protocol::kExitOk;
 }
 

@@ -13,6 +13,7 @@ std::string FormatPs(const Json& ps);
 
 // Of the service in `runtime_dir`. Print; return the exit code.
 int RunPs(const std::filesystem::path& runtime_dir, bool json);
-int RunReload(const std::filesystem::path& runtime_dir);
+// Of the whole config, or only the process of `model` where it is not empty.
+int RunReload(const std::filesystem::path& runtime_dir, const std::string& model);
 
 }  // namespace perdure::cli

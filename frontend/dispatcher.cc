@@ -17,8 +17,8 @@ using protocol::RequestId;
 using protocol::RosterEntry;
 
 struct Dispatcher::Worker {
-  std::string model;
-  uint32_t epoch = 0;
+  WorkerId id = 0;
+  protocol::ChannelOffer offer{};
   WorkerPort* port = nullptr;
   bool greeted = false;  // its Hello has come
 };
@@ -53,11 +53,25 @@ Error ShuttingDown() { return {ErrorCode::shutting_down, "The service is shuttin
 
 Error Lost(const std::string& model) {
   return {ErrorCode::worker_lost,
-          fmt::format("The process that serves {} ended while this answer was under way; it is "
-                      "being replaced. Send the request again.",
+          fmt::format("The process that serves {} ended while this answer was under way, and no "
+                      "other one follows it. Send the request again.",
                       model),
           {},
           1};
+}
+
+Error Poison(const std::string& model) {
+  return {ErrorCode::worker_crashed,
+          fmt::format("The process that serves {} crashed twice while it computed this request, "
+                      "the second time with nothing else: the request was given up. The "
+                      "service's log has the details.",
+                      model),
+          {},
+          0};
+}
+
+bool Names(const std::vector<RequestId>& rids, RequestId rid) {
+  return std::find(rids.begin(), rids.end(), rid) != rids.end();
 }
 
 template <class T>
@@ -125,7 +139,7 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
   Generation& kept = *generation;
   const bool inserted = generations_.emplace(rid, std::move(generation)).second;
   CHECK_MSG(inserted, "request ids are unique");
-  if (worker) Submit(kept, *worker);
+  if (worker) Hand(kept, *worker);
   return {};
 }
 
@@ -146,9 +160,9 @@ void Dispatcher::OnClientGone(RequestId rid) {
 
 // --- From workers -------------------------------------------------------------------------------
 
-WorkerId Dispatcher::AddWorker(std::string model, uint32_t epoch, WorkerPort* port) {
+WorkerId Dispatcher::AddWorker(protocol::ChannelOffer offer, WorkerPort* port) {
   const WorkerId id = next_worker_++;
-  workers_.emplace(id, Worker{std::move(model), epoch, port});
+  workers_.emplace(id, Worker{id, std::move(offer), port});
   return id;
 }
 
@@ -156,7 +170,8 @@ Dispatcher::Worker* Dispatcher::WorkerFor(const std::string& model) {
   // The newest; an older one may still be draining its last frames.
   Worker* best = nullptr;
   for (auto& [id, worker] : workers_) {
-    if (worker.greeted && worker.model == model && (!best || worker.epoch >= best->epoch))
+    if (worker.greeted && worker.offer.model == model &&
+        (!best || worker.offer.epoch >= best->offer.epoch))
       best = &worker;
   }
   return best;
@@ -167,29 +182,38 @@ Dispatcher::Generation* Dispatcher::GenerationOf(RequestId rid, WorkerId worker)
   return it != generations_.end() && it->second->worker == worker ? it->second.get() : nullptr;
 }
 
-void Dispatcher::Submit(Generation& generation, Worker& worker) {
-  for (const auto& [id, candidate] : workers_)
-    if (&candidate == &worker) generation.worker = id;
-  worker.port->Send(protocol::MakeFrame(generation.ledger.MakeSubmit()));
+void Dispatcher::Hand(Generation& generation, Worker& worker) {
+  RequestLedger& ledger = generation.ledger;
+  const bool suspect = Names(worker.offer.suspects, ledger.rid());
+  generation.worker = worker.id;
+  worker.port->Send(ledger.state() == RequestLedger::State::kOrphaned
+                        ? protocol::MakeFrame(ledger.MakeResume(suspect))
+                        : protocol::MakeFrame(ledger.MakeSubmit(suspect)));
 }
 
-void Dispatcher::SubmitWaiting(int64_t now_ms) {
+void Dispatcher::HandWaiting(int64_t now_ms) {
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
     if (it == generations_.end() || it->second->worker != 0) continue;
     Generation& generation = *it->second;
-    const RosterEntry* model = models_->Find(generation.identity.model);
+    const bool begun = generation.ledger.state() == RequestLedger::State::kOrphaned;
+    const std::string& name = generation.identity.model;
+    const RosterEntry* model = models_->Find(name);
     if (!model) {
-      Fail(rid, {ErrorCode::model_not_found,
-                 fmt::format("The model {} is no longer served.", generation.identity.model),
-                 "model", 0});
+      Fail(rid, begun ? Lost(name)
+                      : Error{ErrorCode::model_not_found,
+                              fmt::format("The model {} is no longer served.", name), "model", 0});
       continue;
     }
     switch (model->state) {
       case protocol::ModelState::kReady:
-        if (Worker* worker = WorkerFor(model->name)) {
-          generation.waited_ms = now_ms - generation.started_ms;
-          Submit(generation, *worker);
+        if (Worker* worker = WorkerFor(name)) {
+          if (Names(worker->offer.quarantined, rid)) {
+            Fail(rid, Poison(name));
+            break;
+          }
+          if (!begun) generation.waited_ms = now_ms - generation.started_ms;
+          Hand(generation, *worker);
         }
         break;
       case protocol::ModelState::kStarting:
@@ -197,6 +221,9 @@ void Dispatcher::SubmitWaiting(int64_t now_ms) {
       case protocol::ModelState::kBackoff:  // its next worker comes by itself
         break;
       case protocol::ModelState::kStopping:
+        // Where settings changed, a worker with the new ones follows; else it will be stopped.
+        if (!begun) Fail(rid, ModelDownError(*model));
+        break;
       case protocol::ModelState::kStopped:
       case protocol::ModelState::kFailed:
         Fail(rid, ModelDownError(*model));
@@ -210,8 +237,9 @@ Status Dispatcher::OnFrame(WorkerId id, const Frame& frame, int64_t now_ms) {
   CHECK_MSG(it != workers_.end(), "a frame of a worker that is gone");
   auto status = Dispatch(it->second, id, frame, now_ms);
   if (!status)
-    return ErrWithContext(fmt::format("worker {} of {}", it->second.epoch, it->second.model),
-                          status.error());
+    return ErrWithContext(
+        fmt::format("worker {} of {}", it->second.offer.epoch, it->second.offer.model),
+        status.error());
   return {};
 }
 
@@ -222,14 +250,15 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
     case MessageType::kHello: {
       ASSIGN_OR_RETURN(const auto hello, DecodeFrame<protocol::Hello>(frame));
       RETURN_IF_ERROR(OnHello(worker, hello));
-      SubmitWaiting(now_ms);
+      HandWaiting(now_ms);
       return {};
     }
     case MessageType::kAccepted: {
       ASSIGN_OR_RETURN(auto accepted, DecodeFrame<protocol::Accepted>(frame));
       Generation* const generation = GenerationOf(accepted.rid, id);
       if (!generation) return {};  // cancelled while this was on its way
-      RETURN_IF_ERROR(generation->ledger.OnAccepted(std::move(accepted)));
+      if (const Status taken = generation->ledger.OnAccepted(std::move(accepted)); !taken)
+        return GiveUp(*generation, taken.error());
       if (generation->stream) {
         BeginStream(*generation, now_ms);
         generation->start_sent = true;
@@ -241,14 +270,18 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
     case MessageType::kEvent: {
       ASSIGN_OR_RETURN(const auto event, DecodeFrame<protocol::Event>(frame));
       Generation* const generation = GenerationOf(event.rid, id);
-      return generation ? OnEvent(*generation, event, frame.payload.size(), now_ms) : Status();
+      if (!generation) return {};
+      if (const Status taken = OnEvent(*generation, event, frame.payload.size(), now_ms); !taken)
+        return GiveUp(*generation, taken.error());
+      return {};
     }
     case MessageType::kEnd: {
       ASSIGN_OR_RETURN(const auto end, DecodeFrame<protocol::End>(frame));
       Generation* const generation = GenerationOf(end.rid, id);
       if (!generation) return {};
-      ASSIGN_OR_RETURN(const bool is_new, generation->ledger.OnEnd(end));
-      if (is_new && generation->ledger.state() == RequestLedger::State::kEnded)
+      const Result<bool> is_new = generation->ledger.OnEnd(end);
+      if (!is_new) return GiveUp(*generation, is_new.error());
+      if (*is_new && generation->ledger.state() == RequestLedger::State::kEnded)
         Finish(*generation, end, now_ms);
       return {};
     }
@@ -268,13 +301,24 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
   }
 }
 
+// A worker that breaks the protocol is replaced; the next one could break it with the same request.
+Status Dispatcher::GiveUp(Generation& generation, const Error& breach) {
+  Fail(generation.ledger.rid(),
+       {ErrorCode::internal,
+        fmt::format("The process that serves {} answered with nonsense and is being replaced; the "
+                    "request was given up. The service's log has the details.",
+                    generation.identity.model),
+        {},
+        0});
+  return tl::unexpected(breach);
+}
+
 Status Dispatcher::OnHello(Worker& worker, const protocol::Hello& hello) {
-  if (hello.model != worker.model || hello.epoch != worker.epoch)
+  if (hello.model != worker.offer.model || hello.epoch != worker.offer.epoch)
     return Err(ErrorCode::protocol_error,
                fmt::format("its Hello names {} epoch {}", hello.model, hello.epoch));
   worker.greeted = true;
-  LogInfo("worker {} of {} is connected, context {}", worker.epoch, worker.model,
-          hello.max_context);
+  LogInfo("worker {} of {} is connected, context {}", hello.epoch, hello.model, hello.max_context);
   return {};
 }
 
@@ -327,35 +371,36 @@ void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_
 void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
   const auto it = workers_.find(id);
   if (it == workers_.end()) return;
-  const std::string model = it->second.model;
+  const std::string model = it->second.offer.model;
   workers_.erase(it);
-  size_t lost = 0, waiting = 0;
+  size_t begun = 0, waiting = 0;
   for (const RequestId rid : AllRids()) {
     const auto found = generations_.find(rid);
     if (found == generations_.end() || found->second->worker != id) continue;
     Generation& generation = *found->second;
     generation.worker = 0;
-    if (!draining_ && generation.ledger.tries() < limits::kSubmitTriesMax &&
-        generation.ledger.TakeBack()) {
-      generation.wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
-      ++waiting;
+    generation.ledger.TakeBack();
+    generation.wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
+    if (generation.ledger.state() == RequestLedger::State::kOrphaned) {
+      ++begun;
+    } else if (draining_) {
+      Fail(rid, ShuttingDown());
     } else {
-      Fail(rid, Lost(model));
-      ++lost;
+      ++waiting;
     }
   }
-  if (lost + waiting > 0) {
-    LogWarning("a worker of {} is gone: {} answers lost, {} requests wait for the next", model,
-               lost, waiting);
+  if (begun + waiting > 0) {
+    LogWarning("a worker of {} is gone: {} answers and {} requests wait for the next", model, begun,
+               waiting);
   } else {
     LogInfo("a worker of {} is gone", model);
   }
-  SubmitWaiting(now_ms);
+  HandWaiting(now_ms);
 }
 
 // --- From the supervisor and the clock ----------------------------------------------------------
 
-void Dispatcher::OnRoster(int64_t now_ms) { SubmitWaiting(now_ms); }
+void Dispatcher::OnRoster(int64_t now_ms) { HandWaiting(now_ms); }
 
 void Dispatcher::OnTick(int64_t now_ms) {
   const int64_t comment_after_ms = int64_t{std::max(1, settings_->sse_comment_s)} * 1000;
@@ -382,7 +427,8 @@ void Dispatcher::BeginDrain() {
   draining_ = true;
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
-    if (it != generations_.end() && it->second->worker == 0) Fail(rid, ShuttingDown());
+    if (it == generations_.end()) continue;
+    if (it->second->ledger.state() == RequestLedger::State::kWaiting) Fail(rid, ShuttingDown());
   }
 }
 

@@ -66,11 +66,10 @@ class Dispatcher {
   // --- From workers -----------------------------------------------------------------------------
 
   // `port` is used until OnWorkerGone.
-  WorkerId AddWorker(std::string model, uint32_t epoch, WorkerPort* port);
+  WorkerId AddWorker(protocol::ChannelOffer offer, WorkerPort* port);
   // An error is a breach of the protocol: the caller closes the channel and calls OnWorkerGone.
   Status OnFrame(WorkerId worker, const protocol::Frame& frame, int64_t now_ms);
-  // The channel ended. Requests that it had accepted fail; those not yet accepted wait for the next
-  // worker.
+  // The channel ended. What it had been given goes on with the next worker of its model.
   void OnWorkerGone(WorkerId worker, int64_t now_ms);
 
   // --- From the supervisor and the clock --------------------------------------------------------
@@ -79,7 +78,7 @@ class Dispatcher {
   void OnRoster(int64_t now_ms);
   // Comments in silent streams, credit in small portions, waiting that took too long.
   void OnTick(int64_t now_ms);
-  // Refuses new work and what still waits; running answers go on.
+  // Refuses new work and what no worker has accepted; running answers go on.
   void BeginDrain();
   // Ends what still runs: its time is over.
   void EndDrain();
@@ -94,9 +93,10 @@ class Dispatcher {
 
   Worker* WorkerFor(const std::string& model);
   Generation* GenerationOf(protocol::RequestId rid, WorkerId worker);
-  void Submit(Generation& generation, Worker& worker);
-  void SubmitWaiting(int64_t now_ms);
+  void Hand(Generation& generation, Worker& worker);
+  void HandWaiting(int64_t now_ms);
   Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms);
+  Status GiveUp(Generation& generation, const Error& breach);
   Status OnHello(Worker& worker, const protocol::Hello& hello);
   Status OnEvent(Generation& generation, const protocol::Event& event, size_t payload_bytes,
                  int64_t now_ms);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/limits.h"
 #include "frontend/request_fields.h"
 
 namespace perdure::frontend {
@@ -47,6 +48,9 @@ ModelAvailability AvailabilityOf(const RosterEntry& model) {
     case ModelState::kLoading:
       return ModelAvailability::kComing;
     case ModelState::kBackoff:
+      // Its next worker is about to be started.
+      if (model.retry_after_s <= limits::kBackoffWaitS) return ModelAvailability::kComing;
+      break;
     case ModelState::kFailed:
     case ModelState::kStopping:
     case ModelState::kStopped:

@@ -29,18 +29,36 @@ RequestLedger::RequestLedger(protocol::RequestId rid, protocol::GenerationReques
   choices_.resize(static_cast<size_t>(request_.choices));
 }
 
-protocol::Submit RequestLedger::MakeSubmit() {
+protocol::Submit RequestLedger::MakeSubmit(bool suspect) {
   CHECK(state_ == State::kWaiting);
   state_ = State::kSubmitted;
-  ++tries_;
   received_bytes_ = credited_bytes_ = taken_bytes_ = 0;
-  return {rid_, request_, limits::kCreditBytes};
+  return {rid_, request_, limits::kCreditBytes, suspect};
 }
 
-bool RequestLedger::TakeBack() {
-  if (state_ != State::kSubmitted) return false;
-  state_ = State::kWaiting;
-  return true;
+protocol::Resume RequestLedger::MakeResume(bool suspect) {
+  CHECK(state_ == State::kOrphaned);
+  state_ = State::kAccepted;
+  // The dead worker's window ended with it; what the client has not read still fills this one.
+  received_bytes_ = bytes_under_way();
+  credited_bytes_ = taken_bytes_ = 0;
+  protocol::Resume resume;
+  resume.rid = rid_;
+  resume.request = request_;
+  resume.request.chat_json.clear();  // is never rendered again
+  resume.prompt_ids = prompt_ids_;
+  resume.cache_schedule = cache_schedule_;
+  for (const Choice& choice : choices_)
+    resume.choices.push_back({choice.last_seq, choice.token_ids, choice.ended});
+  resume.credit_bytes = static_cast<uint32_t>(
+      limits::kCreditBytes - std::min<size_t>(limits::kCreditBytes, received_bytes_));
+  resume.suspect = suspect;
+  return resume;
+}
+
+void RequestLedger::TakeBack() {
+  CHECK(state_ == State::kSubmitted || state_ == State::kAccepted);
+  state_ = state_ == State::kSubmitted ? State::kWaiting : State::kOrphaned;
 }
 
 Status RequestLedger::OnAccepted(protocol::Accepted accepted) {

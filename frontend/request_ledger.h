@@ -19,7 +19,8 @@ class RequestLedger {
   enum class State {
     kWaiting,    // for a worker
     kSubmitted,  // nothing heard yet: may be submitted to another worker
-    kAccepted,   // its stream belongs to that worker
+    kAccepted,   // that worker computes it
+    kOrphaned,   // accepted by a worker that died: goes on with the next one
     kEnded,      // every choice has ended
   };
 
@@ -27,14 +28,15 @@ class RequestLedger {
 
   protocol::RequestId rid() const { return rid_; }
   State state() const { return state_; }
-  int tries() const { return tries_; }
   // Bytes that the request itself holds, for bounds.
   size_t request_bytes() const { return request_bytes_; }
 
   // kWaiting → kSubmitted, with a full window of credit.
-  protocol::Submit MakeSubmit();
-  // The worker died before it accepted: kSubmitted → kWaiting. False in any other state.
-  bool TakeBack();
+  protocol::Submit MakeSubmit(bool suspect);
+  // kOrphaned → kAccepted, with as much credit as the client's unread bytes leave of the window.
+  protocol::Resume MakeResume(bool suspect);
+  // Its worker died: kSubmitted → kWaiting, kAccepted → kOrphaned.
+  void TakeBack();
 
   // Errors are the worker's breaches of the protocol: its channel is not to be trusted further.
   Status OnAccepted(protocol::Accepted accepted);
@@ -67,7 +69,6 @@ class RequestLedger {
   protocol::GenerationRequest request_;
   size_t request_bytes_;
   State state_ = State::kWaiting;
-  int tries_ = 0;
   std::vector<TokenId> prompt_ids_;
   std::string cache_schedule_;
   std::vector<Choice> choices_;

@@ -208,7 +208,7 @@ Status Server::OnControl(protocol::ReceivedFrame received) {
 Status Server::AddWorker(const protocol::ChannelOffer& offer, UniqueFd socket) {
   if (!socket) return Err(ErrorCode::protocol_error, "a channel offer without a descriptor");
   ASSIGN_OR_RETURN(auto channel, FramedChannel::Open(io_, std::move(socket)));
-  const WorkerId id = dispatcher_.AddWorker(offer.model, offer.epoch, channel.get());
+  const WorkerId id = dispatcher_.AddWorker(offer, channel.get());
   workers_.emplace(id, channel);
   channel->Start(
       [this, id](protocol::ReceivedFrame received) {

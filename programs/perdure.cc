@@ -31,7 +31,7 @@ int Run(const perdure::cli::CommandLine& line) {
       return perdure::protocol::kExitUsage;
     }
     return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
-                                        : perdure::cli::RunReload(*runtime_dir);
+                                        : perdure::cli::RunReload(*runtime_dir, line.model);
   }
   if (line.command == Command::kDoctor) return perdure::cli::RunDoctor(line.flags, env, line.json);
   if (line.command == Command::kInspectArena)

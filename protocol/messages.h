@@ -25,7 +25,7 @@ enum class MessageType : uint16_t {
   kRelease = 7,   // F → W
   kCancel = 8,    // F → W
   kCredit = 9,    // F → W
-  kResume = 10,   // F → W, reserved: taking a stream over from a dead worker
+  kResume = 10,   // F → W, instead of Submit: a stream that a dead worker had accepted
   // S → F
   kRoster = 32,
   kChannelOffer = 33,  // with one fd
@@ -41,6 +41,7 @@ enum class MessageType : uint16_t {
   // W → S
   kWorkerReady = 80,
   kLoadFailed = 81,
+  kCleared = 82,
 };
 
 // --- F ↔ W -------------------------------------------------------------------------------------
@@ -97,7 +98,32 @@ struct Submit {
   RequestId rid = 0;
   GenerationRequest request;
   uint32_t credit_bytes = 0;  // encoded payload bytes of Event that W may send before Credit
-  auto Fields() { return std::tie(rid, request, credit_bytes); }
+  bool suspect = false;       // a worker died in its step: it is computed alone until it passes
+  auto Fields() { return std::tie(rid, request, credit_bytes, suspect); }
+};
+
+// What F has of a choice whose worker died.
+struct ChoiceSoFar {
+  uint64_t last_seq = 0;
+  std::vector<TokenId> token_ids;
+  bool ended = false;
+  auto Fields() { return std::tie(last_seq, token_ids, ended); }
+};
+
+// A stream goes on with the next worker, which neither renders nor draws again what F has, and
+// sends what follows last_seq: the bytes that the dead one would have sent.
+struct Resume {
+  static constexpr MessageType kType = MessageType::kResume;
+  RequestId rid = 0;
+  GenerationRequest request;
+  std::vector<TokenId> prompt_ids;  // of Accepted
+  std::string cache_schedule;
+  std::vector<ChoiceSoFar> choices;  // request.choices of them
+  uint32_t credit_bytes = 0;
+  bool suspect = false;
+  auto Fields() {
+    return std::tie(rid, request, prompt_ids, cache_schedule, choices, credit_bytes, suspect);
+  }
 };
 
 // The request was rendered, tokenized, checked and queued. F keeps the ids: with the tokens of the
@@ -225,7 +251,10 @@ struct ChannelOffer {
   static constexpr MessageType kType = MessageType::kChannelOffer;
   std::string model;
   uint32_t epoch = 0;
-  auto Fields() { return std::tie(model, epoch); }
+  // Requests in whose step an earlier worker died, newest last; some may have ended long ago.
+  std::vector<RequestId> suspects;
+  std::vector<RequestId> quarantined;  // those that are to be given up
+  auto Fields() { return std::tie(model, epoch, suspects, quarantined); }
 };
 
 // What F needs of the config; sent at start in the heritage and again after a reload.
@@ -300,6 +329,13 @@ struct LoadFailed {
   auto Fields() { return std::tie(error_code, message); }
 };
 
+// A suspect was computed beyond the step in which it had seen a worker die.
+struct Cleared {
+  static constexpr MessageType kType = MessageType::kCleared;
+  RequestId rid = 0;
+  auto Fields() { return std::tie(rid); }
+};
+
 // --- S → F and W -------------------------------------------------------------------------------
 
 // Comes with W's end of a channel to the new frontend.
@@ -313,7 +349,8 @@ struct NewChannel {
 struct Drain {
   static constexpr MessageType kType = MessageType::kDrain;
   int32_t timeout_s = 0;
-  auto Fields() { return std::tie(timeout_s); }
+  bool hand_over = false;  // to W: exit after this step; what runs goes on with the next worker
+  auto Fields() { return std::tie(timeout_s, hand_over); }
 };
 
 }  // namespace perdure::protocol

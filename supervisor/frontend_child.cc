@@ -75,8 +75,9 @@ void FrontendChild::OnFrame(protocol::ReceivedFrame received) {
       fmt::format("it sent a malformed message (type {})", static_cast<int>(received.frame.type)));
 }
 
-void FrontendChild::QueueOffer(const std::string& model, uint32_t epoch, UniqueFd fd) {
-  offers_.insert_or_assign(model, Offer{epoch, std::move(fd)});
+void FrontendChild::QueueOffer(protocol::ChannelOffer offer, UniqueFd fd) {
+  std::string model = offer.model;
+  offers_.insert_or_assign(std::move(model), Offer{std::move(offer), std::move(fd)});
   FlushToChild();
 }
 
@@ -87,7 +88,7 @@ void FrontendChild::QueueRoster() {
 
 bool FrontendChild::HasOffer(const std::string& model, uint32_t epoch) const {
   const auto it = offers_.find(model);
-  return it != offers_.end() && it->second.epoch == epoch;
+  return it != offers_.end() && it->second.message.epoch == epoch;
 }
 
 void FrontendChild::Reload(protocol::FrontendSettings settings, const Timings& timings) {
@@ -107,8 +108,7 @@ void FrontendChild::FlushToChild() {
   }
   while (!offers_.empty() && process_->can_send()) {
     auto offer = offers_.extract(offers_.begin());
-    process_->Send(protocol::ChannelOffer{offer.key(), offer.mapped().epoch},
-                   std::move(offer.mapped().fd));
+    process_->Send(offer.mapped().message, std::move(offer.mapped().fd));
   }
   if (roster_waits_ && process_->can_send()) {
     roster_waits_ = false;

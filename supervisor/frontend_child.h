@@ -30,7 +30,7 @@ class FrontendChild : public ManagedChild {
                 const Timings& timings);
 
   // The newest offer of a model replaces one that was not sent yet.
-  void QueueOffer(const std::string& model, uint32_t epoch, UniqueFd fd);
+  void QueueOffer(protocol::ChannelOffer offer, UniqueFd fd);
   void QueueRoster();
   // Whether an offer of this worker's channel waits already.
   bool HasOffer(const std::string& model, uint32_t epoch) const;
@@ -41,7 +41,7 @@ class FrontendChild : public ManagedChild {
 
  private:
   struct Offer {
-    uint32_t epoch;
+    protocol::ChannelOffer message;
     UniqueFd fd;
   };
 

@@ -152,6 +152,7 @@ void ManagedChild::OnExit(ChildProcess::Exit exit) {
   const DeathClass death = obituary.death;
   if (death != DeathClass::kStopped) {
     ++deaths_;
+    OnDeath(obituary);
     obituaries_.push_back(std::move(obituary));
     if (obituaries_.size() > limits::kObituariesKept) obituaries_.pop_front();
   }

@@ -53,6 +53,8 @@ class ManagedChild {
   // The process reads again, or has just started: send what waits.
   virtual void FlushToChild() = 0;
   virtual void QueueDrain(int timeout_s) = 0;
+  // It was reaped, and had not been asked to stop. OnGone follows.
+  virtual void OnDeath(const Obituary&) {}
   // The process is gone; what belonged to it is forgotten.
   virtual void OnGone() = 0;
   // State, reason or figures changed.

@@ -64,8 +64,15 @@ Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Ca
   heritage.worker->channel_fd = pair.b.get();
   auto process = ChildProcess::Start(loop_, context_.program, "perdure-worker: " + name(),
                                      std::move(heritage), {pair.b.get()}, std::move(callbacks));
-  if (process) context_.offer(name(), ++epoch_, std::move(pair.a));
+  if (process) {
+    ++epoch_;
+    context_.offer(Offer(), std::move(pair.a));
+  }
   return process;
+}
+
+protocol::ChannelOffer ModelWorker::Offer() const {
+  return {name(), epoch_, suspects_.suspects(), suspects_.quarantined()};
 }
 
 void ModelWorker::OnFrame(protocol::ReceivedFrame received) {
@@ -89,6 +96,11 @@ void ModelWorker::OnFrame(protocol::ReceivedFrame received) {
     case protocol::MessageType::kDrained:
       if (!protocol::Decode<protocol::Drained>(received.frame.payload)) break;
       return;  // its exit follows
+    case protocol::MessageType::kCleared: {
+      const auto cleared = protocol::Decode<protocol::Cleared>(received.frame.payload);
+      if (!cleared) break;
+      return suspects_.OnCleared(cleared->rid);
+    }
     case protocol::MessageType::kChannelBroken: {
       const auto broken = protocol::Decode<protocol::ChannelBroken>(received.frame.payload);
       if (!broken) break;
@@ -111,7 +123,7 @@ void ModelWorker::FlushToChild() {
   if (new_channel_ && process_->can_send())
     process_->Send(protocol::NewChannel{}, std::exchange(new_channel_, UniqueFd()));
   if (drain_timeout_s_ && process_->can_send()) {
-    process_->Send(protocol::Drain{*drain_timeout_s_});
+    process_->Send(protocol::Drain{*drain_timeout_s_, hands_over_});
     drain_timeout_s_.reset();
   }
 }
@@ -123,11 +135,20 @@ void ModelWorker::QueueNewChannel(UniqueFd fd) {
   FlushToChild();
 }
 
+void ModelWorker::OnDeath(const Obituary& obituary) {
+  if (!CountsAgainstModel(obituary.death)) return;
+  const protocol::RequestId given_up = suspects_.OnDeath(obituary.last_words.step_rids);
+  if (given_up != 0)
+    LogError("{}: request {:016x} was alone in the step of a second death and is given up", who(),
+             given_up);
+}
+
 void ModelWorker::OnGone() {
   facts_.reset();
   load_failed_.reset();
   new_channel_.reset();
   drain_timeout_s_.reset();
+  hands_over_ = false;
 }
 
 bool ModelWorker::HadProgress() const {
@@ -141,7 +162,8 @@ std::string ModelWorker::LastMessage() const {
 protocol::RosterEntry ModelWorker::Entry(int64_t now_ms) const {
   protocol::RosterEntry entry;
   entry.name = name();
-  entry.state = state();
+  // To clients it is a start like any other.
+  entry.state = hands_over_ && state() == ModelState::kStopping ? ModelState::kStarting : state();
   entry.epoch = epoch_;
   entry.is_default = is_default();
   entry.created_unix = created_unix_;
@@ -158,6 +180,12 @@ protocol::RosterEntry ModelWorker::Entry(int64_t now_ms) const {
     entry.load_bytes_total = status()->load_bytes_total.load(std::memory_order_relaxed);
   }
   return entry;
+}
+
+void ModelWorker::Replace() {
+  hands_over_ = process_ != nullptr;
+  Stop(0, timings_.drain_grace_ms);
+  Run();
 }
 
 std::string ModelWorker::Reload(WorkerSettings settings, const Timings& timings) {

@@ -8,6 +8,7 @@
 #include "hub/memory_claims.h"
 #include "hub/model_source.h"
 #include "supervisor/managed_child.h"
+#include "supervisor/suspects.h"
 
 namespace perdure::supervisor {
 
@@ -27,7 +28,7 @@ class ModelWorker : public ManagedChild {
     std::string log_level;
     std::function<hub::MemoryClaims(const ModelConfig& model)> claims;
     // The frontend's end of the channel to a worker that was just started.
-    std::function<void(const std::string& model, uint32_t epoch, UniqueFd fd)> offer;
+    std::function<void(protocol::ChannelOffer offer, UniqueFd fd)> offer;
     // It closed its channel to the frontend, which broke the protocol.
     std::function<void(const std::string& model)> wants_channel;
     std::function<void()> changed;
@@ -42,10 +43,15 @@ class ModelWorker : public ManagedChild {
   bool is_default() const { return settings_.model.is_default; }
   const std::optional<protocol::WorkerReady>& facts() const { return facts_; }
   protocol::RosterEntry Entry(int64_t now_ms) const;
+  // Of a channel to this worker, as of now.
+  protocol::ChannelOffer Offer() const;
 
   // A config that was read again: restarts the worker if that is needed. Returns what was done, for
   // the log; empty for nothing.
   std::string Reload(WorkerSettings settings, const Timings& timings);
+
+  // A new process takes over: what runs goes on with it, what comes waits for it.
+  void Replace();
 
   // The frontend closed the channel to the worker `epoch`, which broke the protocol. Without effect
   // when that worker is gone already.
@@ -59,6 +65,7 @@ class ModelWorker : public ManagedChild {
   void OnFrame(protocol::ReceivedFrame frame) override;
   void FlushToChild() override;
   void QueueDrain(int timeout_s) override;
+  void OnDeath(const Obituary& obituary) override;
   void OnGone() override;
   void OnChanged() override { context_.changed(); }
   bool HadProgress() const override;
@@ -68,11 +75,13 @@ class ModelWorker : public ManagedChild {
   WorkerSettings settings_;
   int64_t created_unix_;
   uint32_t epoch_ = 0;
+  Suspects suspects_;
   std::optional<protocol::WorkerReady> facts_;
   std::optional<protocol::LoadFailed> load_failed_;
   // Waits until the worker reads: the newest is enough of each.
   UniqueFd new_channel_;
   std::optional<int> drain_timeout_s_;
+  bool hands_over_ = false;
 };
 
 }  // namespace perdure::supervisor

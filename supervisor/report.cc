@@ -135,14 +135,20 @@ std::string OkReport(const std::vector<std::string>& changes,
       Json{{"ok", true}, {"pid", getpid()}, {"changes", changes}, {"warnings", warnings}});
 }
 
-Result<std::string> ParseControlLine(std::string_view line) {
+Result<ControlRequest> ParseControlLine(std::string_view line) {
   constexpr int kDepth = 4;
   ASSIGN_OR_RETURN(const Json request,
                    ParseJson(line, "the line", ErrorCode::invalid_request, kDepth));
   if (!request.is_object() || !request.contains("op") || !request["op"].is_string())
     return Err(ErrorCode::invalid_request,
                "a line must be an object with an \"op\": ps, reload or stop");
-  return request["op"].get<std::string>();
+  ControlRequest parsed{request["op"].get<std::string>(), {}};
+  if (const auto model = request.find("model"); model != request.end()) {
+    if (!model->is_string())
+      return Err(ErrorCode::invalid_request, "\"model\" must be a model's name");
+    parsed.model = model->get<std::string>();
+  }
+  return parsed;
 }
 
 }  // namespace perdure::supervisor

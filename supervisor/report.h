@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,7 +28,11 @@ std::string ErrorReport(std::string_view message);
 std::string OkReport(const std::vector<std::string>& changes,
                      const std::vector<std::string>& warnings);
 
-// The "op" of a line that a client sent.
-Result<std::string> ParseControlLine(std::string_view line);
+// A line that a client sent.
+struct ControlRequest {
+  std::string op;
+  std::optional<std::string> model;
+};
+Result<ControlRequest> ParseControlLine(std::string_view line);
 
 }  // namespace perdure::supervisor

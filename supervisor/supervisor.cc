@@ -67,6 +67,8 @@ class Supervisor {
   // The answer for the control socket.
   std::string ReloadAndLog();
   void ReloadModels(std::vector<std::string>* changes);
+  // The answer for the control socket.
+  std::string ReplaceWorker(const std::string& name);
   ControlServer::Answer OnControl(std::string_view line);
   ReportInputs Inputs() const;
   protocol::Roster CurrentRoster() const;
@@ -143,8 +145,8 @@ Status Supervisor::Open() {
   worker_context_.claims = [this](const ModelConfig& model) {
     return hub::ClaimsBeside(model, config_.models, worker_context_.places);
   };
-  worker_context_.offer = [this](const std::string& model, uint32_t epoch, UniqueFd fd) {
-    frontend_->QueueOffer(model, epoch, std::move(fd));
+  worker_context_.offer = [this](protocol::ChannelOffer offer, UniqueFd fd) {
+    frontend_->QueueOffer(std::move(offer), std::move(fd));
   };
   worker_context_.wants_channel = [this](const std::string& name) {
     for (const auto& model : models_) {
@@ -348,16 +350,32 @@ std::string Supervisor::ReloadAndLog() {
 }
 
 ControlServer::Answer Supervisor::OnControl(std::string_view line) {
-  const auto op = ParseControlLine(line);
-  if (!op) return {ErrorReport(op.error().message)};
-  if (*op == "ps") return {PsReport(Inputs())};
-  if (*op == "stop") {
+  const auto request = ParseControlLine(line);
+  if (!request) return {ErrorReport(request.error().message)};
+  if (request->op == "ps") return {PsReport(Inputs())};
+  if (request->op == "stop") {
     BeginStop("asked to stop");
     return {OkReport({}, {}), true};
   }
-  if (*op == "reload") return {ReloadAndLog()};
+  if (request->op == "reload")
+    return {request->model ? ReplaceWorker(*request->model) : ReloadAndLog()};
   return {ErrorReport(fmt::format("unknown op \"{}\": ps, reload and stop are known",
-                                  op->substr(0, limits::kModelNameBytesMax)))};
+                                  request->op.substr(0, limits::kModelNameBytesMax)))};
+}
+
+std::string Supervisor::ReplaceWorker(const std::string& name) {
+  if (stage_ != Stage::kRunning) return ErrorReport("the service is stopping");
+  std::string names;
+  for (const auto& model : models_) {
+    if (model->name() == name) {
+      model->Replace();
+      LogInfo("{} is replaced, as asked", model->who());
+      return OkReport({fmt::format("{} is replaced", model->who())}, {});
+    }
+    names += (names.empty() ? "" : ", ") + model->name();
+  }
+  return ErrorReport(fmt::format("no model is called \"{}\"; there are: {}",
+                                 name.substr(0, limits::kModelNameBytesMax), names));
 }
 
 ReportInputs Supervisor::Inputs() const {
@@ -385,7 +403,7 @@ void Supervisor::OfferChannel(ModelWorker& model) {
     LogError("{} gets no channel to the frontend: {}", model.who(), pair.error().message);
     return;
   }
-  frontend_->QueueOffer(model.name(), model.epoch(), std::move(pair->a));
+  frontend_->QueueOffer(model.Offer(), std::move(pair->a));
   model.QueueNewChannel(std::move(pair->b));
 }
 

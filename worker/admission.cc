@@ -16,11 +16,6 @@ using protocol::GenerationRequest;
 using protocol::RequestKind;
 using protocol::SamplingRequest;
 
-struct Prompt {
-  std::vector<TokenId> ids;
-  std::string echo;
-};
-
 std::string ParamOf(const GenerationRequest& request) {
   return request.kind == RequestKind::kChat ? "messages" : "prompt";
 }
@@ -63,7 +58,7 @@ std::string WithoutBrokenUtf8(std::string_view bytes) {
   return out;
 }
 
-Result<Prompt> RenderChat(const Model& model, const GenerationRequest& request) {
+Result<std::vector<TokenId>> RenderChat(const Model& model, const GenerationRequest& request) {
   if (model.chat.templates.empty())
     return Err(
         ErrorCode::unsupported,
@@ -73,10 +68,7 @@ Result<Prompt> RenderChat(const Model& model, const GenerationRequest& request) 
         "messages");
   ASSIGN_OR_RETURN(const text::RenderedPrompt rendered,
                    RenderConversation(model.chat, request.chat_json, request.unix_time));
-  Prompt prompt;
-  ASSIGN_OR_RETURN(prompt.ids, model.tokenizer->Encode(rendered.text, rendered.input));
-  if (request.echo) prompt.echo = WithoutBrokenUtf8(rendered.text);
-  return prompt;
+  return model.tokenizer->Encode(rendered.text, rendered.input);
 }
 
 // What the model expects before a text, unless its author has written it.
@@ -86,25 +78,22 @@ void AddPrefix(std::span<const TokenId> prefix, std::vector<TokenId>* ids) {
   ids->insert(ids->begin(), prefix.begin(), prefix.end());
 }
 
-Result<Prompt> TakePrompt(const Model& model, const GenerationRequest& request) {
+Result<std::vector<TokenId>> TakePrompt(const Model& model, const GenerationRequest& request) {
   if (request.kind == RequestKind::kChat) return RenderChat(model, request);
-  Prompt prompt;
-  if (request.prompt_ids) {
-    prompt.ids = *request.prompt_ids;
-    // Checked before it is looked up.
-    RETURN_IF_ERROR(CheckIds(model, prompt.ids, "prompt"));
-    if (request.echo) {
-      std::string bytes;
-      for (TokenId id : prompt.ids) bytes += model.tokenizer->TokenBytes(id);
-      prompt.echo = WithoutBrokenUtf8(bytes);
-    }
-    return prompt;
-  }
+  if (request.prompt_ids) return *request.prompt_ids;
   // A raw prompt is its author's to the last byte: the text of a special token is that token.
-  ASSIGN_OR_RETURN(prompt.ids, model.tokenizer->Encode(request.prompt));
-  AddPrefix(model.tokenizer->prefix_ids(), &prompt.ids);
-  if (request.echo) prompt.echo = WithoutBrokenUtf8(request.prompt);
-  return prompt;
+  ASSIGN_OR_RETURN(std::vector<TokenId> ids, model.tokenizer->Encode(request.prompt));
+  AddPrefix(model.tokenizer->prefix_ids(), &ids);
+  return ids;
+}
+
+// The text of a completion's prompt; its ids, if it came as such, are known to be tokens.
+std::string EchoOf(const Model& model, const GenerationRequest& request) {
+  if (request.kind == RequestKind::kChat || !request.echo) return {};
+  if (!request.prompt_ids) return WithoutBrokenUtf8(request.prompt);
+  std::string bytes;
+  for (TokenId id : *request.prompt_ids) bytes += model.tokenizer->TokenBytes(id);
+  return WithoutBrokenUtf8(bytes);
 }
 
 Status CheckRange(float value, float low, float high, const char* param) {
@@ -152,10 +141,7 @@ Result<engine::SamplingParams> MergeSampling(const Model& model, const Admission
   return params;
 }
 
-}  // namespace
-
-Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
-                              const GenerationRequest& request) {
+Status CheckRequest(const GenerationRequest& request) {
   if (request.kind != RequestKind::kChat && request.kind != RequestKind::kCompletion)
     return Err(ErrorCode::invalid_request, "a request of unknown kind");
   if (request.choices < 1 || request.choices > limits::kChoicesMax)
@@ -171,29 +157,45 @@ Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& setti
       return Err(ErrorCode::invalid_request, "a stop string is empty: it would end any answer",
                  "stop");
   }
+  return {};
+}
+
+}  // namespace
+
+Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
+                              const GenerationRequest& request) {
+  RETURN_IF_ERROR(CheckRequest(request));
+  // Cheap, and an error in it is told before anything is rendered.
+  RETURN_IF_ERROR(MergeSampling(model, settings, request));
+  ASSIGN_OR_RETURN(std::vector<TokenId> prompt_ids, TakePrompt(model, request));
+  return Readmit(model, settings, request, std::move(prompt_ids));
+}
+
+Result<AdmittedRequest> Readmit(const Model& model, const AdmissionSettings& settings,
+                                const GenerationRequest& request, std::vector<TokenId> prompt_ids) {
+  RETURN_IF_ERROR(CheckRequest(request));
   AdmittedRequest admitted;
   ASSIGN_OR_RETURN(admitted.sampling, MergeSampling(model, settings, request));
-  ASSIGN_OR_RETURN(Prompt prompt, TakePrompt(model, request));
-  if (prompt.ids.empty())
+  if (prompt_ids.empty())
     return Err(ErrorCode::invalid_request, "the prompt is empty: it has no tokens",
                ParamOf(request));
-  if (prompt.ids.size() >= static_cast<size_t>(settings.max_context))
+  if (prompt_ids.size() >= static_cast<size_t>(settings.max_context))
     return Err(ErrorCode::context_length_exceeded,
                fmt::format("the maximum context length is {} tokens{}, but the prompt alone has "
                            "{} tokens: shorten it",
                            settings.max_context,
                            settings.context_cut ? " (bounded by the memory for the KV cache)" : "",
-                           prompt.ids.size()),
+                           prompt_ids.size()),
                ParamOf(request));
-  RETURN_IF_ERROR(CheckIds(model, prompt.ids, ParamOf(request)));
-  int answer = settings.max_context - static_cast<int>(prompt.ids.size());
+  RETURN_IF_ERROR(CheckIds(model, prompt_ids, ParamOf(request)));
+  int answer = settings.max_context - static_cast<int>(prompt_ids.size());
   if (request.max_tokens) {
     answer = std::min(answer, *request.max_tokens);
   } else if (settings.default_max_tokens > 0) {
     answer = std::min(answer, settings.default_max_tokens);
   }
-  admitted.prompt_ids = std::move(prompt.ids);
-  admitted.echo = std::move(prompt.echo);
+  admitted.echo = EchoOf(model, request);
+  admitted.prompt_ids = std::move(prompt_ids);
   admitted.answer_tokens_max = answer;
   return admitted;
 }

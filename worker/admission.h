@@ -37,6 +37,11 @@ struct AdmittedRequest {
 Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
                               const protocol::GenerationRequest& request);
 
+// The same for a request that another worker had admitted: its prompt is not rendered again.
+Result<AdmittedRequest> Readmit(const Model& model, const AdmissionSettings& settings,
+                                const protocol::GenerationRequest& request,
+                                std::vector<TokenId> prompt_ids);
+
 // The seed of one of several answers to a request; choice 0 has the request's own.
 uint64_t SeedOfChoice(uint64_t seed, int choice);
 

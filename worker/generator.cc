@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "base/check.h"
@@ -25,6 +26,8 @@ struct Generator::Choice {
   std::vector<TokenId> ids;
   std::vector<float> logprobs;
   uint64_t next_seq = 1;
+  uint64_t sent_seq = 0;  // events up to this one were sent by a worker that died
+  bool suspect = false;   // a worker died in its step, and it has not been beyond that since
   std::deque<protocol::Event> unsent;  // wait for credit, in order
   std::optional<protocol::End> unsent_end;
   SequenceId sequence = 0;  // 0: not in the scheduler (any more)
@@ -61,69 +64,163 @@ Generator::~Generator() = default;
 
 // --- Admission ---------------------------------------------------------------------------------
 
+namespace {
+
+tl::unexpected<Error> InUse(RequestId rid) {
+  return Err(ErrorCode::protocol_error, fmt::format("request id {:016x} is already in use", rid));
+}
+
+Status CheckVocabulary(const protocol::Resume& resume, int vocab_size) {
+  for (const protocol::ChoiceSoFar& choice : resume.choices) {
+    for (TokenId id : choice.token_ids) {
+      if (id < 0 || id >= vocab_size)
+        return Err(ErrorCode::worker_lost,
+                   "the model was exchanged for another one while this answer was under way");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 Status Generator::Submit(const protocol::Submit& submit) {
-  if (requests_.contains(submit.rid))
-    return Err(ErrorCode::protocol_error,
-               fmt::format("request id {:016x} is already in use", submit.rid));
-  const auto refuse = [&](ErrorCode code, std::string message) {
-    FailUnknown(submit.rid, Error{code, std::move(message), {}, 0});
-    return Status();
-  };
-  if (!admitting_) return refuse(ErrorCode::shutting_down, "this model is being shut down");
-  if (live_ >= limits::kWorkerRequestsMax)
-    return refuse(ErrorCode::overloaded,
-                  fmt::format("{} requests wait for this model already", live_));
+  if (requests_.contains(submit.rid)) return InUse(submit.rid);
   const int64_t received_us = options_.now_us();
-  // A request whose rendering ends the process is as much a suspect as one that dies in a step.
-  const auto phase = status_->phase.exchange(static_cast<uint32_t>(shm::Phase::kStepping));
-  shm::BeginStep(*status_, step_ + 1, {&submit.rid, 1});
-  auto admitted = Admit(*model_, options_.admission, submit.request);
-  status_->manifest_step.store(0, std::memory_order_release);
-  status_->progress.fetch_add(1, std::memory_order_relaxed);
-  status_->phase.store(phase, std::memory_order_relaxed);
+  if (const auto refusal = Refusal()) {
+    FailUnknown(submit.rid, *refusal);
+    return {};
+  }
+  auto admitted = AdmitAsSuspect(
+      submit.rid, [&] { return Admit(*model_, options_.admission, submit.request); });
+  if (admitted && prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
+    admitted = Err(ErrorCode::overloaded, "the prompts that wait for this model are too long");
   if (!admitted) {
     FailUnknown(submit.rid, admitted.error());
     return {};
   }
-  if (prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
-    return refuse(ErrorCode::overloaded, "the prompts that wait for this model are too long");
-  Start(submit, std::move(*admitted), received_us);
+  Request* const request =
+      Open(submit.rid, &*admitted, submit.credit_bytes, submit.request.choices);
+  request->received_us = received_us;
+  sink_->Send(protocol::Accepted{submit.rid, request->prompt_ids, "kv"});
+  for (int i = 0; i < submit.request.choices; ++i) {
+    Choice* const choice = AddChoice(request, submit.request, *admitted);
+    if (admitted->answer_tokens_max > 0) Schedule(request, choice, submit.suspect);
+    SendEcho(request, choice, admitted->echo);
+    if (admitted->answer_tokens_max == 0) Finish(request, choice, protocol::FinishReason::kLength);
+  }
   PublishCounts();
   return {};
 }
 
-void Generator::Start(const protocol::Submit& submit, AdmittedRequest admitted,
-                      int64_t received_us) {
-  auto owned = std::make_unique<Request>();
-  Request* request = owned.get();
-  requests_.emplace(submit.rid, std::move(owned));
-  ++live_;
-  prompt_tokens_ += admitted.prompt_ids.size();
-  request->rid = submit.rid;
-  request->prompt_ids = std::move(admitted.prompt_ids);
-  request->credit_bytes = submit.credit_bytes;
+Status Generator::Resume(const protocol::Resume& resume) {
+  if (requests_.contains(resume.rid)) return InUse(resume.rid);
+  if (resume.choices.size() != static_cast<size_t>(resume.request.choices))
+    return Err(ErrorCode::protocol_error,
+               fmt::format("request {:016x} has {} choices, {} are to go on", resume.rid,
+                           resume.request.choices, resume.choices.size()));
+  const int64_t received_us = options_.now_us();
+  if (const auto refusal = Refusal()) {
+    FailUnknown(resume.rid, *refusal);
+    return {};
+  }
+  auto admitted = AdmitAsSuspect(resume.rid, [&]() -> Result<AdmittedRequest> {
+    RETURN_IF_ERROR(CheckVocabulary(resume, model_->engine->info().vocab_size));
+    return Readmit(*model_, options_.admission, resume.request, resume.prompt_ids);
+  });
+  if (!admitted) {
+    FailUnknown(resume.rid, admitted.error());
+    return {};
+  }
+  Request* const request =
+      Open(resume.rid, &*admitted, resume.credit_bytes, resume.request.choices);
   request->received_us = received_us;
-  sink_->Send(protocol::Accepted{submit.rid, request->prompt_ids, "kv"});
-
-  text::OutputSettings output;
-  output.stop = submit.request.stop;
-  output.eos_ids = model_->eos_ids;
-  output.ignore_eos = submit.request.ignore_eos;
-  output.own_text = submit.request.kind == protocol::RequestKind::kChat;
-  output.max_tokens = admitted.answer_tokens_max;
-  request->choices_wanted = static_cast<size_t>(submit.request.choices);
-  request->choices.reserve(request->choices_wanted);
-  for (int i = 0; i < submit.request.choices; ++i) {
-    Choice& choice =
-        request->choices.emplace_back(i, text::OutputFold(model_->tokenizer.get(), output));
-    choice.sampling = admitted.sampling;
-    choice.sampling.seed = SeedOfChoice(admitted.sampling.seed, i);
-    if (admitted.answer_tokens_max > 0) {
-      choice.sequence = scheduler_.Add(static_cast<int>(request->prompt_ids.size()));
-      places_[choice.sequence] = {request, &choice};
+  for (const protocol::ChoiceSoFar& so_far : resume.choices) {
+    Choice* const choice = AddChoice(request, resume.request, *admitted);
+    choice->sent_seq = so_far.last_seq;
+    if (so_far.ended) {
+      choice->ended = true;
+      continue;
     }
-    SendEcho(request, &choice, admitted.echo);
-    if (admitted.answer_tokens_max == 0) Finish(request, &choice, protocol::FinishReason::kLength);
+    Replay(request, choice, *admitted, so_far);
+    if (!choice->unsent_end && !choice->ended) Schedule(request, choice, resume.suspect);
+  }
+  Flush(request);
+  PublishCounts();
+  return {};
+}
+
+std::optional<Error> Generator::Refusal() const {
+  if (!admitting_) return Error{ErrorCode::shutting_down, "this model is being shut down", {}, 0};
+  if (live_ >= limits::kWorkerRequestsMax)
+    return Error{ErrorCode::overloaded,
+                 fmt::format("{} requests wait for this model already", live_),
+                 {},
+                 0};
+  return std::nullopt;
+}
+
+// A request whose rendering ends the process is as much a suspect as one that dies in a step.
+Result<AdmittedRequest> Generator::AdmitAsSuspect(
+    RequestId rid, const std::function<Result<AdmittedRequest>()>& admit) {
+  const auto phase = status_->phase.exchange(static_cast<uint32_t>(shm::Phase::kStepping));
+  shm::BeginStep(*status_, step_ + 1, {&rid, 1});
+  auto admitted = admit();
+  status_->manifest_step.store(0, std::memory_order_release);
+  status_->progress.fetch_add(1, std::memory_order_relaxed);
+  status_->phase.store(phase, std::memory_order_relaxed);
+  return admitted;
+}
+
+Generator::Request* Generator::Open(RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
+                                    int choices) {
+  auto owned = std::make_unique<Request>();
+  Request* const request = owned.get();
+  requests_.emplace(rid, std::move(owned));
+  ++live_;
+  prompt_tokens_ += admitted->prompt_ids.size();
+  request->rid = rid;
+  request->prompt_ids = std::move(admitted->prompt_ids);
+  request->credit_bytes = credit_bytes;
+  request->choices_wanted = static_cast<size_t>(choices);
+  request->choices.reserve(request->choices_wanted);
+  return request;
+}
+
+Generator::Choice* Generator::AddChoice(Request* request, const protocol::GenerationRequest& asked,
+                                        const AdmittedRequest& admitted) {
+  text::OutputSettings output;
+  output.stop = asked.stop;
+  output.eos_ids = model_->eos_ids;
+  output.ignore_eos = asked.ignore_eos;
+  output.own_text = asked.kind == protocol::RequestKind::kChat;
+  output.max_tokens = admitted.answer_tokens_max;
+  const auto index = static_cast<int>(request->choices.size());
+  Choice& choice = request->choices.emplace_back(
+      index, text::OutputFold(model_->tokenizer.get(), std::move(output)));
+  choice.sampling = admitted.sampling;
+  choice.sampling.seed = SeedOfChoice(admitted.sampling.seed, index);
+  return &choice;
+}
+
+void Generator::Schedule(Request* request, Choice* choice, bool suspect) {
+  choice->sequence =
+      scheduler_.Add(static_cast<int>(request->prompt_ids.size() + choice->ids.size()));
+  places_[choice->sequence] = {request, choice};
+  if (!suspect) return;
+  choice->suspect = true;
+  scheduler_.SetSuspect(choice->sequence, true);
+}
+
+// Folds what the client has again, from zero: the state behind the last event, without sending it.
+void Generator::Replay(Request* request, Choice* choice, const AdmittedRequest& admitted,
+                       const protocol::ChoiceSoFar& so_far) {
+  SendEcho(request, choice, admitted.echo);
+  const Place place{request, choice};
+  if (admitted.answer_tokens_max == 0) Finish(request, choice, protocol::FinishReason::kLength);
+  for (TokenId id : so_far.token_ids) {
+    // A context that has become smaller ends the answer where it is.
+    if (choice->fold.finished() || choice->ended) break;
+    Take(place, id, std::numeric_limits<float>::quiet_NaN());
   }
 }
 
@@ -141,8 +238,10 @@ void Generator::SendEcho(Request* request, Choice* choice, std::string_view text
 
 void Generator::Deliver(Request* request, Choice* choice, std::vector<TokenId> ids,
                         std::string text) {
-  choice->unsent.push_back(protocol::Event{request->rid, choice->index, choice->next_seq++,
-                                           std::move(ids), std::move(text)});
+  const uint64_t seq = choice->next_seq++;
+  if (seq <= choice->sent_seq) return;
+  choice->unsent.push_back(
+      protocol::Event{request->rid, choice->index, seq, std::move(ids), std::move(text)});
   Flush(request);
 }
 
@@ -158,7 +257,8 @@ void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason 
   protocol::End end;
   end.rid = request->rid;
   end.choice = choice->index;
-  end.seq = choice->next_seq;
+  // Not before what the client has, should a smaller context cut the answer shorter.
+  end.seq = std::max(choice->next_seq, choice->sent_seq + 1);
   end.reason = reason;
   end.usage.prompt_tokens = static_cast<int32_t>(request->prompt_ids.size());
   end.usage.completion_tokens = static_cast<int32_t>(choice->ids.size());
@@ -341,6 +441,7 @@ void Generator::Compute(const StepPlan& plan) {
     steps[i].logits_from = entry.draws ? entry.count - 1 : entry.count;
     if (entry.count > 1) prefilled += static_cast<uint64_t>(entry.count);
   }
+  const Place first = PlaceOf(plan.entries[0].id);
   ++step_;
   // The manifest stands until the step's events are out: sampling and folding can die as well.
   shm::BeginStep(*status_, step_, rids);
@@ -358,6 +459,17 @@ void Generator::Compute(const StepPlan& plan) {
   status_->tokens_prefilled.fetch_add(prefilled, std::memory_order_relaxed);
   status_->tokens_generated.fetch_add(row, std::memory_order_relaxed);
   shm::EndStep(*status_);
+  // Not before the step is over: folding can die as well.
+  if (first.choice->suspect && plan.entries[0].draws) Clear(first);
+}
+
+// A step that this suspect had to itself has drawn its token.
+void Generator::Clear(const Place& place) {
+  place.choice->suspect = false;
+  if (place.choice->sequence != 0) scheduler_.SetSuspect(place.choice->sequence, false);
+  const std::vector<Choice>& choices = place.request->choices;
+  if (std::none_of(choices.begin(), choices.end(), [](const Choice& c) { return c.suspect; }))
+    sink_->Send(protocol::Cleared{place.request->rid});
 }
 
 // The known tokens at [start, start + count): of the prompt, of the answer, or of both.
@@ -381,11 +493,17 @@ void Generator::Draw(const Place& place, std::span<const float> logits) {
   const engine::SampledToken token =
       sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
   if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
-  choice.ids.push_back(token.id);
-  choice.logprobs.push_back(token.logprob);
   scheduler_.Append(choice.sequence);
-  text::OutputPiece piece = choice.fold.Push(token.id);
-  Deliver(place.request, &choice, {token.id}, std::move(piece.text));
+  Take(place, token.id, token.logprob);
+}
+
+// The next token of an answer, and what follows from it.
+void Generator::Take(const Place& place, TokenId id, float logprob) {
+  Choice& choice = *place.choice;
+  choice.ids.push_back(id);
+  choice.logprobs.push_back(logprob);
+  text::OutputPiece piece = choice.fold.Push(id);
+  Deliver(place.request, &choice, {id}, std::move(piece.text));
   if (piece.finish)
     Finish(place.request, &choice,
            *piece.finish == text::OutputFinish::kStop ? protocol::FinishReason::kStop

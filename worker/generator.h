@@ -4,10 +4,13 @@
 //
 // The life of a request: Submit → Accepted → Event… → End per choice → Release. Failed may come
 // instead of anything after Submit, and nothing follows it. After Cancel nothing is sent at all.
+// Resume begins in the middle: what a worker before this one had sent is neither drawn nor sent
+// again.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -29,7 +32,7 @@
 
 namespace perdure::worker {
 
-// Where messages to the frontend go. Never blocks.
+// Where messages go: Cleared to the supervisor, all others to the frontend. Never blocks.
 class EventSink {
  public:
   virtual ~EventSink() = default;
@@ -37,6 +40,7 @@ class EventSink {
   virtual void Send(const protocol::Event& message) = 0;
   virtual void Send(const protocol::End& message) = 0;
   virtual void Send(const protocol::Failed& message) = 0;
+  virtual void Send(const protocol::Cleared& message) = 0;
 };
 
 struct GeneratorOptions {
@@ -55,8 +59,9 @@ class Generator {
   ~Generator();
 
   // Errors of the request itself become Failed. A returned error (protocol_error) is a fault of the
-  // frontend: the request id is in use.
+  // frontend: the request id is in use, or what it has of an answer does not add up.
   Status Submit(const protocol::Submit& submit);
+  Status Resume(const protocol::Resume& resume);
   // Ids that are not known belong to requests that ended in the meantime: no effect.
   void Cancel(protocol::RequestId rid);
   void Release(protocol::RequestId rid);
@@ -78,7 +83,8 @@ class Generator {
   // Requests that have neither ended nor failed.
   size_t live() const { return live_; }
 
-  // The tokens of an answer and their logprobs, until the request is released.
+  // The tokens of an answer and their logprobs, until the request is released. Tokens that another
+  // worker drew have NaN.
   struct AnswerView {
     std::span<const TokenId> ids;
     std::span<const float> logprobs;
@@ -93,7 +99,17 @@ class Generator {
     Choice* choice = nullptr;
   };
 
-  void Start(const protocol::Submit& submit, AdmittedRequest admitted, int64_t received_us);
+  // Admission's result, computed while `rid` stands as the suspect in the status block.
+  Result<AdmittedRequest> AdmitAsSuspect(protocol::RequestId rid,
+                                         const std::function<Result<AdmittedRequest>()>& admit);
+  std::optional<Error> Refusal() const;
+  Request* Open(protocol::RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
+                int choices);
+  Choice* AddChoice(Request* request, const protocol::GenerationRequest& asked,
+                    const AdmittedRequest& admitted);
+  void Schedule(Request* request, Choice* choice, bool suspect);
+  void Replay(Request* request, Choice* choice, const AdmittedRequest& admitted,
+              const protocol::ChoiceSoFar& so_far);
   void SendEcho(Request* request, Choice* choice, std::string_view text);
   void Deliver(Request* request, Choice* choice, std::vector<TokenId> ids, std::string text);
   void Finish(Request* request, Choice* choice, protocol::FinishReason reason);
@@ -106,6 +122,8 @@ class Generator {
   static std::span<const TokenId> TokensOf(const Place& place, const StepEntry& entry,
                                            std::vector<TokenId>* joined);
   void Draw(const Place& place, std::span<const float> logits);
+  void Take(const Place& place, TokenId id, float logprob);
+  void Clear(const Place& place);
   void PublishCounts();
   Place PlaceOf(SequenceId id) const;
 

@@ -38,6 +38,7 @@ void Scheduler::SetPrefillTokensPerStep(int tokens) {
 }
 
 void Scheduler::SetBlocked(SequenceId id, bool blocked) { Find(id).blocked = blocked; }
+void Scheduler::SetSuspect(SequenceId id, bool suspect) { Find(id).suspect = suspect; }
 
 Scheduler::Sequence& Scheduler::Find(SequenceId id) {
   const auto it = sequences_.find(id);
@@ -164,15 +165,36 @@ StepPlan Scheduler::PlanStep() {
   return plan;
 }
 
+std::vector<SequenceId> Scheduler::Ready() const {
+  std::vector<SequenceId> ready;
+  for (SequenceId id : resident_) {
+    if (Find(id).blocked) continue;
+    if (static_cast<int>(ready.size()) == limits_.sequences_max) break;
+    ready.push_back(id);
+  }
+  return ready;
+}
+
+// The suspect that has this step to itself, if it is a suspect's turn.
+std::optional<SequenceId> Scheduler::ChooseTrial(const std::vector<SequenceId>& ready) {
+  const auto suspect =
+      std::find_if(ready.begin(), ready.end(), [this](SequenceId id) { return Find(id).suspect; });
+  const bool others =
+      std::any_of(ready.begin(), ready.end(), [this](SequenceId id) { return !Find(id).suspect; });
+  last_was_trial_ = suspect != ready.end() && !(others && last_was_trial_);
+  return last_was_trial_ ? std::optional(*suspect) : std::nullopt;
+}
+
 // Every decoding sequence gets its token. Those that prefill share the rest max-min fairly: short
 // ones finish, and what they leave is shared by the longer ones. One token is put aside for the
 // oldest, so that it advances however many short ones arrive.
-void Scheduler::ShareOut(StepPlan* plan) const {
+void Scheduler::ShareOut(StepPlan* plan) {
+  const std::vector<SequenceId> ready = Ready();
+  const std::optional<SequenceId> trial = ChooseTrial(ready);
   std::vector<size_t> prefills;  // indexes of entries, in ascending ids
-  for (SequenceId id : resident_) {
+  for (SequenceId id : ready) {
     const Sequence& sequence = Find(id);
-    if (sequence.blocked) continue;
-    if (static_cast<int>(plan->entries.size()) == limits_.sequences_max) break;
+    if (trial ? id != *trial : sequence.suspect) continue;
     const int pending = sequence.tokens - sequence.computed;
     CHECK(pending >= 1);
     if (pending > 1) prefills.push_back(plan->entries.size());

@@ -10,14 +10,19 @@
 //  2. A step has at most sequences_max sequences, and at most prefill_tokens_per_step tokens of
 //     sequences that prefill.
 //  3. Older sequences (lower ids) come first: in entering residence, in getting pages, in keeping
-//     them. Of those in residence the oldest that is not blocked takes part in every step, and
-//     nobody is admitted past an older one that could run, so everything ends.
-//  4. A blocked sequence (its client reads slowly) takes part in nothing, keeps its pages while
+//     them. Of those in residence the oldest that is neither blocked nor suspect takes part in
+//     every step but a suspect's, and nobody is admitted past an older one that could run, so
+//     everything ends.
+//  4. A suspect (a worker died in its step) shares a step with nobody. It has its place among those
+//  in
+//     residence, and its turn, alone, in every other step.
+//  5. A blocked sequence (its client reads slowly) takes part in nothing, keeps its pages while
 //     nobody needs them, and holds no place that others could have.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -59,6 +64,7 @@ class Scheduler {
   // Forgets a sequence in any state and frees its pages.
   void Remove(SequenceId id);
   void SetBlocked(SequenceId id, bool blocked);
+  void SetSuspect(SequenceId id, bool suspect);
   // From the next step on; ≥ 1. What is computed does not depend on it.
   void SetPrefillTokensPerStep(int tokens);
 
@@ -82,6 +88,7 @@ class Scheduler {
     int tokens = 0;
     int computed = 0;
     bool blocked = false;
+    bool suspect = false;
     std::vector<PageIndex> pages;
   };
 
@@ -94,7 +101,10 @@ class Scheduler {
   bool GrowResident(SequenceId id, StepPlan* plan);
   void Admit(StepPlan* plan);
   bool PreemptBlocked(StepPlan* plan);
-  void ShareOut(StepPlan* plan) const;
+  // Those in residence whose pages reach for all of their tokens, at most sequences_max.
+  std::vector<SequenceId> Ready() const;
+  std::optional<SequenceId> ChooseTrial(const std::vector<SequenceId>& ready);
+  void ShareOut(StepPlan* plan);
   int ActiveResidents() const;
 
   SchedulerLimits limits_;
@@ -103,6 +113,7 @@ class Scheduler {
   std::set<SequenceId> resident_;  // may have pages
   std::set<SequenceId> waiting_;   // has none
   SequenceId last_id_ = 0;
+  bool last_was_trial_ = false;
 };
 
 }  // namespace perdure::worker

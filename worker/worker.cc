@@ -153,7 +153,9 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
 
 }  // namespace
 
-int RunWorker(const protocol::Heritage& heritage) {
+int RunWorker(const protocol::Heritage& heritage) { return RunWorker(heritage, nullptr); }
+
+int RunWorker(const protocol::Heritage& heritage, const std::function<void(Model*)>& on_loaded) {
   IgnoreSignals();
   if (!heritage.worker) {
     LogError("this heritage is not a worker's");
@@ -182,6 +184,7 @@ int RunWorker(const protocol::Heritage& heritage) {
     FlushChannel(&control, limits::kDrainFlushMs);
     return protocol::kExitBadModel;
   }
+  if (on_loaded) on_loaded(&loaded->model);
   const int code = Serve(*heritage.worker, std::move(*loaded), status, &control);
   SetPanicSink(nullptr);  // the block goes with this function
   return code;

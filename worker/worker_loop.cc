@@ -113,6 +113,12 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
     }
     case MessageType::kDrain: {
       ASSIGN_OR_RETURN(const auto drain, protocol::Decode<protocol::Drain>(frame.payload));
+      if (drain.hand_over) {
+        LogInfo("{} requests go on with the next worker", generator_.live());
+        SayDrained();
+        exit_code_ = protocol::kExitOk;
+        return {};
+      }
       if (drain_deadline_ms_) return {};
       drain_deadline_ms_ = MonotonicMs() + int64_t{1000} * std::max(0, drain.timeout_s);
       generator_.StopAdmitting();
@@ -149,6 +155,10 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
       ASSIGN_OR_RETURN(const auto submit, protocol::Decode<protocol::Submit>(frame.payload));
       return generator_.Submit(submit);
     }
+    case MessageType::kResume: {
+      ASSIGN_OR_RETURN(const auto resume, protocol::Decode<protocol::Resume>(frame.payload));
+      return generator_.Resume(resume);
+    }
     case MessageType::kCancel: {
       ASSIGN_OR_RETURN(const auto cancel, protocol::Decode<protocol::Cancel>(frame.payload));
       generator_.Cancel(cancel.rid);
@@ -183,6 +193,8 @@ void WorkerLoop::Send(const protocol::Failed& message) {
   if (frontend_) frontend_->Send(message);
 }
 
+void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }
+
 // --- Draining ----------------------------------------------------------------------------------
 
 bool WorkerLoop::FinishDraining() {
@@ -193,11 +205,15 @@ bool WorkerLoop::FinishDraining() {
     generator_.FailAll(
         Error{ErrorCode::shutting_down, "this model was shut down before the answer ended", {}, 0});
   }
+  SayDrained();
+  return true;
+}
+
+void WorkerLoop::SayDrained() {
   if (frontend_) FlushChannel(&*frontend_, limits::kDrainFlushMs);
   control_->Send(protocol::Drained{});
   FlushChannel(control_, limits::kDrainFlushMs);
   LogInfo("drained");
-  return true;
 }
 
 void FlushChannel(protocol::Channel* channel, int timeout_ms) {

@@ -29,6 +29,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::Event& message) override;
   void Send(const protocol::End& message) override;
   void Send(const protocol::Failed& message) override;
+  void Send(const protocol::Cleared& message) override;
 
   void OpenFrontend(UniqueFd socket);
   void CloseFrontend();
@@ -40,6 +41,7 @@ class WorkerLoop : private EventSink {
   Status OnFrontendFrame(const protocol::Frame& frame);
   // True when everything is done that a draining worker still does.
   bool FinishDraining();
+  void SayDrained();
 
   const protocol::Hello hello_;
   shm::StatusShm* const status_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/kernels/lanes.h"
+#include "engine/kv_view.h"
 
 namespace perdure::engine {
 namespace {
@@ -98,11 +99,14 @@ void SiluMul(float* gate, const float* up, size_t n) {
   }
 }
 
+PERDURE_INLINE F ClampToF16(F x) {
+  return Simd::Min(Simd::Max(x, Simd::Set1(-65504.0f)), Simd::Set1(65504.0f));
+}
+
 void ToF16(const float* x, uint16_t* y, size_t n) {
-  const F low = Simd::Set1(-65504.0f), high = Simd::Set1(65504.0f);
   for (size_t i = 0; i < n; i += 16) {
     const int left = Left(n, i);
-    const F v = Simd::Min(Simd::Max(Simd::LoadFirst(x + i, left), low), high);
+    const F v = ClampToF16(Simd::LoadFirst(x + i, left));
     if (left == 16) {
       Simd::StoreF16(y + i, v);
     } else {
@@ -110,6 +114,17 @@ void ToF16(const float* x, uint16_t* y, size_t n) {
       Simd::StoreF16(tail, v);
       for (int j = 0; j < left; ++j) y[i + size_t(j)] = tail[j];
     }
+  }
+}
+
+void KeysToF16(const float* x, ptrdiff_t stride, int n, uint16_t* y) {
+  static_assert(kKeysAtOnce == 16);
+  for (int i = 0; i < n; i += 16) {
+    F columns[16];
+    Simd::Transpose(x + i, stride, columns);
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; ++j)
+      Simd::StoreF16(y + ptrdiff_t(i + j) * kPageTokens, ClampToF16(columns[j]));
   }
 }
 

@@ -23,67 +23,130 @@ constexpr uint32_t kInt8OriginBits = 0x4B400000u;
 
 // --- Activations ---------------------------------------------------------------------------------
 
-// A group that is zero, or NaN where it holds one or an infinity.
-void QuantizeSpecial(const float* x, int n, uint8_t* bytes, float* scale, float (&sums)[3]) {
-  F finite = Simd::Zero();
-  for (int i = 0; i < n; i += 16) finite = Simd::Fma(Simd::Load(x + i), Simd::Zero(), finite);
-  *scale = Simd::ReduceAdd(finite) == 0.0f ? 0.0f : __builtin_nanf("");
-  for (float& sum : sums) sum = *scale;
-  for (int i = 0; i < n; ++i) bytes[i] = 0;
+// Groups that are quantized at once, one in each lane: maxima and sums need no reductions across
+// lanes, and divisions are shared.
+constexpr int kInt8AtOnce = 16;
+
+struct QuantizedGroups {
+  // The words' bits: a group's side by side, and the other way.
+  alignas(64) float words[kInt8AtOnce][16], transposed[16][kInt8AtOnce];
+  alignas(64) float sums32[2][kInt8AtOnce];
+  F scales, sums64;
+};
+
+// Groups x[i][0, 64).
+PERDURE_INLINE void QuantizeGroups(const float* const (&x)[kInt8AtOnce], QuantizedGroups& out) {
+  const F origin = Simd::Set1(kInt8Origin);
+  alignas(64) float tops[kInt8AtOnce][16], factors[kInt8AtOnce];
+  F lanes[16];
+  // Not unrolled: the compiler would keep what is stored in registers, where it costs shuffles.
+#pragma GCC unroll 1
+  for (int i = 0; i < kInt8AtOnce; ++i) {
+    F top = Simd::Zero();
+#pragma GCC unroll 4
+    for (int j = 0; j < kInt8Group; j += 16) top = Simd::MaxMagnitude(top, Simd::Load(x[i] + j));
+    Simd::Store(tops[i], top);
+  }
+  Simd::Transpose(tops[0], 16, lanes);
+  F largest = lanes[0];
+#pragma GCC unroll 16
+  for (int i = 1; i < 16; ++i) largest = Simd::MaxMagnitude(largest, lanes[i]);
+  out.scales = Simd::Div(largest, Simd::Set1(127.0f));
+  Simd::Store(factors, Simd::Div(Simd::Set1(127.0f), largest));
+#pragma GCC unroll 1
+  for (int i = 0; i < kInt8AtOnce; ++i) {
+    const F factor = Simd::Set1(factors[i]);
+    F shifted[4];  // rounded to integers
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) shifted[j] = Simd::Fma(Simd::Load(x[i] + 16 * j), factor, origin);
+    Simd::StoreLowBytes(shifted, out.words[i]);
+  }
+  // Rare: groups to be zero, or NaN for holding one or an infinity.
+  const F not_tiny = Simd::ZeroBelow(Simd::Set1(1.0f), largest, Simd::Set1(0x1p-100f));
+  const F usual = Simd::ZeroBelow(not_tiny, Simd::Set1(__FLT_MAX__), largest);
+  if (Simd::ReduceAdd(usual) != float{kInt8AtOnce}) {
+    alignas(64) float maxima[kInt8AtOnce], scales[kInt8AtOnce];
+    Simd::Store(maxima, largest);
+    Simd::Store(scales, out.scales);
+    for (int i = 0; i < kInt8AtOnce; ++i) {
+      if (maxima[i] >= 0x1p-100f && maxima[i] <= __FLT_MAX__) continue;
+      scales[i] = maxima[i] < 0x1p-100f ? 0.0f : __builtin_nanf("");
+      for (float& word : out.words[i]) word = 0.0f;
+    }
+    out.scales = Simd::Load(scales);
+  }
+  Simd::Transpose(out.words[0], 16, lanes);
+  W sums[2] = {Simd::SetWords(kInt8OriginBits), Simd::SetWords(kInt8OriginBits)};
+  const W ones = Simd::SetWords(0x01010101u);
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) {
+    Simd::Store(out.transposed[i], lanes[i]);
+    sums[i / 8] = Simd::template Dot4<true>(sums[i / 8], ones, Simd::LoadWords(out.transposed[i]));
+  }
+  const F first = Simd::Sub(Simd::AsFloats(sums[0]), origin);
+  const F second = Simd::Sub(Simd::AsFloats(sums[1]), origin);
+  out.sums64 = Simd::Mul(out.scales, Simd::Add(first, second));
+  Simd::Store(out.sums32[0], Simd::Mul(out.scales, first));
+  Simd::Store(out.sums32[1], Simd::Mul(out.scales, second));
 }
 
-// x[0, n), n 32 or 64, to bytes; sums: d·Σq of all, of the first half and of the second.
-PERDURE_INLINE void QuantizeGroup(const float* x, int n, uint8_t* bytes, float* scale,
-                                  float (&sums)[3]) {
-  const F zero = Simd::Zero();
-  F top = zero;
-  for (int i = 0; i < n; i += 16) {
-    const F v = Simd::Load(x + i);
-    top = Simd::Max(top, Simd::Max(v, Simd::Sub(zero, v)));
+// Words and sums of the groups [first, first + kCount) to their places in a tile; k_left: of K from
+// theirs on.
+template <int kCount>
+PERDURE_INLINE void StoreGroups(const QuantizedGroups& groups, int first, int k_left,
+                                uint32_t* words, float* sums32, ptrdiff_t rows) {
+  const float* from = kCount == 1 ? groups.words[first] : groups.transposed[0] + first;
+  constexpr int kStep = kCount == 1 ? 1 : kInt8AtOnce;
+  for (int half = 0; half < 2 && half * 32 < k_left; ++half) {
+    __builtin_memcpy(sums32 + half * rows, groups.sums32[half] + first, kCount * sizeof(float));
+#pragma GCC unroll 8
+    for (int i = 8 * half; i < 8 * half + 8; ++i)
+      __builtin_memcpy(words + i * rows, from + i * kStep, kCount * sizeof(float));
   }
-  const float largest = Simd::ReduceMax(top);  // of what is no NaN, or NaN
-  const float d = largest / 127.0f;
-  const F factor = Simd::Set1(127.0f / largest), origin = Simd::Set1(kInt8Origin);
-  F halves[2] = {zero, zero};
-  for (int i = 0; i < n; i += 16) {
-    const F shifted = Simd::Fma(Simd::Load(x + i), factor, origin);  // rounds to an integer
-    Simd::StoreLowBytes(shifted, bytes + i);
-    halves[i / 32] = Simd::Add(halves[i / 32], Simd::Sub(shifted, origin));
-  }
-  // Sums of integers: exact. NaN where x holds one, or an infinity, which has met a factor of 0.
-  const float first = Simd::ReduceAdd(halves[0]), second = Simd::ReduceAdd(halves[1]);
-  const float all = first + second;
-  if (all != all || largest < 0x1p-100f) return QuantizeSpecial(x, n, bytes, scale, sums);
-  *scale = d;
-  sums[0] = d * all;
-  sums[1] = d * first;
-  sums[2] = d * second;
 }
 
 void Int8Pack(const float* const* a, int k, const Int8Tile& tile) {
-  // Here, as bytes that are written might be those of the tile.
-  const ptrdiff_t rows = tile.rows;
+  const ptrdiff_t rows = tile.rows, groups = (ptrdiff_t(k) + kInt8Group - 1) / kInt8Group;
   uint32_t* const words = tile.words;
-  float* const scales = tile.scales;
-  float* const sums64 = tile.sums64;
   float* const sums32 = tile.sums32;
-  for (ptrdiff_t r = 0; r < rows; ++r) {
-    const float* x = a[r];
-    for (ptrdiff_t group = 0; group * kInt8Group < k; ++group) {
-      const int begin = static_cast<int>(group) * kInt8Group;
-      const int n = k - begin < kInt8Group ? k - begin : kInt8Group;
-      alignas(64) uint8_t bytes[kInt8Group];
-      float scale, sums[3];
-      if (n == kInt8Group)
-        QuantizeGroup(x + begin, kInt8Group, bytes, &scale, sums);
+  alignas(64) float halves[kInt8AtOnce][kInt8Group];  // filled up with zeros
+  ptrdiff_t row = 0, group = 0;
+  // Groups in the order of the tile's scales: those of the rows, side by side.
+  for (ptrdiff_t begin = 0; begin < rows * groups; begin += kInt8AtOnce) {
+    const ptrdiff_t left = rows * groups - begin;
+    const int count = left < kInt8AtOnce ? static_cast<int>(left) : kInt8AtOnce;
+    const float* from[kInt8AtOnce];
+    ptrdiff_t r = row, g = group;
+    for (int i = 0; i < kInt8AtOnce; ++i) {  // after the last one, that one again
+      from[i] = a[r] + g * kInt8Group;
+      if (k - g * kInt8Group < kInt8Group) {
+        for (int j = 0; j < kInt8Group; ++j) halves[i][j] = j < kInt8Group / 2 ? from[i][j] : 0.0f;
+        from[i] = halves[i];
+      }
+      if (i + 1 < count && ++r == rows) {
+        r = 0;
+        ++g;
+      }
+    }
+    QuantizedGroups quantized;
+    QuantizeGroups(from, quantized);
+    Simd::StoreFirst(tile.scales + begin, quantized.scales, count);
+    Simd::StoreFirst(tile.sums64 + begin, quantized.sums64, count);
+    for (int i = 0; i < count;) {
+      const int n = rows == kInt8TileRows ? kInt8TileRows : 1;
+      const int left_k = k - static_cast<int>(group) * kInt8Group;
+      uint32_t* to = words + group * (kInt8Group / 4) * rows + row;
+      float* sums = sums32 + 2 * group * rows + row;
+      if (n == 1)
+        StoreGroups<1>(quantized, i, left_k, to, sums, rows);
       else
-        QuantizeGroup(x + begin, kInt8Group / 2, bytes, &scale, sums);
-      scales[group * rows + r] = scale;
-      sums64[group * rows + r] = sums[0];
-      for (int half = 0; half < n / 32; ++half)
-        sums32[(2 * group + half) * rows + r] = sums[1 + half];
-      uint32_t* to = words + begin / 4 * rows + r;
-      for (int i = 0; i < n; i += 4, to += rows) __builtin_memcpy(to, bytes + i, 4);
+        StoreGroups<kInt8TileRows>(quantized, i, left_k, to, sums, rows);
+      i += n;
+      row += n;
+      if (row == rows) {
+        row = 0;
+        ++group;
+      }
     }
   }
 }

@@ -90,6 +90,9 @@ inline constexpr int kAttentionQueries = 96;
 // Floats of scratch that attend() needs.
 size_t AttentionScratchFloats(int head_dim);
 
+// Positions whose keys are stored together, as whole vectors instead of single numbers.
+inline constexpr int kKeysAtOnce = 16;
+
 // Rows of activations in 8 bits: of each group of 64 along K (the last may have 32) s8 numbers q
 // and a scale d, x ≈ d·q. The scale is max |x| / 127, q = x·(127 / max |x|) to nearest even. A
 // group whose max |x| is below 2^-100 is zero; in one with a NaN or an infinity the scale is NaN,
@@ -169,6 +172,9 @@ struct Kernels {
   void (*softmax)(float* x, int n);                          // n ≥ 1
   // Clamped to ±65504 (so stored KV is always finite; NaN becomes -65504), then to nearest even.
   void (*to_f16)(const float* x, uint16_t* y, size_t n);
+  // The same of kKeysAtOnce positions at x + r·stride into a page's K, where they lie side by side:
+  // number i of position r to y[i·kPageTokens + r]. n is a multiple of 16.
+  void (*keys_to_f16)(const float* x, ptrdiff_t stride, int n, uint16_t* y);
 
   // Causal attention over the pages, block by block of absolute positions, online softmax. Pages
   // that lie wholly outside the windows of the tile's queries are not read.

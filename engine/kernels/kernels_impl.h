@@ -29,6 +29,7 @@ constexpr Kernels MakeKernels(Isa isa) {
           .silu_mul = SiluMul,
           .softmax = Softmax,
           .to_f16 = ToF16,
+          .keys_to_f16 = KeysToF16,
           .attend = Attend};
 }
 

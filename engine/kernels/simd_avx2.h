@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace perdure::engine {
@@ -34,7 +35,9 @@ struct Simd {
   static F Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static F Set1(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
   static F Load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+  // A branch that is foreseen costs less than the masks.
   static F LoadFirst(const float* p, int n) {
+    if (n >= 16) return Load(p);
     return {_mm256_maskload_ps(p, First(n)),
             n > 8 ? _mm256_maskload_ps(p + 8, First(n - 8)) : _mm256_setzero_ps()};
   }
@@ -43,6 +46,7 @@ struct Simd {
     _mm256_storeu_ps(p + 8, x.hi);
   }
   static void StoreFirst(float* p, F x, int n) {
+    if (n >= 16) return Store(p, x);
     _mm256_maskstore_ps(p, First(n), x.lo);
     if (n > 8) _mm256_maskstore_ps(p + 8, First(n - 8), x.hi);
   }
@@ -155,9 +159,9 @@ struct Simd {
     return _mm_or_si128(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1));
   }
   // The low bytes of the lanes' bits; of each eight the even lanes first.
-  static void StoreLowBytes(F x, uint8_t* p) {
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), LowBytes(x.lo));
-    _mm_storel_epi64(reinterpret_cast<__m128i*>(p + 8), LowBytes(x.hi));
+  static void StoreLowBytes(const F (&x)[4], void* p) {
+    auto* to = static_cast<__m128i*>(p);
+    for (const F& v : x) _mm_storeu_si128(to++, _mm_unpacklo_epi64(LowBytes(v.lo), LowBytes(v.hi)));
   }
   static F Fma(F a, F b, F c) {
     return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
@@ -168,6 +172,13 @@ struct Simd {
   static F Div(F a, F b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
   static F Max(F a, F b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
   static F Min(F a, F b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
+  static __m256 MaxMagnitude(__m256 a, __m256 b) {
+    const __m256i magnitude =
+        _mm256_and_si256(_mm256_castps_si256(b), _mm256_set1_epi32(INT32_MAX));
+    return _mm256_castsi256_ps(_mm256_max_epi32(_mm256_castps_si256(a), magnitude));
+  }
+  // Of a and |b|; by their bits, so that NaN is above all. a is no less than 0.
+  static F MaxMagnitude(F a, F b) { return {MaxMagnitude(a.lo, b.lo), MaxMagnitude(a.hi, b.hi)}; }
   static F SelectFirst(F a, F b, int n) {
     return {_mm256_blendv_ps(b.lo, a.lo, _mm256_castsi256_ps(First(n))),
             _mm256_blendv_ps(b.hi, a.hi, _mm256_castsi256_ps(First(n - 8)))};
@@ -182,6 +193,34 @@ struct Simd {
   }
   static F AddExponent(F x, F shifted) {
     return {AddExponent(x.lo, shifted.lo), AddExponent(x.hi, shifted.hi)};
+  }
+  // to[j]'s lane i is from[i · stride + j], eight rows × four.
+  static void Transpose(const float* from, ptrdiff_t stride, __m256 (&to)[4]) {
+    __m256 x[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const float* p = from + i * stride;
+      x[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)),
+                                  _mm_loadu_ps(p + 4 * stride), 1);
+    }
+    const __m256 low01 = _mm256_unpacklo_ps(x[0], x[1]), low23 = _mm256_unpacklo_ps(x[2], x[3]);
+    const __m256 high01 = _mm256_unpackhi_ps(x[0], x[1]), high23 = _mm256_unpackhi_ps(x[2], x[3]);
+    to[0] = _mm256_shuffle_ps(low01, low23, 0x44);
+    to[1] = _mm256_shuffle_ps(low01, low23, 0xEE);
+    to[2] = _mm256_shuffle_ps(high01, high23, 0x44);
+    to[3] = _mm256_shuffle_ps(high01, high23, 0xEE);
+  }
+  // The same of 16 × 16. Rows meet in a register as they are loaded, which needs fewer shuffles
+  // than whole rows.
+  static void Transpose(const float* from, ptrdiff_t stride, F (&to)[16]) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 16; j += 4) {
+      __m256 lo[4], hi[4];
+      Transpose(from + j, stride, lo);
+      Transpose(from + 8 * stride + j, stride, hi);
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) to[j + i] = {lo[i], hi[i]};
+    }
   }
   static float ReduceAdd(F x) {
     __m256 y = _mm256_add_ps(x.lo, x.hi);

@@ -4,6 +4,7 @@
 
 #include <immintrin.h>
 
+#include <cstddef>
 #include <cstdint>
 
 namespace perdure::engine {
@@ -98,11 +99,24 @@ struct Simd {
     return _mm512_add_epi32(sums, _mm512_add_epi32(even, odd));
 #endif
   }
+  // (mask & a) | b
+  static W Merge(W mask, W a, W b) { return _mm512_ternarylogic_epi32(mask, a, b, 0xEA); }
   // The low bytes of the lanes' bits; of each eight the even lanes first.
-  static void StoreLowBytes(F x, uint8_t* p) {
-    const __m128i order = _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15);
-    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_castps_si512(x));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_shuffle_epi8(bytes, order));
+  static void StoreLowBytes(const F (&x)[4], void* p) {
+    const W low16 = _mm512_set1_epi32(0xFFFF), low8 = _mm512_set1_epi16(0xFF);
+    const W x01 =
+        Merge(low16, _mm512_castps_si512(x[0]), _mm512_slli_epi32(_mm512_castps_si512(x[1]), 16));
+    const W x23 =
+        Merge(low16, _mm512_castps_si512(x[2]), _mm512_slli_epi32(_mm512_castps_si512(x[3]), 16));
+    // A lane's bytes, those of x[0], x[2], x[1] and x[3], go to the pairs of lanes 0 and 2, 1 and 3
+    // of each four; then a vector's pairs meet.
+    const W bytes = Merge(low8, x01, _mm512_slli_epi16(x23, 8));
+    const __m128i pairs = _mm_setr_epi8(0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15);
+    const W order = _mm512_set_epi64(
+        0x001F'0017'001E'0016, 0x000F'0007'000E'0006, 0x001D'0015'001C'0014, 0x000D'0005'000C'0004,
+        0x001B'0013'001A'0012, 0x000B'0003'000A'0002, 0x0019'0011'0018'0010, 0x0009'0001'0008'0000);
+    _mm512_storeu_si512(p, _mm512_permutexvar_epi16(
+                               order, _mm512_shuffle_epi8(bytes, _mm512_broadcast_i32x4(pairs))));
   }
   static F Fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F Add(F a, F b) { return _mm512_add_ps(a, b); }
@@ -111,6 +125,11 @@ struct Simd {
   static F Div(F a, F b) { return _mm512_div_ps(a, b); }
   static F Max(F a, F b) { return _mm512_max_ps(a, b); }
   static F Min(F a, F b) { return _mm512_min_ps(a, b); }
+  // Of a and |b|; by their bits, so that NaN is above all. a is no less than 0.
+  static F MaxMagnitude(F a, F b) {
+    const W magnitude = _mm512_and_si512(_mm512_castps_si512(b), _mm512_set1_epi32(INT32_MAX));
+    return _mm512_castsi512_ps(_mm512_max_epi32(_mm512_castps_si512(a), magnitude));
+  }
   static F SelectFirst(F a, F b, int n) { return _mm512_mask_blend_ps(First(n), b, a); }
   static F ZeroBelow(F x, F test, F bound) {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(test, bound, _CMP_GE_OQ), x);
@@ -118,6 +137,28 @@ struct Simd {
   static F AddExponent(F x, F shifted) {
     return _mm512_castsi512_ps(_mm512_add_epi32(
         _mm512_castps_si512(x), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23)));
+  }
+  // to[j]'s lane i is from[i · stride + j]. Rows meet in a register as they are loaded, which needs
+  // half as many shuffles as whole rows.
+  static void Transpose(const float* from, ptrdiff_t stride, F (&to)[16]) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 16; j += 4) {
+      F x[4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const float* p = from + i * stride + j;
+        x[i] = _mm512_castps128_ps512(_mm_loadu_ps(p));
+        x[i] = _mm512_insertf32x4(x[i], _mm_loadu_ps(p + 4 * stride), 1);
+        x[i] = _mm512_insertf32x4(x[i], _mm_loadu_ps(p + 8 * stride), 2);
+        x[i] = _mm512_insertf32x4(x[i], _mm_loadu_ps(p + 12 * stride), 3);
+      }
+      const F low01 = _mm512_unpacklo_ps(x[0], x[1]), low23 = _mm512_unpacklo_ps(x[2], x[3]);
+      const F high01 = _mm512_unpackhi_ps(x[0], x[1]), high23 = _mm512_unpackhi_ps(x[2], x[3]);
+      to[j] = _mm512_shuffle_ps(low01, low23, 0x44);
+      to[j + 1] = _mm512_shuffle_ps(low01, low23, 0xEE);
+      to[j + 2] = _mm512_shuffle_ps(high01, high23, 0x44);
+      to[j + 3] = _mm512_shuffle_ps(high01, high23, 0xEE);
+    }
   }
   static float ReduceAdd(F x) {
     __m256 y = _mm256_add_ps(_mm512_castps512_ps256(x), _mm512_extractf32x8_ps(x, 1));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
@@ -122,9 +123,12 @@ struct Simd {
     });
   }
   // The low bytes of the lanes' bits; of each eight the even lanes first.
-  static void StoreLowBytes(F x, uint8_t* p) {
-    for (int i = 0; i < 16; ++i)
-      p[i / 8 * 8 + i % 2 * 4 + i % 8 / 2] = static_cast<uint8_t>(std::bit_cast<uint32_t>(x.v[i]));
+  static void StoreLowBytes(const F (&x)[4], void* p) {
+    auto* bytes = static_cast<unsigned char*>(p);
+    for (const F& v : x)
+      for (int i = 0; i < 16; ++i)
+        bytes[(&v - x) * 16 + i / 8 * 8 + i % 2 * 4 + i % 8 / 2] =
+            static_cast<uint8_t>(std::bit_cast<uint32_t>(v.v[i]));
   }
   static F Fma(F a, F b, F c) {
     return Map([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
@@ -148,6 +152,14 @@ struct Simd {
   static F Min(F a, F b) {
     return Map([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
   }
+  // Of a and |b|; by their bits, so that NaN is above all. a is no less than 0.
+  static F MaxMagnitude(F a, F b) {
+    return Map([&](int i) {
+      const uint32_t x = std::bit_cast<uint32_t>(a.v[i]);
+      const uint32_t y = std::bit_cast<uint32_t>(b.v[i]) & 0x7FFFFFFFu;
+      return std::bit_cast<float>(x > y ? x : y);
+    });
+  }
   static F SelectFirst(F a, F b, int n) {
     return Map([&](int i) { return i < n ? a.v[i] : b.v[i]; });
   }
@@ -161,6 +173,10 @@ struct Simd {
       return std::bit_cast<float>(std::bit_cast<uint32_t>(x.v[i]) +
                                   (std::bit_cast<uint32_t>(shifted.v[i]) << 23));
     });
+  }
+  // to[j]'s lane i is from[i · stride + j].
+  static void Transpose(const float* from, ptrdiff_t stride, F (&to)[16]) {
+    for (int j = 0; j < 16; ++j) to[j] = Map([&](int i) { return from[i * stride + j]; });
   }
   static float ReduceAdd(F x) {
     for (int width = 8; width > 0; width /= 2)

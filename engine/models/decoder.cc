@@ -182,9 +182,12 @@ void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Ro
 
   const int kv_heads = c.kv_heads;
   pool_.Split(static_cast<int>(store_runs_.size()) * kv_heads, [&](int begin, int end, int) {
-    for (int item = begin; item < end; ++item)
-      StoreKeysAndValues(layer, index, store_runs_[static_cast<size_t>(item / kv_heads)],
-                         item % kv_heads);
+    for (int item = begin; item < end;) {
+      const int head = item % kv_heads, heads = std::min(kv_heads - head, end - item);
+      StoreKeysAndValues(layer, index, store_runs_[static_cast<size_t>(item / kv_heads)], head,
+                         head + heads);
+      item += heads;
+    }
   });
   // The later tiles of a prompt cost more: claimed, longest first.
   const int items = static_cast<int>(attend_runs_.size()) * kv_heads;
@@ -207,18 +210,22 @@ void Decoder::Attention(const DecoderLayer& layer, int index, std::span<const Ro
 }
 
 void Decoder::StoreKeysAndValues(const DecoderLayer& layer, int index, const Run& run,
-                                 int kv_head) {
+                                 int first_head, int end_head) {
   const ModelConfig& c = spec_.config;
   const Buffers& b = *buffers_;
   const int head_dim = c.head_dim, half = head_dim / 2, group = c.heads / c.kv_heads;
   const ptrdiff_t q_stride = layer.q.weights.padded_outputs();
   const ptrdiff_t kv_stride = layer.k.weights.padded_outputs();
-  const size_t head_offset = static_cast<size_t>(index) * info_.kv.LayerBytes() +
-                             static_cast<size_t>(kv_head) * info_.kv.HeadBytes();
-  std::byte* page = run.sequence->kv.pages[static_cast<size_t>(run.start / kPageTokens)];
-  auto* keys = reinterpret_cast<uint16_t*>(page + head_offset);
-  uint16_t* values = keys + static_cast<ptrdiff_t>(head_dim) * kPageTokens;
-  uint16_t rounded[limits::kHeadDimMax];
+  std::byte* layer_begin = run.sequence->kv.pages[static_cast<size_t>(run.start / kPageTokens)] +
+                           static_cast<size_t>(index) * info_.kv.LayerBytes();
+  const auto keys_of = [&](int kv_head) {
+    return reinterpret_cast<uint16_t*>(layer_begin +
+                                       static_cast<size_t>(kv_head) * info_.kv.HeadBytes());
+  };
+  const auto values_of = [&](int kv_head) {
+    return keys_of(kv_head) + static_cast<ptrdiff_t>(head_dim) * kPageTokens;
+  };
+  const ptrdiff_t slot = run.start % kPageTokens;
 
   const auto prepare = [&](float* head, const std::vector<float>& norm, ptrdiff_t row) {
     if (!norm.empty()) kernels_.rms_norm(head, norm.data(), head_dim, c.rms_epsilon, head);
@@ -227,23 +234,38 @@ void Decoder::StoreKeysAndValues(const DecoderLayer& layer, int index, const Run
   const auto add_bias = [&](const Linear& linear, float* at, ptrdiff_t offset, int n) {
     if (!linear.bias.empty()) kernels_.add(at, linear.bias.data() + offset, size_t(n));
   };
+  // Row by row, all heads of each: so memory is read in order.
+  const int heads = end_head - first_head;
+  const ptrdiff_t q_offset = static_cast<ptrdiff_t>(first_head) * group * head_dim;
+  const ptrdiff_t kv_offset = static_cast<ptrdiff_t>(first_head) * head_dim;
   for (int i = 0; i < run.rows; ++i) {
     const ptrdiff_t row = run.first_row + i;
-    const ptrdiff_t q_offset = static_cast<ptrdiff_t>(kv_head) * group * head_dim;
-    const ptrdiff_t kv_offset = static_cast<ptrdiff_t>(kv_head) * head_dim;
     float* q = b.q + row * q_stride + q_offset;
     float* k = b.k + row * kv_stride + kv_offset;
     float* v = b.v + row * kv_stride + kv_offset;
-    add_bias(layer.q, q, q_offset, group * head_dim);
-    add_bias(layer.k, k, kv_offset, head_dim);
-    add_bias(layer.v, v, kv_offset, head_dim);
-    for (int g = 0; g < group; ++g) prepare(q + g * head_dim, layer.q_norm, row);
-    prepare(k, layer.k_norm, row);
-
-    const ptrdiff_t slot = (run.start + i) % kPageTokens;
-    kernels_.to_f16(k, rounded, size_t(head_dim));
-    for (ptrdiff_t d = 0; d < head_dim; ++d) keys[d * kPageTokens + slot] = rounded[d];
-    kernels_.to_f16(v, values + slot * head_dim, size_t(head_dim));
+    add_bias(layer.q, q, q_offset, heads * group * head_dim);
+    add_bias(layer.k, k, kv_offset, heads * head_dim);
+    add_bias(layer.v, v, kv_offset, heads * head_dim);
+    for (int head = 0; head < heads * group; ++head)
+      prepare(q + head * head_dim, layer.q_norm, row);
+    for (int head = 0; head < heads; ++head) {
+      prepare(k + head * head_dim, layer.k_norm, row);
+      kernels_.to_f16(v + head * head_dim, values_of(first_head + head) + (slot + i) * head_dim,
+                      size_t(head_dim));
+    }
+  }
+  for (int head = first_head; head < end_head; ++head) {
+    const float* k = b.k + run.first_row * kv_stride + static_cast<ptrdiff_t>(head) * head_dim;
+    uint16_t* keys = keys_of(head) + slot;
+    int i = 0;
+    if (head_dim % 16 == 0)
+      for (; i + kKeysAtOnce <= run.rows; i += kKeysAtOnce)
+        kernels_.keys_to_f16(k + i * kv_stride, kv_stride, head_dim, keys + i);
+    for (; i < run.rows; ++i) {
+      uint16_t rounded[limits::kHeadDimMax];
+      kernels_.to_f16(k + i * kv_stride, rounded, size_t(head_dim));
+      for (ptrdiff_t d = 0; d < head_dim; ++d) keys[d * kPageTokens + i] = rounded[d];
+    }
   }
 }
 

@@ -82,7 +82,9 @@ class Decoder final : public Engine {
   void Pass(std::span<const Row> rows, size_t logits_row);
   void Attention(const DecoderLayer& layer, int index, std::span<const Row> rows);
   void FeedForward(const DecoderLayer& layer, int rows);
-  void StoreKeysAndValues(const DecoderLayer& layer, int index, const Run& run, int kv_head);
+  // Of the KV heads [first_head, end_head) and the queries that share them.
+  void StoreKeysAndValues(const DecoderLayer& layer, int index, const Run& run, int first_head,
+                          int end_head);
   void Attend(int index, const Run& run, int kv_head, float* scratch);
   void Norm(const float* x, const std::vector<float>& weight, int rows, float* y);
   void AddBias(const Linear& linear, float* row) const;

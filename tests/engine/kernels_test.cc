@@ -265,6 +265,25 @@ TEST_P(KernelsTest, HalvesAreRoundedToNearestEvenAndClamped) {
   }
 }
 
+TEST_P(KernelsTest, KeysLieSideBySideInAPage) {
+  for (int head_dim : {16, 64, 80, 128})
+    for (int slot : {0, 1, 16}) {
+      const ptrdiff_t stride = head_dim + 8;
+      Floats x(size_t(kKeysAtOnce * stride), 1);
+      FillRandom(x, uint64_t(head_dim), 3.0f);
+      x.data()[0] = 1e30f;
+      std::vector<uint16_t> page(size_t(head_dim) * kPageTokens, 0xABCD), expected = page;
+      vector_->keys_to_f16(x.data(), stride, head_dim, page.data() + slot);
+      for (int r = 0; r < kKeysAtOnce; ++r) {
+        std::vector<uint16_t> row(static_cast<size_t>(head_dim));
+        scalar_.to_f16(x.data() + r * stride, row.data(), row.size());
+        for (size_t i = 0; i < row.size(); ++i)
+          expected[i * kPageTokens + size_t(slot + r)] = row[i];
+      }
+      EXPECT_EQ(page, expected) << head_dim << " " << slot;
+    }
+}
+
 // One page chain for attention: [K: head_dim × 32 | V: 32 × head_dim] per page, garbage after
 // `filled` positions.
 struct Cache {

@@ -72,16 +72,19 @@ class DispatcherTest : public ::testing::Test {
     settings_.sse_comment_s = 10;
     SetState(ModelState::kReady);
   }
-  void SetState(ModelState state) {
+  void SetState(ModelState state, int retry_after_s = 0) {
     protocol::Roster roster;
     roster.models.emplace_back();
     roster.models[0].name = "m";
     roster.models[0].state = state;
+    roster.models[0].retry_after_s = retry_after_s;
     models_.Apply(roster);
     dispatcher_.OnRoster(now_ms_);
   }
-  WorkerId AddWorker(RecordingPort* port, uint32_t epoch = 1) {
-    const WorkerId id = dispatcher_.AddWorker("m", epoch, port);
+  WorkerId AddWorker(RecordingPort* port, uint32_t epoch = 1,
+                     std::vector<protocol::RequestId> suspects = {},
+                     std::vector<protocol::RequestId> quarantined = {}) {
+    const WorkerId id = dispatcher_.AddWorker({"m", epoch, suspects, quarantined}, port);
     EXPECT_TRUE(Send(id, protocol::Hello{"m", epoch, 100, 4}));
     return id;
   }
@@ -144,9 +147,11 @@ TEST_F(DispatcherTest, WaitsThroughABackoffButNotForAFailedModel) {
   SetState(ModelState::kStarting);
   RecordingSink sink;
   ASSERT_TRUE(Start(1, &sink, false));
-  SetState(ModelState::kBackoff);
+  SetState(ModelState::kBackoff, limits::kBackoffWaitS);
+  RecordingSink patient, late;
+  ASSERT_TRUE(Start(3, &patient, false));
+  SetState(ModelState::kBackoff, limits::kBackoffWaitS + 1);
   EXPECT_FALSE(sink.ended);
-  RecordingSink late;
   const auto refused = Start(2, &late, false);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().code, ErrorCode::model_failed);
@@ -188,7 +193,7 @@ TEST_F(DispatcherTest, TheNewestWorkerGetsNewWorkWhileAnOlderOneEnds) {
 
 TEST_F(DispatcherTest, RefusesBreachesOfTheProtocol) {
   RecordingPort port;
-  auto fresh = [&] { return dispatcher_.AddWorker("m", 1, &port); };
+  auto fresh = [&] { return dispatcher_.AddWorker({"m", 1, {}, {}}, &port); };
   EXPECT_FALSE(Send(fresh(), protocol::Hello{"other", 1, 1, 1}));
   EXPECT_FALSE(Send(fresh(), protocol::Hello{"m", 2, 1, 1}));
   EXPECT_FALSE(Send(fresh(), protocol::Accepted{1, {}, ""}));  // before Hello
@@ -198,19 +203,127 @@ TEST_F(DispatcherTest, RefusesBreachesOfTheProtocol) {
   EXPECT_FALSE(Send(worker, protocol::Roster{}));
   EXPECT_FALSE(dispatcher_.OnFrame(worker, {static_cast<protocol::MessageType>(999), ""}, now_ms_));
   EXPECT_FALSE(dispatcher_.OnFrame(worker, {protocol::MessageType::kEvent, "short"}, now_ms_));
-  RecordingSink sink;
-  ASSERT_TRUE(Start(1, &sink));
-  EXPECT_FALSE(Send(worker, protocol::Event{1, 0, 1, {5}, "before Accepted"}));
-  EXPECT_TRUE(Send(worker, protocol::Accepted{1, {}, ""}));
-  EXPECT_FALSE(Send(worker, protocol::Accepted{1, {}, ""}));
-  EXPECT_FALSE(Send(worker, protocol::Event{1, 0, 3, {5}, "a gap"}));
-  EXPECT_FALSE(Send(worker, protocol::Event{1, 7, 1, {5}, "no such choice"}));
-  EXPECT_FALSE(Send(worker, EndOf(1, 9)));
+  // Each of these gives its request up, as the next worker could do the same.
+  protocol::RequestId rid = 0;
+  const auto breach = [&](bool accept, auto message) {
+    RecordingSink sink;
+    ASSERT_TRUE(Start(++rid, &sink, false));
+    if (accept) {
+      EXPECT_TRUE(Send(worker, protocol::Accepted{rid, {}, ""}));
+    }
+    message.rid = rid;
+    EXPECT_FALSE(Send(worker, message));
+    EXPECT_EQ(sink.status, 500);
+    EXPECT_EQ(dispatcher_.active(), 0u);
+  };
+  breach(false, protocol::Event{0, 0, 1, {5}, "before Accepted"});
+  breach(true, protocol::Accepted{});
+  breach(true, protocol::Event{0, 0, 3, {5}, "a gap"});
+  breach(true, protocol::Event{0, 7, 1, {5}, "no such choice"});
+  breach(true, EndOf(0, 9));
   // Of requests that are not known: they may have been cancelled.
   EXPECT_TRUE(Send(worker, protocol::Event{77, 0, 3, {5}, "x"}));
   EXPECT_TRUE(Send(worker, protocol::Failed{77, 1, "x", ""}));
+}
+
+TEST_F(DispatcherTest, AStreamGoesOnWithTheNextWorker) {
+  RecordingPort old_port, new_port;
+  const WorkerId old_worker = AddWorker(&old_port, 1);
+  RecordingSink stream, whole, untouched;
+  ASSERT_TRUE(Start(1, &stream));
+  ASSERT_TRUE(Start(2, &whole, false));
+  ASSERT_TRUE(Start(3, &untouched, false));
+  for (protocol::RequestId rid : {1, 2})
+    ASSERT_TRUE(Send(old_worker, protocol::Accepted{rid, {1, 2}, "kv"}));
+  for (uint64_t seq : {1, 2}) {
+    ASSERT_TRUE(Send(old_worker, protocol::Event{1, 0, seq, {5}, "a"}));
+    ASSERT_TRUE(Send(old_worker, protocol::Event{2, 0, seq, {5}, "a"}));
+  }
+  SetState(ModelState::kStarting);
+  dispatcher_.OnWorkerGone(old_worker, now_ms_);
+  EXPECT_FALSE(stream.ended || whole.ended || untouched.ended);
+  // It takes a while: the client hears that something is alive.
+  now_ms_ += 10'000;
+  dispatcher_.OnTick(now_ms_);
+  EXPECT_THAT(stream.bytes, HasSubstr(": waiting"));
+  const WorkerId new_worker = AddWorker(&new_port, 2, {2, 3});
+  EXPECT_TRUE(new_port.frames.empty());
+  SetState(ModelState::kReady);
+  const auto resumes = new_port.All<protocol::Resume>();
+  ASSERT_EQ(resumes.size(), 2u);
+  for (const protocol::Resume& resume : resumes) {
+    EXPECT_EQ(resume.prompt_ids, (std::vector<TokenId>{1, 2}));
+    EXPECT_EQ(resume.choices[0].last_seq, 2u);
+    EXPECT_EQ(resume.choices[0].token_ids, (std::vector<TokenId>{5, 5}));
+    EXPECT_EQ(resume.suspect, resume.rid == 2);
+  }
+  ASSERT_EQ(new_port.All<protocol::Submit>().size(), 1u);
+  EXPECT_EQ(new_port.All<protocol::Submit>()[0].rid, 3u);
+  EXPECT_TRUE(new_port.All<protocol::Submit>()[0].suspect);
+  for (protocol::RequestId rid : {1, 2}) {
+    // What was under way when the old one died is known already.
+    ASSERT_TRUE(Send(new_worker, protocol::Event{rid, 0, 2, {5}, "a"}));
+    ASSERT_TRUE(Send(new_worker, protocol::Event{rid, 0, 3, {6}, "b"}));
+    ASSERT_TRUE(Send(new_worker, EndOf(rid, 4)));
+  }
+  EXPECT_TRUE(stream.ended);
+  EXPECT_THAT(whole.bytes, HasSubstr("\"aab\""));
+  EXPECT_EQ(new_port.All<protocol::Release>().size(), 2u);
+}
+
+TEST_F(DispatcherTest, GivesUpWhatIsInQuarantineAndNothingElse) {
+  RecordingPort old_port, new_port;
+  const WorkerId old_worker = AddWorker(&old_port, 1);
+  RecordingSink poison, late_poison, other;
+  ASSERT_TRUE(Start(1, &poison, false));
+  ASSERT_TRUE(Start(2, &late_poison, false));
+  ASSERT_TRUE(Start(3, &other, false));
+  ASSERT_TRUE(Send(old_worker, protocol::Accepted{1, {1}, ""}));
+  dispatcher_.OnWorkerGone(old_worker, now_ms_);
+  AddWorker(&new_port, 2, {}, {1, 2, 99});
+  for (RecordingSink* sink : {&poison, &late_poison}) {
+    EXPECT_EQ(sink->status, 500);
+    EXPECT_THAT(sink->bytes, HasSubstr("worker_crashed"));
+  }
+  EXPECT_FALSE(other.ended);
+  EXPECT_EQ(new_port.frames.size(), 1u);
+}
+
+TEST_F(DispatcherTest, AnOrphanWaitsForAReplacedWorkerButNotForAStoppedModel) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink first, second;
+  ASSERT_TRUE(Start(1, &first, false));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  SetState(ModelState::kStopping);
   dispatcher_.OnWorkerGone(worker, now_ms_);
-  EXPECT_THAT(sink.bytes, HasSubstr("worker_lost"));
+  EXPECT_FALSE(first.ended);
+  SetState(ModelState::kStopped);
+  EXPECT_EQ(first.status, 503);
+
+  SetState(ModelState::kReady);
+  const WorkerId next = AddWorker(&port, 2);
+  ASSERT_TRUE(Start(2, &second, false));
+  ASSERT_TRUE(Send(next, protocol::Accepted{2, {1}, ""}));
+  dispatcher_.OnWorkerGone(next, now_ms_);
+  models_.Apply({});
+  dispatcher_.OnRoster(now_ms_);
+  EXPECT_EQ(second.status, 503);
+  EXPECT_THAT(second.bytes, HasSubstr("worker_lost"));
+}
+
+TEST_F(DispatcherTest, ADrainLetsAnOrphanGoOn) {
+  RecordingPort old_port, new_port;
+  const WorkerId old_worker = AddWorker(&old_port, 1);
+  RecordingSink sink;
+  ASSERT_TRUE(Start(1, &sink, false));
+  ASSERT_TRUE(Send(old_worker, protocol::Accepted{1, {1}, ""}));
+  dispatcher_.OnWorkerGone(old_worker, now_ms_);
+  dispatcher_.BeginDrain();
+  EXPECT_FALSE(sink.ended);
+  const WorkerId new_worker = AddWorker(&new_port, 2);
+  ASSERT_TRUE(Send(new_worker, EndOf(1, 1)));
+  EXPECT_EQ(sink.status, 200);
 }
 
 TEST_F(DispatcherTest, CreditFollowsWhatTheClientTook) {

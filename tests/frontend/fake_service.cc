@@ -309,10 +309,14 @@ void FakeService::SetModel(const std::string& name, protocol::ModelState state, 
   supervisor_->Send(roster_);
 }
 
-FakePeer FakeService::OfferChannel(const std::string& model, uint32_t epoch) {
+FakePeer FakeService::OfferChannel(const std::string& model, uint32_t epoch,
+                                   std::vector<protocol::RequestId> suspects,
+                                   std::vector<protocol::RequestId> quarantined) {
   auto pair = protocol::MakeChannelPair();
   EXPECT_TRUE(pair);
-  supervisor_->Send(protocol::ChannelOffer{model, epoch}, std::move(pair->b));
+  supervisor_->Send(
+      protocol::ChannelOffer{model, epoch, std::move(suspects), std::move(quarantined)},
+      std::move(pair->b));
   return FakePeer(std::move(pair->a));
 }
 

@@ -128,7 +128,9 @@ class FakeService {
   // A channel to a new worker that has said Hello, and the roster that calls its model ready.
   FakePeer AddWorker(const std::string& model, uint32_t epoch = 1);
   // The same, without Hello and without the roster.
-  FakePeer OfferChannel(const std::string& model, uint32_t epoch);
+  FakePeer OfferChannel(const std::string& model, uint32_t epoch,
+                        std::vector<protocol::RequestId> suspects = {},
+                        std::vector<protocol::RequestId> quarantined = {});
   // Waits until the frontend has handled what was sent to it before.
   void Settle();
   // The exit code; 128 + signal for a death.

@@ -16,7 +16,7 @@ RequestLedger Accepted(int choices = 1) {
   protocol::GenerationRequest request;
   request.choices = choices;
   RequestLedger ledger(9, request);
-  EXPECT_EQ(ledger.MakeSubmit().rid, 9u);
+  EXPECT_EQ(ledger.MakeSubmit(false).rid, 9u);
   EXPECT_TRUE(ledger.OnAccepted({9, {1, 2, 3}, "kv"}));
   return ledger;
 }
@@ -53,7 +53,7 @@ TEST(RequestLedger, RefusesBreaches) {
   EXPECT_FALSE(early.OnEvent(EventOf(1), 1));
   EXPECT_FALSE(early.OnEnd(EndOf(1)));
   EXPECT_FALSE(early.OnAccepted({9, {}, ""}));
-  (void)early.MakeSubmit();
+  (void)early.MakeSubmit(false);
   EXPECT_FALSE(early.OnEvent(EventOf(1), 1));
   RequestLedger ended = Accepted();
   EXPECT_TRUE(ended.OnEnd(EndOf(1)));
@@ -61,16 +61,54 @@ TEST(RequestLedger, RefusesBreaches) {
   EXPECT_EQ(ended.OnEnd(EndOf(1)), false);  // again: no effect
 }
 
-TEST(RequestLedger, GoesBackOnlyBeforeItWasAccepted) {
+TEST(RequestLedger, IsSubmittedAgainUntilAWorkerHasAcceptedIt) {
   RequestLedger ledger(9, {});
-  EXPECT_FALSE(ledger.TakeBack());
-  (void)ledger.MakeSubmit();
-  EXPECT_TRUE(ledger.TakeBack());
+  (void)ledger.MakeSubmit(false);
+  ledger.TakeBack();
   EXPECT_EQ(ledger.state(), State::kWaiting);
-  (void)ledger.MakeSubmit();
-  EXPECT_EQ(ledger.tries(), 2);
+  EXPECT_TRUE(ledger.MakeSubmit(true).suspect);
   EXPECT_TRUE(ledger.OnAccepted({9, {}, ""}));
-  EXPECT_FALSE(ledger.TakeBack());
+  ledger.TakeBack();
+  EXPECT_EQ(ledger.state(), State::kOrphaned);
+}
+
+TEST(RequestLedger, TellsTheNextWorkerAllThatItHas) {
+  protocol::GenerationRequest request;
+  request.choices = 2;
+  request.seed = 77;
+  request.chat_json = "{}";
+  RequestLedger ledger(9, request);
+  (void)ledger.MakeSubmit(false);
+  ASSERT_TRUE(ledger.OnAccepted({9, {1, 2, 3}, "kv"}));
+  ASSERT_TRUE(ledger.OnEvent(EventOf(1, 0), 100));
+  ASSERT_TRUE(ledger.OnEvent(EventOf(2, 0), 50));
+  ASSERT_TRUE(ledger.OnEvent(EventOf(1, 1), 30));
+  ASSERT_TRUE(ledger.OnEnd(EndOf(2, 1)));
+  ledger.OnTaken(100);
+  ledger.TakeBack();
+  // While it waits the client reads on.
+  ledger.OnTaken(30);
+  const protocol::Resume resume = ledger.MakeResume(true);
+  EXPECT_EQ(ledger.state(), State::kAccepted);
+  EXPECT_EQ(resume.rid, 9u);
+  EXPECT_EQ(resume.request.seed, 77u);
+  EXPECT_EQ(resume.request.chat_json, "") << "it is never rendered again";
+  EXPECT_EQ(resume.prompt_ids, (std::vector<TokenId>{1, 2, 3}));
+  EXPECT_EQ(resume.cache_schedule, "kv");
+  EXPECT_TRUE(resume.suspect);
+  ASSERT_EQ(resume.choices.size(), 2u);
+  EXPECT_EQ(resume.choices[0].last_seq, 2u);
+  EXPECT_EQ(resume.choices[0].token_ids, (std::vector<TokenId>{1, 2}));
+  EXPECT_FALSE(resume.choices[0].ended);
+  EXPECT_TRUE(resume.choices[1].ended);
+  // Unread bytes fill the new window too, and come back as credit to the new worker.
+  EXPECT_EQ(resume.credit_bytes, limits::kCreditBytes - 50);
+  EXPECT_EQ(ledger.bytes_under_way(), 50u);
+  EXPECT_EQ(ledger.DrawCredit(1), 0u);
+  ledger.OnTaken(50);
+  EXPECT_EQ(ledger.DrawCredit(1), 50u);
+  EXPECT_EQ(ledger.OnEvent(EventOf(2, 0), 5), false);
+  EXPECT_EQ(ledger.OnEvent(EventOf(3, 0), 5), true);
 }
 
 TEST(RequestLedger, EndsWithItsLastChoice) {

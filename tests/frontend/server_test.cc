@@ -143,14 +143,14 @@ TEST(Server, TellsAnErrorInTheMiddleOfAStream) {
   EXPECT_EQ(Events(reply.body).back()["error"]["code"], "out_of_memory");
 }
 
-TEST(Server, AWorkersDeathEndsItsStreamsAndNoOthers) {
+TEST(Server, StreamsGoOnWithTheNextWorkerAndOthersDoNotNotice) {
   FakeService service;
   FakePeer other = service.AddWorker("other");
   auto worker = std::make_optional(service.AddWorker("nano"));
-  FakeClient lost_stream(service.port()), lost_whole(service.port()), kept(service.port());
-  lost_stream.Send(PostText("/v1/chat/completions", kHiStream));
+  FakeClient streaming(service.port()), whole(service.port()), kept(service.port());
+  streaming.Send(PostText("/v1/chat/completions", kHiStream));
   const auto submit1 = worker->Expect<protocol::Submit>();
-  lost_whole.Send(PostText("/v1/chat/completions", kHi));
+  whole.Send(PostText("/v1/chat/completions", kHi));
   const auto submit2 = worker->Expect<protocol::Submit>();
   kept.Send(PostText("/v1/completions", R"({"model":"other","prompt":"p"})"));
   const auto submit3 = other.Expect<protocol::Submit>();
@@ -160,22 +160,31 @@ TEST(Server, AWorkersDeathEndsItsStreamsAndNoOthers) {
   worker->Send(protocol::Event{submit1.rid, 0, 1, {7}, "last words"});
   // Half a frame is discarded.
   worker->SendRaw(
-      protocol::MakeFrame(protocol::Event{submit1.rid, 0, 2, {7}, "lost"}).substr(0, 20));
+      protocol::MakeFrame(protocol::Event{submit1.rid, 0, 2, {7}, "torn"}).substr(0, 20));
   worker.reset();
-
-  const HttpReply stream = lost_stream.ReadReply();
-  EXPECT_EQ(stream.status, 200);
-  EXPECT_THAT(stream.body, HasSubstr("last words"));
-  EXPECT_THAT(stream.body, Not(HasSubstr("\"lost\"")));
-  EXPECT_EQ(Events(stream.body).back()["error"]["code"], "worker_lost");
-  const HttpReply whole = lost_whole.ReadReply();
-  EXPECT_EQ(whole.status, 503);
-  EXPECT_EQ(json::parse(whole.body)["error"]["code"], "worker_lost");
-  EXPECT_TRUE(whole.headers.contains("retry-after"));
-
+  service.SetModel("nano", ModelState::kStarting, 2);
   other.Send(protocol::Event{submit3.rid, 0, 1, {7}, "fine"});
   other.Send(PlainEnd(submit3.rid, 2, 1));
   EXPECT_EQ(json::parse(kept.ReadReply().body)["choices"][0]["text"], "fine");
+
+  FakePeer next = service.OfferChannel("nano", 2);
+  next.Send(protocol::Hello{"nano", 2, 4096, 8});
+  service.SetModel("nano", ModelState::kReady, 2);
+  for (int i = 0; i < 2; ++i) {
+    const auto resume = next.Expect<protocol::Resume>();
+    const bool streamed = resume.rid == submit1.rid;
+    EXPECT_EQ(resume.choices[0].last_seq, streamed ? 1u : 0u);
+    const uint64_t seq = resume.choices[0].last_seq + 1;
+    next.Send(protocol::Event{resume.rid, 0, seq, {8}, " and more"});
+    next.Send(PlainEnd(resume.rid, seq + 1, streamed ? 2 : 1));
+  }
+  const HttpReply stream = streaming.ReadReply();
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_THAT(stream.body, HasSubstr("last words"));
+  EXPECT_THAT(stream.body, Not(HasSubstr("torn")));
+  EXPECT_THAT(stream.body, HasSubstr(" and more"));
+  EXPECT_THAT(stream.body, HasSubstr("[DONE]"));
+  EXPECT_EQ(json::parse(whole.ReadReply().body)["choices"][0]["message"]["content"], " and more");
 }
 
 TEST(Server, ConnectionsQueueUntilTheModelsAreKnown) {
@@ -190,22 +199,31 @@ TEST(Server, ConnectionsQueueUntilTheModelsAreKnown) {
   EXPECT_EQ(client.ReadReply().status, 200);
 }
 
-TEST(Server, RequestsNotYetAcceptedGoToTheNextWorkerTwiceAtMost) {
+TEST(Server, RequestsNotYetAcceptedGoToTheNextWorkerUntilTheyAreGivenUp) {
   FakeService service;
-  auto first = std::make_optional(service.AddWorker("nano"));
+  auto worker = std::make_optional(service.AddWorker("nano"));
   FakeClient client(service.port());
   client.Send(PostText("/v1/chat/completions", kHi));
-  const auto submit = first->Expect<protocol::Submit>();
-  first.reset();
-  service.SetModel("nano", ModelState::kStarting, 2);
-  auto second = std::make_optional(service.OfferChannel("nano", 2));
-  second->Send(protocol::Hello{"nano", 2, 4096, 8});
-  service.SetModel("nano", ModelState::kReady, 2);
-  const auto again = second->Expect<protocol::Submit>();
-  EXPECT_EQ(again.rid, submit.rid);
-  EXPECT_EQ(again.request.seed, submit.request.seed);
-  second.reset();
-  EXPECT_EQ(client.ReadReply().status, 503);
+  const auto submit = worker->Expect<protocol::Submit>();
+  for (uint32_t epoch = 2; epoch <= 4; ++epoch) {
+    worker.reset();
+    service.SetModel("nano", ModelState::kStarting, epoch);
+    worker.emplace(service.OfferChannel("nano", epoch, {submit.rid}));
+    worker->Send(protocol::Hello{"nano", epoch, 4096, 8});
+    service.SetModel("nano", ModelState::kReady, epoch);
+    const auto again = worker->Expect<protocol::Submit>();
+    EXPECT_EQ(again.rid, submit.rid);
+    EXPECT_EQ(again.request.seed, submit.request.seed);
+    EXPECT_TRUE(again.suspect);
+  }
+  worker.reset();
+  service.SetModel("nano", ModelState::kStarting, 5);
+  FakePeer last = service.OfferChannel("nano", 5, {}, {submit.rid});
+  last.Send(protocol::Hello{"nano", 5, 4096, 8});
+  service.SetModel("nano", ModelState::kReady, 5);
+  const HttpReply reply = client.ReadReply();
+  EXPECT_EQ(reply.status, 500);
+  EXPECT_EQ(json::parse(reply.body)["error"]["code"], "worker_crashed");
 }
 
 TEST(Server, AMalformedFrameClosesThatChannelOnly) {
@@ -219,7 +237,8 @@ TEST(Server, AMalformedFrameClosesThatChannelOnly) {
   std::string frame = protocol::MakeFrame(protocol::Event{submit.rid, 0, 1, {7}, "x"});
   frame[8 + 12] = 9;  // the event's number
   worker.SendRaw(frame);
-  EXPECT_EQ(client.ReadReply().status, 503);
+  // The next worker could do the same: the request is given up.
+  EXPECT_EQ(client.ReadReply().status, 500);
   EXPECT_TRUE(worker.WaitClosed());
   // The supervisor is told, so that the worker is replaced.
   EXPECT_EQ(service.supervisor().Expect<protocol::ChannelBroken>().model, "nano");

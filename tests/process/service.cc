@@ -73,7 +73,7 @@ void Service::WriteConfig(const std::string& toml) {
 }
 
 void Service::Start(const std::vector<std::string>& arguments) {
-  std::vector<std::string> all{fs::path(PERDURE_BIN_DIR) / "perdure", "serve"};
+  std::vector<std::string> all{programs_ / "perdure", "serve"};
   const auto add = [&](const std::string& flag, const std::string& value) {
     all.push_back(flag);
     all.push_back(value);
@@ -170,6 +170,11 @@ pid_t Service::FrontendPid() const {
   const Json ps = Ps();
   return ps.is_object() && ps["frontend"]["pid"].is_number() ? ps["frontend"]["pid"].get<pid_t>()
                                                              : -1;
+}
+
+std::string Service::Reload(const std::string& name) const {
+  const auto answer = cli::AskSupervisor(folder_ / "run", "reload", name);
+  return answer ? "" : answer.error().message;
 }
 
 bool Service::AwaitModel(const std::string& name, const std::string& state, int timeout_s) const {

@@ -28,6 +28,8 @@ class Service {
   Service();
   ~Service();
 
+  // Where the programs are; by default those that are built.
+  void SetPrograms(std::filesystem::path folder) { programs_ = std::move(folder); }
   // Written as the service's TOML file; port and folders come from flags.
   void WriteConfig(const std::string& toml);
   std::filesystem::path folder() const { return folder_; }
@@ -52,10 +54,13 @@ class Service {
   pid_t FrontendPid() const;
   // Sends `signal` to the model's worker and returns its pid; -1, and nothing sent, if it has none.
   pid_t SignalModel(const std::string& name, int signal) const;
+  // `perdure reload NAME`: empty, or the error.
+  std::string Reload(const std::string& name) const;
   bool AwaitModel(const std::string& name, const std::string& state, int timeout_s = 60) const;
 
  private:
   std::filesystem::path folder_;
+  std::filesystem::path programs_ = PERDURE_BIN_DIR;
   bool has_config_ = false;
   pid_t pid_ = -1;
   std::string url_;

@@ -54,7 +54,7 @@ TEST(Channel, CarriesADescriptorWithItsFrame) {
   Ends ends = MakeEnds();
   const UniqueFd original = OpenNull();
   ends.a.Send(Release{1});
-  ends.a.Send(ChannelOffer{"x", 1}, UniqueFd(dup(original.get())));
+  ends.a.Send(ChannelOffer{"x", 1, {}, {}}, UniqueFd(dup(original.get())));
   ends.a.Send(Release{2});
   ends.a.Send(NewChannel{}, OpenNull());
   auto outcome = ends.b.OnReadable();
@@ -77,7 +77,7 @@ TEST(Channel, NeverBlocksAndKeepsTheOrderUnderBackPressure) {
     event.seq = static_cast<uint64_t>(i);
     event.text = std::string(10'000, 'x');
     ends.a.Send(event);
-    if (i % 50 == 0) ends.a.Send(ChannelOffer{"m", static_cast<uint32_t>(i)}, OpenNull());
+    if (i % 50 == 0) ends.a.Send(ChannelOffer{"m", static_cast<uint32_t>(i), {}, {}}, OpenNull());
   }
   EXPECT_TRUE(ends.a.wants_write());
   EXPECT_GT(ends.a.outbox_bytes(), 1'000'000u);
@@ -120,7 +120,8 @@ TEST(Channel, TellsTheEndAfterTheLastWholeFrame) {
 TEST(Channel, SendingToAPeerThatIsGoneIsNoError) {
   Ends ends = MakeEnds();
   { const Channel gone = std::move(ends.b); }
-  for (int i = 0; i < 100; ++i) ends.a.Send(ChannelOffer{std::string(100'000, 'x'), 1}, OpenNull());
+  for (int i = 0; i < 100; ++i)
+    ends.a.Send(ChannelOffer{std::string(100'000, 'x'), 1, {}, {}}, OpenNull());
   EXPECT_FALSE(ends.a.wants_write());
   EXPECT_EQ(ends.a.outbox_bytes(), 0u);
   EXPECT_TRUE(ends.a.OnReadable().closed);
@@ -189,10 +190,11 @@ TEST_P(BadInputTest, ClosesTheChannelWithAnErrorAndKeepsNoDescriptor) {
 INSTANTIATE_TEST_SUITE_P(
     Inputs, BadInputTest,
     testing::Values(BadInput{"NoFrame", std::string(64, '\xff'), 0},
-                    BadInput{"OfferWithoutDescriptor", MakeFrame(ChannelOffer{"x", 1}), 0},
+                    BadInput{"OfferWithoutDescriptor", MakeFrame(ChannelOffer{"x", 1, {}, {}}), 0},
                     BadInput{"NoFrameWithDescriptor", std::string(8, '\xff'), 1},
-                    BadInput{"ManyDescriptors", MakeFrame(ChannelOffer{"x", 1}), 20},
-                    BadInput{"TwoDescriptors", MakeFrame(ChannelOffer{"x", 1}).substr(0, 5), 2}),
+                    BadInput{"ManyDescriptors", MakeFrame(ChannelOffer{"x", 1, {}, {}}), 20},
+                    BadInput{"TwoDescriptors", MakeFrame(ChannelOffer{"x", 1, {}, {}}).substr(0, 5),
+                             2}),
     [](const auto& info) { return info.param.name; });
 
 TEST(Channel, ADescriptorWithAFrameThatCarriesNoneIsAnError) {

@@ -72,8 +72,9 @@ Roster FullRoster() {
 template <class F>
 void ForEveryMessage(F f) {
   f(Hello{"nano", 3, 2048, 8});
-  f(Submit{1, FullRequest(), 65536});
+  f(Submit{1, FullRequest(), 65536, true});
   f(Submit{});
+  f(Resume{1, FullRequest(), {1, 2}, "kv", {{7, {4, 5}, true}, {}}, 65536, true});
   f(Accepted{1, {1, 2, 3}, "kv"});
   f(Event{1, 2, 3, {4, 5}, "text"});
   f(End{1, 2, 3, FinishReason::kLength, {1, 2, 3, 4, 5, 6, 7, 8}, true});
@@ -82,15 +83,16 @@ void ForEveryMessage(F f) {
   f(Cancel{2});
   f(Credit{3, 4});
   f(FullRoster());
-  f(ChannelOffer{"nano", 5});
+  f(ChannelOffer{"nano", 5, {1, ~uint64_t{0}}, {2}});
   f(FullHeritage().frontend->settings);
   f(FrontendReady{});
   f(Drained{});
   f(ChannelBroken{"nano", 3, "an event without its request"});
   f(WorkerReady{2048, "llama", "q8", 1'000'000, 2, 3, "avx2", 4096});
   f(LoadFailed{21, "no"});
+  f(Cleared{9});
   f(NewChannel{});
-  f(Drain{30});
+  f(Drain{30, true});
   f(FullHeritage());
 }
 

@@ -188,8 +188,11 @@ TEST(Spawn, AProgramThatCannotBeStartedSaysSo) {
 }
 
 TEST(ControlLine, IsAnObjectWithAnOp) {
-  EXPECT_EQ(*ParseControlLine("{\"op\":\"ps\"}"), "ps");
-  EXPECT_EQ(*ParseControlLine("{\"op\":\"ps\",\"more\":[1]}"), "ps");
+  EXPECT_EQ(ParseControlLine("{\"op\":\"ps\"}")->op, "ps");
+  EXPECT_EQ(ParseControlLine("{\"op\":\"ps\",\"more\":[1]}")->op, "ps");
+  EXPECT_FALSE(ParseControlLine("{\"op\":\"ps\"}")->model);
+  EXPECT_EQ(ParseControlLine("{\"op\":\"reload\",\"model\":\"m\"}")->model, "m");
+  EXPECT_FALSE(ParseControlLine("{\"op\":\"reload\",\"model\":7}"));
   for (const char* line : {"", "{}", "[]", "{\"op\":1}", "{\"op\":\"ps\"} x"})
     EXPECT_FALSE(ParseControlLine(line).has_value()) << line;
 }

@@ -11,6 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 TEMPLATE = (Path(__file__).parent / "chat_template.jinja").read_text().rstrip("\n")
 END = "<|im_end|>"
+_SHOWN = {"string": '"string"', "integer": "integer", "number": "number", "boolean": "boolean"}  # types, where a call has values
 
 
 def _to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
@@ -39,6 +40,13 @@ def _assistant_text(message: dict) -> str:
     return "\n".join(lines)
 
 
+def _as_call(function: dict) -> str:
+    arguments = ", ".join(f'{_to_json(name)}: {_SHOWN.get(schema["type"]) or _to_json(schema)}'
+                          for name, schema in function["parameters"]["properties"].items())
+    described = function["description"] + " " if "description" in function else ""
+    return f'{described}{{"name": "{function["name"]}", "arguments": {{{arguments}}}}}'
+
+
 def pieces(messages: list[dict], tools: list[dict]) -> list[tuple[str, bool]]:
     """(text, whether the loss counts it) in order; their concatenation is the template's text."""
     out: list[tuple[str, bool]] = []
@@ -48,7 +56,7 @@ def pieces(messages: list[dict], tools: list[dict]) -> list[tuple[str, bool]]:
         if messages[0]["role"] == "system":
             given += messages[0]["content"] + "\n\n"
         given += "# Tools\n\nYou may call these functions:\n<tools>"
-        given += "".join("\n" + _to_json(tool) for tool in tools)
+        given += "".join("\n" + _as_call(tool["function"]) for tool in tools)
         given += ('\n</tools>\n\nTo call one, answer with:\n<tool_call>\n{"name": <name>, "arguments": <arguments>}\n'
                   f"</tool_call>{END}\n")
     previous = None
