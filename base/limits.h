@@ -163,8 +163,6 @@ inline constexpr size_t kWorkerEndedMax = 256;
 inline constexpr int kChoicesMax = 128;
 // Text of one event: an echoed prompt is cut, so that each piece fits a client's credit.
 inline constexpr size_t kEchoEventBytesMax = 16 * 1024;
-// KV memory is mapped in pieces of this size, when pages are first needed.
-inline constexpr size_t kKvChunkBytes = size_t{64} << 20;
 // Sequences decoded together and tokens of prompts in one step, where the config does not say.
 inline constexpr int kSequencesDefault = 8;
 inline constexpr int kPrefillTokensPerStepDefault = 256;

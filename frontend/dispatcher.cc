@@ -267,6 +267,14 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       }
       return {};
     }
+    case MessageType::kBegun: {
+      ASSIGN_OR_RETURN(const auto begun, DecodeFrame<protocol::Begun>(frame));
+      Generation* const generation = GenerationOf(begun.rid, id);
+      if (!generation) return {};
+      if (const Status taken = generation->ledger.OnBegun(begun); !taken)
+        return GiveUp(*generation, taken.error());
+      return {};
+    }
     case MessageType::kEvent: {
       ASSIGN_OR_RETURN(const auto event, DecodeFrame<protocol::Event>(frame));
       Generation* const generation = GenerationOf(event.rid, id);

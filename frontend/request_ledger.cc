@@ -49,7 +49,7 @@ protocol::Resume RequestLedger::MakeResume(bool suspect) {
   resume.prompt_ids = prompt_ids_;
   resume.cache_schedule = cache_schedule_;
   for (const Choice& choice : choices_)
-    resume.choices.push_back({choice.last_seq, choice.token_ids, choice.ended});
+    resume.choices.push_back({choice.last_seq, choice.token_ids, choice.ended, choice.from_arena});
   resume.credit_bytes = static_cast<uint32_t>(
       limits::kCreditBytes - std::min<size_t>(limits::kCreditBytes, received_bytes_));
   resume.suspect = suspect;
@@ -75,6 +75,13 @@ Result<RequestLedger::Choice*> RequestLedger::ChoiceOf(int32_t index, std::strin
   if (index < 0 || static_cast<size_t>(index) >= choices_.size())
     return Breach(fmt::format("{} names choice {}", what, index), rid_);
   return &choices_[static_cast<size_t>(index)];
+}
+
+Status RequestLedger::OnBegun(const protocol::Begun& begun) {
+  ASSIGN_OR_RETURN(Choice* const choice, ChoiceOf(begun.choice, "a beginning"));
+  if (choice->from_arena) return Breach("a choice began twice", rid_);
+  choice->from_arena = begun.from_arena;
+  return {};
 }
 
 Result<bool> RequestLedger::OnEvent(const protocol::Event& event, size_t payload_bytes) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class RequestLedger {
 
   // Errors are the worker's breaches of the protocol: its channel is not to be trusted further.
   Status OnAccepted(protocol::Accepted accepted);
+  Status OnBegun(const protocol::Begun& begun);
   // True: a new event, to be passed on. False: known already.
   Result<bool> OnEvent(const protocol::Event& event, size_t payload_bytes);
   // True: this choice's end is new.
@@ -56,6 +58,7 @@ class RequestLedger {
     uint64_t last_seq = 0;
     std::vector<TokenId> token_ids;
     bool ended = false;
+    std::optional<int32_t> from_arena;
   };
   const std::vector<Choice>& choices() const { return choices_; }
   const std::vector<TokenId>& prompt_ids() const { return prompt_ids_; }

@@ -73,7 +73,11 @@ Result<Heritage> ReadHeritage(const char* argument) {
   if (!heritage) return ErrWithContext("the heritage", std::move(heritage).error());
   RETURN_IF_ERROR(CloseOnExec(heritage->control_fd, "control channel"));
   RETURN_IF_ERROR(CloseOnExec(heritage->status_fd, "status block"));
-  if (heritage->worker) RETURN_IF_ERROR(CloseOnExec(heritage->worker->channel_fd, "channel"));
+  if (heritage->worker) {
+    RETURN_IF_ERROR(CloseOnExec(heritage->worker->channel_fd, "channel"));
+    if (heritage->worker->arena_fd >= 0)
+      RETURN_IF_ERROR(CloseOnExec(heritage->worker->arena_fd, "arena"));
+  }
   if (heritage->frontend)
     RETURN_IF_ERROR(CloseOnExec(heritage->frontend->listen_fd, "listening socket"));
   return heritage;

@@ -26,6 +26,7 @@ struct WorkerHeritage {
   std::string model_dir;
   uint32_t epoch = 0;
   int32_t channel_fd = -1;  // to the frontend
+  int32_t arena_fd = -1;    // shared memory for KV; none: the worker's own memory
   int32_t threads = 1;
   int32_t max_context = 0;    // 0: the model's own, as far as the budget goes
   int32_t max_sequences = 0;  // decoded together
@@ -43,10 +44,11 @@ struct WorkerHeritage {
   std::string prepared_dir;         // empty: nothing is prepared
   uint64_t prepared_bytes_max = 0;  // 0: derived from the disk
   auto Fields() {
-    return std::tie(model, model_dir, epoch, channel_fd, threads, max_context, max_sequences,
-                    kv_bytes_max, memory_claimed_bytes, memory_sharers, prefill_tokens_per_step,
-                    isa, activations, default_temperature, default_max_tokens,
-                    slow_client_timeout_s, quantize_bits, prepared_dir, prepared_bytes_max);
+    return std::tie(model, model_dir, epoch, channel_fd, arena_fd, threads, max_context,
+                    max_sequences, kv_bytes_max, memory_claimed_bytes, memory_sharers,
+                    prefill_tokens_per_step, isa, activations, default_temperature,
+                    default_max_tokens, slow_client_timeout_s, quantize_bits, prepared_dir,
+                    prepared_bytes_max);
   }
 };
 

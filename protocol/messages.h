@@ -25,6 +25,7 @@ enum class MessageType : uint16_t {
   kRelease = 7,   // F → W
   kCancel = 8,    // F → W
   kCredit = 9,    // F → W
+  kBegun = 11,    // W → F
   kResume = 10,   // F → W, instead of Submit: a stream that a dead worker had accepted
   // S → F
   kRoster = 32,
@@ -107,7 +108,8 @@ struct ChoiceSoFar {
   uint64_t last_seq = 0;
   std::vector<TokenId> token_ids;
   bool ended = false;
-  auto Fields() { return std::tie(last_seq, token_ids, ended); }
+  std::optional<int32_t> from_arena;  // of Begun, if it has come
+  auto Fields() { return std::tie(last_seq, token_ids, ended, from_arena); }
 };
 
 // A stream goes on with the next worker, which neither renders nor draws again what F has, and
@@ -134,6 +136,15 @@ struct Accepted {
   std::vector<TokenId> prompt_ids;
   std::string cache_schedule;
   auto Fields() { return std::tie(rid, prompt_ids, cache_schedule); }
+};
+
+// A choice is computed for the first time. What a later worker finds cached is another number.
+struct Begun {
+  static constexpr MessageType kType = MessageType::kBegun;
+  RequestId rid = 0;
+  int32_t choice = 0;
+  int32_t from_arena = 0;  // tokens of the prompt that were cached
+  auto Fields() { return std::tie(rid, choice, from_arena); }
 };
 
 // One or more new tokens of a choice and what the fold made of them; `text` may be empty.

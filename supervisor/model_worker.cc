@@ -62,13 +62,35 @@ Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Ca
   heritage.worker->memory_claimed_bytes = claims.bytes;
   heritage.worker->memory_sharers = claims.sharers;
   heritage.worker->channel_fd = pair.b.get();
+  std::vector<int> inherited = {pair.b.get()};
+  if (!arena_) OpenArena();
+  if (arena_) {
+    heritage.worker->arena_fd = arena_->fd();
+    inherited.push_back(arena_->fd());
+  }
   auto process = ChildProcess::Start(loop_, context_.program, "perdure-worker: " + name(),
-                                     std::move(heritage), {pair.b.get()}, std::move(callbacks));
+                                     std::move(heritage), inherited, std::move(callbacks));
   if (process) {
     ++epoch_;
     context_.offer(Offer(), std::move(pair.a));
   }
   return process;
+}
+
+void ModelWorker::OpenArena() {
+  auto arena = shm::ArenaSegment::Open(context_.instance, name(), settings_.heritage.kv_bytes_max);
+  if (!arena) {
+    LogWarning("{}: its KV cache will end with each process: {}", who(), arena.error().message);
+    return;
+  }
+  if (!arena->unnamed_reason().empty())
+    LogInfo("{}: its KV cache will end with the service: {}", who(), arena->unnamed_reason());
+  arena_ = std::move(*arena);
+}
+
+void ModelWorker::DropArena() {
+  if (arena_) arena_->Unlink();
+  arena_.reset();
 }
 
 protocol::ChannelOffer ModelWorker::Offer() const {
@@ -136,6 +158,8 @@ void ModelWorker::QueueNewChannel(UniqueFd fd) {
 }
 
 void ModelWorker::OnDeath(const Obituary& obituary) {
+  // What was computed with damaged weights is not to be used.
+  if (obituary.death == DeathClass::kDamaged) DropArena();
   if (!CountsAgainstModel(obituary.death)) return;
   const protocol::RequestId given_up = suspects_.OnDeath(obituary.last_words.step_rids);
   if (given_up != 0)

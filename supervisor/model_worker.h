@@ -7,6 +7,7 @@
 
 #include "hub/memory_claims.h"
 #include "hub/model_source.h"
+#include "shm/arena_segment.h"
 #include "supervisor/managed_child.h"
 #include "supervisor/suspects.h"
 
@@ -57,6 +58,11 @@ class ModelWorker : public ManagedChild {
   // when that worker is gone already.
   void OnChannelBroken(uint32_t epoch, const std::string& reason);
 
+  // Its KV is in shared memory.
+  bool has_arena() const { return arena_.has_value(); }
+  // The service ends in order: what is cached is not kept.
+  void DropArena();
+
   // The frontend was replaced: the worker's end of a channel to the new one.
   void QueueNewChannel(UniqueFd fd);
 
@@ -70,12 +76,14 @@ class ModelWorker : public ManagedChild {
   void OnChanged() override { context_.changed(); }
   bool HadProgress() const override;
   std::string LastMessage() const override;
+  void OpenArena();
 
   const Context& context_;
   WorkerSettings settings_;
   int64_t created_unix_;
   uint32_t epoch_ = 0;
   Suspects suspects_;
+  std::optional<shm::ArenaSegment> arena_;  // from the first start on
   std::optional<protocol::WorkerReady> facts_;
   std::optional<protocol::LoadFailed> load_failed_;
   // Waits until the worker reads: the newest is enough of each.

@@ -91,7 +91,7 @@ Json ModelReport(const ModelWorker& model, int64_t now_ms) {
   arena["page_bytes"] = page;
   arena["bytes"] = reserved;
   arena["used_bytes"] = used;
-  arena["shared"] = false;  // pages are the worker's private memory in this version
+  arena["shared"] = model.has_arena();
   report["arena"] = std::move(arena);
 
   Json memory = Memory(model.pid());

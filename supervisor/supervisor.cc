@@ -31,13 +31,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Two services of one user have different state folders, hence different names in shared memory.
-std::string InstanceName(const Config& config) {
-  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const unsigned char c : config.state_dir.string()) hash = (hash ^ c) * 0x100000001b3;
-  return fmt::format("{:012x}", hash & 0xffff'ffff'ffff);
-}
-
 class Supervisor {
  public:
   Supervisor(Config config, ConfigFlags flags, SupervisorOptions options, EventLoop loop)
@@ -138,7 +131,7 @@ Status Supervisor::Open() {
       return ErrFromErrno(fmt::format("cannot use {}, which belongs beside this program",
                                       (programs / name).string()));
   }
-  const std::string instance = InstanceName(config_);
+  const std::string instance = InstanceName(config_.state_dir);
   worker_context_.program = programs / "perdure-worker";
   worker_context_.instance = instance;
   worker_context_.log_level = std::string(LogLevelName(config_.log_level));
@@ -195,6 +188,7 @@ void Supervisor::Run() {
     }
     loop_.Wait(TimeoutMs(MonotonicMs()));
   }
+  for (const auto& model : models_) model->DropArena();
   LogInfo("the service has ended after {:.1f} s",
           static_cast<double>(MonotonicMs() - started_ms_) / 1000.0);
 }
@@ -265,6 +259,7 @@ void Supervisor::ForgetStoppedModels() {
   const size_t before = models_.size();
   std::erase_if(models_, [this](const auto& model) {
     if (model->wanted() || model->alive() || stage_ != Stage::kRunning) return false;
+    model->DropArena();
     return true;
   });
   if (models_.size() != before) roster_changed_ = true;
@@ -435,6 +430,12 @@ void Supervisor::AnnounceReadiness() {
 }
 
 }  // namespace
+
+std::string InstanceName(const fs::path& state_dir) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const unsigned char c : state_dir.string()) hash = (hash ^ c) * 0x100000001b3;
+  return fmt::format("{:012x}", hash & 0xffff'ffff'ffff);
+}
 
 int RunSupervisor(const Config& config, const ConfigFlags& flags,
                   const SupervisorOptions& options) {

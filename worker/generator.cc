@@ -32,6 +32,9 @@ struct Generator::Choice {
   std::optional<protocol::End> unsent_end;
   SequenceId sequence = 0;  // 0: not in the scheduler (any more)
   bool ended = false;       // End is sent
+  // Of its pages in residence: these are in the cache, full and found by others.
+  size_t sealed_pages = 0;
+  std::optional<int32_t> from_arena;  // tokens of the prompt, where this or an earlier worker began
   int64_t first_step_us = 0;
   int64_t first_token_us = 0;
 };
@@ -47,14 +50,16 @@ struct Generator::Request {
   bool live = true;
 };
 
-Generator::Generator(const Model* model, const GeneratorOptions& options, PagePool* pool,
+static_assert(engine::kPageTokens == shm::kArenaPageTokens);
+
+Generator::Generator(const Model* model, const GeneratorOptions& options, shm::PageStore* store,
                      shm::StatusShm* status, EventSink* sink)
     : model_(model),
       options_(options),
-      pool_(pool),
+      store_(store),
       status_(status),
       sink_(sink),
-      scheduler_(options.scheduler, pool),
+      scheduler_(options.scheduler, store, this),
       pace_(options.scheduler.prefill_tokens_per_step) {
   CHECK(options.now_us != nullptr);
   CHECK(options.scheduler.sequences_max <= limits::kSequencesMax);
@@ -137,6 +142,7 @@ Status Generator::Resume(const protocol::Resume& resume) {
   for (const protocol::ChoiceSoFar& so_far : resume.choices) {
     Choice* const choice = AddChoice(request, resume.request, *admitted);
     choice->sent_seq = so_far.last_seq;
+    choice->from_arena = so_far.from_arena;
     if (so_far.ended) {
       choice->ended = true;
       continue;
@@ -262,7 +268,8 @@ void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason 
   end.reason = reason;
   end.usage.prompt_tokens = static_cast<int32_t>(request->prompt_ids.size());
   end.usage.completion_tokens = static_cast<int32_t>(choice->ids.size());
-  end.usage.computed = end.usage.prompt_tokens;
+  end.usage.from_arena = choice->from_arena.value_or(0);
+  end.usage.computed = end.usage.prompt_tokens - end.usage.from_arena;
   end.usage.queue_us = begin_us - request->received_us;
   end.usage.prefill_us = token_us - begin_us;
   end.usage.decode_us = now_us - token_us;
@@ -434,7 +441,11 @@ void Generator::Compute(const StepPlan& plan) {
     const Place place = PlaceOf(entry.id);
     if (rids.empty() || rids.back() != place.request->rid) rids.push_back(place.request->rid);
     if (place.choice->first_step_us == 0) place.choice->first_step_us = begin_us;
-    for (PageIndex page : scheduler_.pages(entry.id)) views[i].push_back(pool_->address(page));
+    if (!place.choice->from_arena) {
+      place.choice->from_arena = entry.start;
+      sink_->Send(protocol::Begun{place.request->rid, place.choice->index, entry.start});
+    }
+    for (PageIndex page : scheduler_.pages(entry.id)) views[i].push_back(store_->address(page));
     steps[i].kv.pages = views[i];
     steps[i].start = entry.start;
     steps[i].tokens = TokensOf(place, entry, &joined[i]);
@@ -448,6 +459,7 @@ void Generator::Compute(const StepPlan& plan) {
   const std::span<const float> logits = model_->engine->Step(steps);
   pace_.Note(static_cast<int>(prefilled), options_.now_us() - begin_us);
   scheduler_.FinishStep(plan);
+  for (const StepEntry& entry : plan.entries) SealFullPages(entry, PlaceOf(entry.id));
   const auto vocab = static_cast<size_t>(model_->engine->info().vocab_size);
   size_t row = 0;
   for (const StepEntry& entry : plan.entries) {
@@ -470,6 +482,32 @@ void Generator::Clear(const Place& place) {
   const std::vector<Choice>& choices = place.request->choices;
   if (std::none_of(choices.begin(), choices.end(), [](const Choice& c) { return c.suspect; }))
     sink_->Send(protocol::Cleared{place.request->rid});
+}
+
+std::vector<PageIndex> Generator::CachedPrefix(SequenceId id) {
+  const Place place = PlaceOf(id);
+  std::vector<TokenId> tokens = place.request->prompt_ids;
+  tokens.insert(tokens.end(), place.choice->ids.begin(), place.choice->ids.end());
+  // The last token is computed in any case: its logits are wanted.
+  std::vector<PageIndex> pages = store_->Acquire(options_.cache_root, tokens, tokens.size() - 1);
+  place.choice->sealed_pages = pages.size();
+  return pages;
+}
+
+// Pages that this step has filled become part of the cache.
+void Generator::SealFullPages(const StepEntry& entry, const Place& place) {
+  size_t& sealed = place.choice->sealed_pages;
+  const auto full = static_cast<size_t>((entry.start + entry.count) / engine::kPageTokens);
+  std::vector<TokenId> joined;
+  for (; sealed < full; ++sealed) {
+    const StepEntry page{entry.id, static_cast<int>(sealed) * engine::kPageTokens,
+                         engine::kPageTokens, false};
+    const std::vector<PageIndex>& pages = scheduler_.pages(entry.id);
+    const PageIndex parent = sealed == 0 ? shm::kNoPage : pages[sealed - 1];
+    scheduler_.SetPage(
+        entry.id, sealed,
+        store_->Seal(pages[sealed], parent, options_.cache_root, TokensOf(place, page, &joined)));
+  }
 }
 
 // The known tokens at [start, start + count): of the prompt, of the answer, or of both.
@@ -515,8 +553,9 @@ void Generator::PublishCounts() {
                                    std::memory_order_relaxed);
   status_->sequences_waiting.store(static_cast<uint32_t>(scheduler_.waiting()),
                                    std::memory_order_relaxed);
-  status_->kv_bytes_used.store(pool_->bytes_used(), std::memory_order_relaxed);
-  status_->kv_bytes_reserved.store(pool_->bytes_mapped(), std::memory_order_relaxed);
+  status_->kv_bytes_used.store(uint64_t{store_->used()} * store_->page_bytes(),
+                               std::memory_order_relaxed);
+  status_->kv_bytes_reserved.store(store_->bytes_granted(), std::memory_order_relaxed);
 }
 
 std::optional<Generator::AnswerView> Generator::answer(RequestId rid, int choice) const {

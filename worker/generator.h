@@ -23,10 +23,10 @@
 #include "engine/sampler.h"
 #include "protocol/messages.h"
 #include "shm/layout.h"
+#include "shm/page_store.h"
 #include "text/output/output_fold.h"
 #include "worker/admission.h"
 #include "worker/model.h"
-#include "worker/page_pool.h"
 #include "worker/scheduler.h"
 #include "worker/step_pace.h"
 
@@ -37,6 +37,7 @@ class EventSink {
  public:
   virtual ~EventSink() = default;
   virtual void Send(const protocol::Accepted& message) = 0;
+  virtual void Send(const protocol::Begun& message) = 0;
   virtual void Send(const protocol::Event& message) = 0;
   virtual void Send(const protocol::End& message) = 0;
   virtual void Send(const protocol::Failed& message) = 0;
@@ -49,14 +50,16 @@ struct GeneratorOptions {
   // A request that waits longer for credit is given up: a guard behind the frontend's own.
   int64_t slow_client_timeout_us = 0;
   int64_t (*now_us)() = nullptr;  // a monotonic clock
+  // Of the chains in the store: what must be equal for cached KV to be of use.
+  uint64_t cache_root = 0;
 };
 
-class Generator {
+class Generator : private PrefixFinder {
  public:
-  // All that is pointed to must outlive the generator; the pool and the status are its alone.
-  Generator(const Model* model, const GeneratorOptions& options, PagePool* pool,
+  // All that is pointed to must outlive the generator; the store and the status are its alone.
+  Generator(const Model* model, const GeneratorOptions& options, shm::PageStore* store,
             shm::StatusShm* status, EventSink* sink);
-  ~Generator();
+  ~Generator() override;
 
   // Errors of the request itself become Failed. A returned error (protocol_error) is a fault of the
   // frontend: the request id is in use, or what it has of an answer does not add up.
@@ -118,7 +121,9 @@ class Generator {
   void Fail(Request* request, const Error& error);
   void FailUnknown(protocol::RequestId rid, const Error& error);
   void Forget(protocol::RequestId rid);
+  std::vector<PageIndex> CachedPrefix(SequenceId id) override;
   void Compute(const StepPlan& plan);
+  void SealFullPages(const StepEntry& entry, const Place& place);
   static std::span<const TokenId> TokensOf(const Place& place, const StepEntry& entry,
                                            std::vector<TokenId>* joined);
   void Draw(const Place& place, std::span<const float> logits);
@@ -129,7 +134,7 @@ class Generator {
 
   const Model* const model_;
   const GeneratorOptions options_;
-  PagePool* const pool_;
+  shm::PageStore* const store_;
   shm::StatusShm* const status_;
   EventSink* const sink_;
   Scheduler scheduler_;

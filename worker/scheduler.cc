@@ -12,7 +12,8 @@ size_t PagesFor(int tokens) { return static_cast<size_t>(engine::KvShape::PagesF
 
 }  // namespace
 
-Scheduler::Scheduler(const SchedulerLimits& limits, PagePool* pool) : limits_(limits), pool_(pool) {
+Scheduler::Scheduler(const SchedulerLimits& limits, shm::PageStore* store, PrefixFinder* finder)
+    : limits_(limits), store_(store), finder_(finder) {
   CHECK(limits.sequences_max >= 1 && limits.prefill_tokens_per_step >= 1);
   CHECK(limits.resident_max >= limits.sequences_max);
 }
@@ -69,7 +70,7 @@ int Scheduler::ActiveResidents() const {
 
 void Scheduler::FreePages(Sequence* sequence) {
   // Back to front, so that the next owner gets them in the order in which they lie.
-  for (auto it = sequence->pages.rbegin(); it != sequence->pages.rend(); ++it) pool_->Free(*it);
+  for (auto it = sequence->pages.rbegin(); it != sequence->pages.rend(); ++it) store_->Release(*it);
   sequence->pages.clear();
   sequence->computed = 0;
 }
@@ -83,7 +84,7 @@ void Scheduler::Preempt(SequenceId id, StepPlan* plan) {
 
 bool Scheduler::TryGrow(Sequence* sequence, size_t pages) {
   while (sequence->pages.size() < pages) {
-    const auto page = pool_->Allocate();
+    const auto page = store_->Allocate();
     if (!page) return false;
     sequence->pages.push_back(*page);
   }
@@ -129,12 +130,15 @@ void Scheduler::Admit(StepPlan* plan) {
     }
     // With fewer active ones than sequences_max, one too many in residence is a blocked one.
     if (resident() >= limits_.resident_max) CHECK(PreemptBlocked(plan));
-    // A page of room for each that runs: else the newcomer would be the next to lose its own.
+    // What is cached needs no room. A page more for each that runs: else the newcomer would be the
+    // next to lose its own.
+    if (finder_ != nullptr) sequence.pages = finder_->CachedPrefix(id);
+    sequence.computed = static_cast<int>(sequence.pages.size()) * engine::kPageTokens;
     const size_t need = PagesFor(sequence.tokens);
-    const size_t room = need + static_cast<size_t>(active);
+    const size_t room = need - sequence.pages.size() + static_cast<size_t>(active);
     bool fits = false;
     do {
-      fits = pool_->available() >= room && TryGrow(&sequence, need);
+      fits = store_->available() >= room && TryGrow(&sequence, need);
     } while (!fits && PreemptBlocked(plan));
     if (!fits) {
       FreePages(&sequence);
@@ -228,6 +232,12 @@ void Scheduler::FinishStep(const StepPlan& plan) {
     sequence.computed += entry.count;
     CHECK(sequence.computed <= sequence.tokens);
   }
+}
+
+void Scheduler::SetPage(SequenceId id, size_t index, PageIndex page) {
+  std::vector<PageIndex>& pages = Find(id).pages;
+  CHECK(index < pages.size());
+  pages[index] = page;
 }
 
 void Scheduler::Append(SequenceId id) {

@@ -3,10 +3,10 @@
 // A pure core: no clock, no sockets, no model. To it a sequence is a number of known tokens (prompt
 // and answer so far), of which a prefix is computed into pages. What is not computed is pending:
 // one pending token is decoding, more are prefill, also when a sequence that lost its pages starts
-// again from nothing; it then computes the same tokens and draws at the same position.
+// again from what is cached of it; it then computes the same tokens and draws at the same position.
 //
 // Invariants, checked in tests/worker:
-//  1. A page belongs to at most one sequence; only sequences in residence have pages.
+//  1. An open page belongs to at most one sequence; only sequences in residence have pages.
 //  2. A step has at most sequences_max sequences, and at most prefill_tokens_per_step tokens of
 //     sequences that prefill.
 //  3. Older sequences (lower ids) come first: in entering residence, in getting pages, in keeping
@@ -26,12 +26,22 @@
 #include <set>
 #include <vector>
 
-#include "worker/page_pool.h"
+#include "shm/page_store.h"
 
 namespace perdure::worker {
 
 // Grows with arrival.
 using SequenceId = uint64_t;
+using shm::PageIndex;
+
+// What is cached of a sequence's tokens already.
+class PrefixFinder {
+ public:
+  virtual ~PrefixFinder() = default;
+  // The pages of a prefix of the sequence that ends before its last token, with a reference to
+  // each.
+  virtual std::vector<PageIndex> CachedPrefix(SequenceId id) = 0;
+};
 
 struct SchedulerLimits {
   int sequences_max = 8;              // in one step, ≥ 1
@@ -56,8 +66,9 @@ struct StepPlan {
 
 class Scheduler {
  public:
-  // `pool` must outlive the scheduler and is used by nobody else.
-  Scheduler(const SchedulerLimits& limits, PagePool* pool);
+  // `store` must outlive the scheduler, as must `finder`, which may be null: then everything is
+  // computed.
+  Scheduler(const SchedulerLimits& limits, shm::PageStore* store, PrefixFinder* finder = nullptr);
 
   // A new sequence of `tokens` ≥ 1 known tokens starts waiting.
   SequenceId Add(int tokens);
@@ -75,6 +86,9 @@ class Scheduler {
   // Append, or be removed.
   void FinishStep(const StepPlan& plan);
   void Append(SequenceId id);
+  // The sequence uses `page` from now on as its page number `index`, with the reference that it has
+  // had: what it had there is cached by that page.
+  void SetPage(SequenceId id, size_t index, PageIndex page);
 
   const std::vector<PageIndex>& pages(SequenceId id) const;
   int tokens(SequenceId id) const;
@@ -108,7 +122,8 @@ class Scheduler {
   int ActiveResidents() const;
 
   SchedulerLimits limits_;
-  PagePool* const pool_;
+  shm::PageStore* const store_;
+  PrefixFinder* const finder_;
   std::map<SequenceId, Sequence> sequences_;
   std::set<SequenceId> resident_;  // may have pages
   std::set<SequenceId> waiting_;   // has none

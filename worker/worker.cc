@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "engine/kv_budget.h"
 #include "protocol/channel.h"
 #include "shm/status.h"
+#include "worker/kv_store.h"
 #include "worker/model.h"
 #include "worker/worker_loop.h"
 
@@ -73,6 +75,8 @@ struct Loaded {
   engine::KvBudget budget;
   engine::EngineOptions options;
   int sequences_max = 0;
+  uint64_t fingerprint = 0;
+  std::unique_ptr<shm::PageStore> store;
 };
 
 Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try {
@@ -91,6 +95,7 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   inputs.sequences_max = loaded.sequences_max;
   inputs.page_bytes = info.kv.PageBytes();
   inputs.memory = ReadMemoryState();
+  inputs.memory.available += ArenaBytes(heritage.arena_fd);
   // Mapped weights lie in the page cache, which counts as available.
   inputs.memory.available -= std::min(inputs.memory.available, info.mapped_bytes);
   inputs.claimed_bytes = heritage.memory_claimed_bytes;
@@ -105,6 +110,11 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
           loaded.budget.max_context, info.max_context,
           engine::ContextBoundName(loaded.budget.bound));
   for (const std::string& warning : loaded.budget.warnings) LogWarning("{}", warning);
+  loaded.fingerprint = ModelFingerprint(heritage.model_dir, heritage.quantize_bits);
+  ASSIGN_OR_RETURN(loaded.store, OpenKvStore(info, {.arena_fd = heritage.arena_fd,
+                                                    .pages_budget = loaded.budget.pages_max,
+                                                    .memory_bytes = inputs.memory.capacity,
+                                                    .fingerprint = loaded.fingerprint}));
   return loaded;
 } catch (const std::bad_alloc&) {
   return Err(ErrorCode::out_of_memory, "not enough memory to load the model");
@@ -128,14 +138,14 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
                                                         : limits::kSlowClientTimeoutS;
   options.slow_client_timeout_us = int64_t{2'000'000} * slow_s;
   options.now_us = &MonotonicUs;
+  options.cache_root = CacheRoot(info, loaded.fingerprint);
 
-  PagePool pool(info.kv.PageBytes(), loaded.budget.pages_max, limits::kKvChunkBytes);
   protocol::Hello hello;
   hello.model = heritage.model;
   hello.epoch = heritage.epoch;
   hello.max_context = loaded.budget.max_context;
   hello.max_sequences = loaded.sequences_max;
-  WorkerLoop loop(hello, &loaded.model, options, &pool, status, control,
+  WorkerLoop loop(hello, &loaded.model, options, loaded.store.get(), status, control,
                   UniqueFd(heritage.channel_fd));
 
   protocol::WorkerReady ready;

@@ -16,12 +16,12 @@ namespace perdure::worker {
 using protocol::MessageType;
 
 WorkerLoop::WorkerLoop(const protocol::Hello& hello, const Model* model,
-                       const GeneratorOptions& options, PagePool* pool, shm::StatusShm* status,
-                       protocol::Channel* control, UniqueFd frontend)
+                       const GeneratorOptions& options, shm::PageStore* store,
+                       shm::StatusShm* status, protocol::Channel* control, UniqueFd frontend)
     : hello_(hello),
       status_(status),
       control_(control),
-      generator_(model, options, pool, status, this) {
+      generator_(model, options, store, status, this) {
   if (frontend) OpenFrontend(std::move(frontend));
 }
 
@@ -181,6 +181,9 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
 
 // Messages of requests whose frontend went away a moment ago go nowhere.
 void WorkerLoop::Send(const protocol::Accepted& message) {
+  if (frontend_) frontend_->Send(message);
+}
+void WorkerLoop::Send(const protocol::Begun& message) {
   if (frontend_) frontend_->Send(message);
 }
 void WorkerLoop::Send(const protocol::Event& message) {

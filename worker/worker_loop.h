@@ -18,7 +18,8 @@ class WorkerLoop : private EventSink {
   // `hello` opens every channel to a frontend; `frontend` may be empty until a NewChannel comes.
   // `control` must outlive the loop. The rest as for Generator.
   WorkerLoop(const protocol::Hello& hello, const Model* model, const GeneratorOptions& options,
-             PagePool* pool, shm::StatusShm* status, protocol::Channel* control, UniqueFd frontend);
+             shm::PageStore* store, shm::StatusShm* status, protocol::Channel* control,
+             UniqueFd frontend);
   ~WorkerLoop() override;
 
   // Until the supervisor is gone or the worker has drained; returns the exit code.
@@ -26,6 +27,7 @@ class WorkerLoop : private EventSink {
 
  private:
   void Send(const protocol::Accepted& message) override;
+  void Send(const protocol::Begun& message) override;
   void Send(const protocol::Event& message) override;
   void Send(const protocol::End& message) override;
   void Send(const protocol::Failed& message) override;

@@ -80,6 +80,8 @@ TEST(RequestLedger, TellsTheNextWorkerAllThatItHas) {
   RequestLedger ledger(9, request);
   (void)ledger.MakeSubmit(false);
   ASSERT_TRUE(ledger.OnAccepted({9, {1, 2, 3}, "kv"}));
+  ASSERT_TRUE(ledger.OnBegun({9, 0, 32}));
+  EXPECT_FALSE(ledger.OnBegun({9, 0, 64})) << "it begins once";
   ASSERT_TRUE(ledger.OnEvent(EventOf(1, 0), 100));
   ASSERT_TRUE(ledger.OnEvent(EventOf(2, 0), 50));
   ASSERT_TRUE(ledger.OnEvent(EventOf(1, 1), 30));
@@ -100,6 +102,8 @@ TEST(RequestLedger, TellsTheNextWorkerAllThatItHas) {
   EXPECT_EQ(resume.choices[0].last_seq, 2u);
   EXPECT_EQ(resume.choices[0].token_ids, (std::vector<TokenId>{1, 2}));
   EXPECT_FALSE(resume.choices[0].ended);
+  EXPECT_EQ(resume.choices[0].from_arena, 32);
+  EXPECT_FALSE(resume.choices[1].from_arena);
   EXPECT_TRUE(resume.choices[1].ended);
   // Unread bytes fill the new window too, and come back as credit to the new worker.
   EXPECT_EQ(resume.credit_bytes, limits::kCreditBytes - 50);

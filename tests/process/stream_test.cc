@@ -108,6 +108,38 @@ TEST(StreamTest, AKillStormLosesNoTokenOfAnyStream) {
   EXPECT_LE(ResidentMiB(service.pid()) + ResidentMiB(frontend), mib_before + 24);
 }
 
+int CachedTokens(const Answer& answer) {
+  return answer.body["usage"]["prompt_tokens_details"]["cached_tokens"].get<int>();
+}
+
+TEST(StreamTest, WhatWasComputedOutlivesTheWorker) {
+  Service service;
+  service.StartReady();
+  const Json body = ChatBody(std::string(400, 'x') + " What is 2+2?", {{"max_tokens", 8}});
+  const Answer first = Chat(service.url(), body);
+  EXPECT_EQ(CachedTokens(first), 0);
+  const Answer second = Chat(service.url(), body);
+  EXPECT_GT(CachedTokens(second), 32);
+  EXPECT_EQ(second.content(), first.content());
+  ASSERT_GT(service.SignalModel("nano", SIGKILL), 0);
+  const Answer third = Chat(service.url(), body);
+  EXPECT_EQ(third.status, 200);
+  EXPECT_EQ(CachedTokens(third), CachedTokens(second));
+  EXPECT_EQ(third.content(), first.content());
+  EXPECT_EQ(service.Model("nano")["arena"]["shared"], true);
+  // Its supervisor's sudden death, too; an orderly end leaves nothing behind.
+  service.Signal(SIGKILL);
+  ASSERT_TRUE(service.AwaitExit());
+  service.StartReady();
+  const Answer fourth = Chat(service.url(), body);
+  EXPECT_EQ(CachedTokens(fourth), CachedTokens(second));
+  EXPECT_EQ(fourth.content(), first.content());
+  service.Signal(SIGTERM);
+  ASSERT_TRUE(service.AwaitExit());
+  service.StartReady();
+  EXPECT_EQ(CachedTokens(Chat(service.url(), body)), 0);
+}
+
 TEST(StreamTest, ReloadingAModelBreaksNoStream) {
   Service service;
   service.WriteConfig("[supervisor]\nisa = \"scalar\"\n");

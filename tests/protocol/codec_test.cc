@@ -74,8 +74,9 @@ void ForEveryMessage(F f) {
   f(Hello{"nano", 3, 2048, 8});
   f(Submit{1, FullRequest(), 65536, true});
   f(Submit{});
-  f(Resume{1, FullRequest(), {1, 2}, "kv", {{7, {4, 5}, true}, {}}, 65536, true});
+  f(Resume{1, FullRequest(), {1, 2}, "kv", {{7, {4, 5}, true, 3}, {}}, 65536, true});
   f(Accepted{1, {1, 2, 3}, "kv"});
+  f(Begun{1, 2, 32});
   f(Event{1, 2, 3, {4, 5}, "text"});
   f(End{1, 2, 3, FinishReason::kLength, {1, 2, 3, 4, 5, 6, 7, 8}, true});
   f(Failed{1, 2, "message", "param"});

@@ -8,6 +8,7 @@
 // slowly or hang up; frontends die. At every point a client's bytes are a prefix of the answer that
 // it gets undisturbed, and in the end they are all of it.
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <deque>
@@ -21,9 +22,12 @@
 
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/unique_fd.h"
 #include "frontend/dispatcher.h"
 #include "protocol/codec.h"
 #include "protocol/frame.h"
+#include "shm/arena.h"
+#include "shm/page_store.h"
 #include "shm/status.h"
 #include "supervisor/suspects.h"
 #include "tests/worker/fake_model.h"
@@ -37,6 +41,7 @@ using protocol::RequestId;
 
 constexpr int kContext = 96;
 constexpr char kPoison = '\x01';
+constexpr int kPagesMax = 20;
 
 struct Killed {
   bool counts;  // a crash; else SIGKILL from outside
@@ -44,12 +49,15 @@ struct Killed {
 
 // --- Clients -------------------------------------------------------------------------------------
 
-// An answer's bytes without what is allowed to differ: comments and measured times.
+// An answer's bytes without what is allowed to differ: comments, measured times, and how much of
+// the prompt was cached when it began.
 std::string Comparable(std::string bytes) {
   for (size_t at; (at = bytes.find(frontend::kStreamComment)) != std::string::npos;)
     bytes.erase(at, frontend::kStreamComment.size());
   if (const size_t at = bytes.find("\"timings\":{"); at != std::string::npos)
     bytes.erase(at, bytes.find("}}", at) + 2 - at);
+  if (const size_t at = bytes.find("\"cached_tokens\":"); at != std::string::npos)
+    bytes.erase(at, bytes.find('}', at) - at);
   return bytes;
 }
 
@@ -128,15 +136,22 @@ struct Pipe {
 };
 
 struct WorkerProcess final : public worker::EventSink {
-  explicit WorkerProcess(uint32_t epoch_, int sequences, int prefill, worker::PageIndex pages)
+  WorkerProcess(uint32_t epoch_, int sequences, int prefill, shm::PageIndex pages, int arena_fd)
       : epoch(epoch_),
         fake(worker::MakeFakeModel(ModelOptions())),
-        pool(256, pages, 4096),
+        store(AttachArena(arena_fd, pages)),
         status(shm::StatusBlock::Create().value()),
-        generator(&fake.model, Options(sequences, prefill), &pool, &*status, this) {
+        generator(&fake.model, Options(sequences, prefill), store.get(), &*status, this) {
     Queue(protocol::Hello{"m", epoch, kContext, sequences});
   }
 
+  static std::unique_ptr<shm::PageStore> AttachArena(int fd, shm::PageIndex pages) {
+    shm::ArenaSpec spec;
+    spec.page_bytes = 256;
+    spec.pages_max = kPagesMax;
+    spec.pages_budget = pages;
+    return std::make_unique<shm::PageStore>(shm::Arena::Attach(fd, spec).value(), pages);
+  }
   worker::FakeModelOptions ModelOptions() {
     worker::FakeModelOptions options;
     options.max_context = kContext;
@@ -170,6 +185,7 @@ struct WorkerProcess final : public worker::EventSink {
     to_frontend.bytes += protocol::MakeFrame(message);
   }
   void Send(const protocol::Accepted& message) override { Queue(message); }
+  void Send(const protocol::Begun& message) override { Queue(message); }
   void Send(const protocol::Event& message) override { Queue(message); }
   void Send(const protocol::End& message) override { Queue(message); }
   void Send(const protocol::Failed& message) override { Queue(message); }
@@ -208,7 +224,7 @@ struct WorkerProcess final : public worker::EventSink {
   int steps_left = -1;  // until it is killed; never for negative ones
   int sends_left = -1;
   worker::FakeModel fake;
-  worker::PagePool pool;
+  std::unique_ptr<shm::PageStore> store;
   shm::StatusBlock status;
   Pipe to_frontend, from_frontend;
   protocol::FrameReader reader;
@@ -258,7 +274,7 @@ class Host {
     for (int i = 0; i < 200; ++i) Turn(false);  // releases arrive
     ASSERT_NE(worker_, nullptr);
     EXPECT_EQ(worker_->generator.live(), 0u);
-    EXPECT_EQ(worker_->pool.used(), 0u);
+    EXPECT_EQ(worker_->store->referenced(), 0u);
     EXPECT_EQ(dispatcher_->active(), 0u);
   }
 
@@ -363,7 +379,8 @@ class Host {
 
   void StartWorker() {
     worker_ = std::make_unique<WorkerProcess>(++epoch_, Pick(1, 5), Pick(1, 60),
-                                              static_cast<worker::PageIndex>(Pick(6, 20)));
+                                              static_cast<shm::PageIndex>(Pick(6, kPagesMax)),
+                                              arena_.get());
     SetState(ModelState::kStarting);
     OfferChannel();
   }
@@ -455,7 +472,7 @@ class Host {
     StartFrontend();
     if (worker_ == nullptr) return;
     worker_->generator.CancelAll();
-    EXPECT_EQ(worker_->pool.used(), 0u);
+    EXPECT_EQ(worker_->store->referenced(), 0u);
     worker_->from_frontend.bytes.clear();
     worker_->to_frontend.bytes.clear();
     worker_->reader = {};
@@ -497,6 +514,7 @@ class Host {
   std::vector<std::unique_ptr<Connection>> connections_;
   Connection* live_ = nullptr;  // the one to the worker that lives
 
+  UniqueFd arena_{memfd_create("arena", MFD_CLOEXEC)};
   std::unique_ptr<WorkerProcess> worker_;
   uint32_t epoch_ = 0;
   supervisor::Suspects suspects_;

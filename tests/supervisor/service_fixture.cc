@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -19,6 +20,7 @@
 #include <thread>
 
 #include "base/clock.h"
+#include "shm/arena_segment.h"
 
 namespace perdure::supervisor {
 namespace {
@@ -71,6 +73,10 @@ TestService::~TestService() {
     fmt::print(stderr, "--- service log:\n{}\n",
                log.substr(log.size() - std::min(log.size(), kShown)));
   }
+  // It was killed, and nobody follows it.
+  const std::string prefix = shm::ArenaName(InstanceName(folder_ / "state"), "");
+  for (const std::string& name : shm::ListArenas())
+    if (name.starts_with(prefix)) shm_unlink(name.c_str());
   std::error_code ignored;
   fs::remove_all(folder_, ignored);
 }

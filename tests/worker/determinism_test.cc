@@ -3,6 +3,7 @@
 // pages and starting again.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <memory>
@@ -11,10 +12,12 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "engine/kv_view.h"
 #include "shm/status.h"
 #include "tests/engine/synth_model.h"
 #include "tests/worker/fake_model.h"
 #include "tests/worker/recording_sink.h"
+#include "tests/worker/test_store.h"
 #include "worker/generator.h"
 
 namespace perdure::worker {
@@ -28,6 +31,7 @@ struct Schedule {
   int sequences;
   int prefill;
   PageIndex pages;
+  bool twice = false;  // all requests once more, beside what they left in the cache
 };
 
 struct Answer {
@@ -77,11 +81,11 @@ class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
     options.scheduler = {schedule.sequences, schedule.prefill, limits::kSequencesMax};
     options.slow_client_timeout_us = 1'000'000'000;
     options.now_us = &MonotonicUs;
-    PagePool pool(model.engine->info().kv.PageBytes(), schedule.pages, limits::kKvChunkBytes);
-    FillWithNan(&pool);
+    auto store = MakeStore(model.engine->info().kv.PageBytes(), schedule.pages);
+    FillWithNan(store.get());
     auto status = shm::StatusBlock::Create().value();
     RecordingSink sink;
-    Generator generator(&model, options, &pool, &*status, &sink);
+    Generator generator(&model, options, store.get(), &*status, &sink);
     uint64_t tokens = 0;
     for (int k = 0; k < kRequests; ++k) {
       const auto submit = RequestNumber(k, GetParam().vocab);
@@ -89,6 +93,25 @@ class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
       EXPECT_TRUE(generator.Submit(submit));
     }
     while (generator.HasWork()) generator.Step();
+    if (schedule.twice) {
+      // What the first ones left in the cache is where these begin.
+      for (int k = 0; k < kRequests; ++k) {
+        auto submit = RequestNumber(k, GetParam().vocab);
+        submit.rid += kRequests;
+        EXPECT_TRUE(generator.Submit(submit));
+      }
+      while (generator.HasWork()) generator.Step();
+      for (int k = 0; k < kRequests; ++k) {
+        const protocol::RequestId rid = static_cast<protocol::RequestId>(k + 1);
+        const auto first = generator.answer(rid, 0), second = generator.answer(rid + kRequests, 0);
+        EXPECT_TRUE(first && second && std::ranges::equal(first->ids, second->ids) &&
+                    std::ranges::equal(first->logprobs, second->logprobs));
+        const auto& usage = sink[rid + kRequests].choices[0].end->usage;
+        const int whole = (usage.prompt_tokens - 1) / engine::kPageTokens * engine::kPageTokens;
+        EXPECT_EQ(usage.from_arena, whole);
+      }
+      return {};
+    }
     // Prompts are computed once, unless pages were lost. (Chunks of one token do not count.)
     *preemptions = status->tokens_prefilled.load() > tokens ? 1 : 0;
 
@@ -108,12 +131,12 @@ class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
   }
 
   // Every page is NaN as binary16 throughout: what was never computed shows where it is read.
-  static void FillWithNan(PagePool* pool) {
+  static void FillWithNan(shm::PageStore* store) {
     std::vector<PageIndex> pages;
-    while (const auto page = pool->Allocate()) pages.push_back(*page);
+    while (const auto page = store->Allocate()) pages.push_back(*page);
     for (PageIndex page : pages) {
-      std::memset(pool->address(page), 0xFF, pool->page_bytes());
-      pool->Free(page);
+      std::memset(store->address(page), 0xFF, store->page_bytes());
+      store->Release(page);
     }
   }
 
@@ -139,6 +162,11 @@ TEST_P(DeterminismTest, EqualBitsUnderEverySchedule) {
     }
   }
   EXPECT_TRUE(lost_pages) << "the case of lost pages was not reached";
+}
+
+TEST_P(DeterminismTest, EqualBitsFromTheCache) {
+  int preemptions = 0;
+  for (const int prefill : {16, 256}) Run({2, 8, prefill, 256, true}, &preemptions);
 }
 
 TEST_P(DeterminismTest, AnotherSeedIsAnotherAnswer) {

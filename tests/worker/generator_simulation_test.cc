@@ -13,6 +13,7 @@
 #include "shm/status.h"
 #include "tests/worker/fake_model.h"
 #include "tests/worker/recording_sink.h"
+#include "tests/worker/test_store.h"
 #include "worker/generator.h"
 
 namespace perdure::worker {
@@ -69,10 +70,10 @@ std::vector<std::map<int, Expected>> AnswersAlone() {
   std::vector<std::map<int, Expected>> all;
   for (int kind = 0; kind < kKinds; ++kind) {
     FakeModel fake = MakeFakeModel(ModelOptions());
-    PagePool pool(256, 64, 4096);
+    auto store = MakeStore(256, 64);
     auto status = shm::StatusBlock::Create().value();
     RecordingSink sink;
-    Generator generator(&fake.model, Options(1, 1 << 20), &pool, &*status, &sink);
+    Generator generator(&fake.model, Options(1, 1 << 20), store.get(), &*status, &sink);
     EXPECT_TRUE(generator.Submit(RequestOfKind(kind, 1)));
     while (generator.HasWork()) generator.Step();
     std::map<int, Expected>& answers = all.emplace_back();
@@ -90,9 +91,10 @@ class Simulation {
       : random_(seed),
         expected_(expected),
         fake_(MakeFakeModel(ModelOptions())),
-        pool_(256, static_cast<PageIndex>(Pick(8, 20)), 1024),
+        store_(MakeStore(256, static_cast<PageIndex>(Pick(8, 20)))),
         status_(shm::StatusBlock::Create().value()),
-        generator_(&fake_.model, Options(Pick(1, 6), Pick(1, 100)), &pool_, &*status_, &sink_) {}
+        generator_(&fake_.model, Options(Pick(1, 6), Pick(1, 100)), store_.get(), &*status_,
+                   &sink_) {}
 
   void Run() {
     for (int i = 0; i < 1500 && !testing::Test::HasFailure(); ++i) {
@@ -109,7 +111,7 @@ class Simulation {
     }
     EXPECT_EQ(generator_.live(), 0u);
     EXPECT_TRUE(kinds_.empty());
-    EXPECT_EQ(pool_.used(), 0u);
+    EXPECT_EQ(store_->referenced(), 0u);
     EXPECT_FALSE(generator_.HasWork());
     EXPECT_EQ(status_->manifest_step.load(), 0u);
   }
@@ -183,7 +185,7 @@ class Simulation {
   std::mt19937 random_;
   const std::vector<std::map<int, Expected>>& expected_;
   FakeModel fake_;
-  PagePool pool_;
+  std::unique_ptr<shm::PageStore> store_;
   shm::StatusBlock status_;
   RecordingSink sink_;
   Generator generator_;

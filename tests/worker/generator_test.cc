@@ -14,6 +14,7 @@
 #include "shm/status.h"
 #include "tests/worker/fake_model.h"
 #include "tests/worker/recording_sink.h"
+#include "tests/worker/test_store.h"
 
 namespace perdure::worker {
 namespace {
@@ -53,9 +54,10 @@ class GeneratorTest : public testing::Test {
     options.slow_client_timeout_us = 120'000'000;
     options.now_us = [] { return clock_us; };
     generator_.reset();
-    pool_ = std::make_unique<PagePool>(256, pages, 4096);
+    store_ = MakeStore(256, pages);
     sink_ = RecordingSink();
-    generator_ = std::make_unique<Generator>(&fake_.model, options, pool_.get(), &*status_, &sink_);
+    generator_ =
+        std::make_unique<Generator>(&fake_.model, options, store_.get(), &*status_, &sink_);
   }
   void Submit(const protocol::Submit& submit) { ASSERT_TRUE(generator_->Submit(submit)); }
   void RunAll() {
@@ -76,7 +78,7 @@ class GeneratorTest : public testing::Test {
   FakeModelOptions model_options_;
   FakeModel fake_;
   shm::StatusBlock status_;
-  std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<shm::PageStore> store_;
   RecordingSink sink_;
   std::unique_ptr<Generator> generator_;
 };
@@ -102,7 +104,7 @@ TEST_F(GeneratorTest, AnswersWithTheModelsTokens) {
   EXPECT_EQ(answer.end->usage.completion_tokens, 20);
   EXPECT_FALSE(answer.end->persisted);
   EXPECT_EQ(generator_->live(), 0u);
-  EXPECT_EQ(pool_->used(), 0u);
+  EXPECT_EQ(store_->referenced(), 0u);
 }
 
 TEST_F(GeneratorTest, MeasuresQueuePrefillAndDecode) {
@@ -305,7 +307,7 @@ TEST_F(GeneratorTest, NeverSendsMoreThanTheCredit) {
   EXPECT_GT(sink_[1].choices[0].payload_bytes, 100u);
   EXPECT_FALSE(sink_[1].choices[0].end);
   EXPECT_TRUE(sink_[2].choices[0].end) << "somebody else's slow client stopped this one";
-  EXPECT_GT(pool_->used(), 0u);
+  EXPECT_GT(store_->referenced(), 0u);
   size_t allowed = 150;
   for (int i = 0; i < 100 && !sink_[1].choices[0].end; ++i) {
     generator_->Credit(1, 60);
@@ -328,7 +330,7 @@ TEST_F(GeneratorTest, GivesUpClientsThatNeverRead) {
   clock_us += 121'000'000;
   generator_->FailSlowClients();
   ExpectFailed(1, ErrorCode::slow_client, "");
-  EXPECT_EQ(pool_->used(), 0u);
+  EXPECT_EQ(store_->referenced(), 0u);
 }
 
 TEST_F(GeneratorTest, CancelStopsAtOnceAndFreesPages) {
@@ -340,7 +342,7 @@ TEST_F(GeneratorTest, CancelStopsAtOnceAndFreesPages) {
   sink_.closed[1] = true;
   RunAll();
   EXPECT_TRUE(sink_[2].choices[0].end);
-  EXPECT_EQ(pool_->used(), 0u);
+  EXPECT_EQ(store_->referenced(), 0u);
   generator_->Cancel(1);
   generator_->Release(99);
   generator_->Credit(99, 5);
@@ -397,7 +399,7 @@ TEST_F(GeneratorTest, WhatCannotFitFailsAndHurtsNobody) {
   ASSERT_TRUE(sink_[3].failed);
   EXPECT_EQ(ErrorCodeFromWire(sink_[3].failed->error_code), ErrorCode::out_of_memory);
   EXPECT_EQ(generator_->live(), 0u);
-  EXPECT_EQ(pool_->used(), 0u);
+  EXPECT_EQ(store_->referenced(), 0u);
 }
 
 TEST_F(GeneratorTest, DrainingRefusesTheNewAndFailsTheLate) {
@@ -447,6 +449,50 @@ TEST_F(GeneratorTest, TokensDoNotDependOnCompany) {
                 0);
     }
   }
+}
+
+TEST_F(GeneratorTest, AContinuationComputesOnlyWhatIsNew) {
+  size_t computed = 0;
+  model_options_.on_step = [&](std::span<const engine::SequenceStep> sequences) {
+    for (const engine::SequenceStep& step : sequences) computed += step.tokens.size();
+  };
+  Start();
+  const std::string prompt(3 * kPage + 7, 'p');
+  Submit(Completion(1, prompt, 2 * kPage));
+  RunAll();
+  EXPECT_EQ(sink_[1].choices[0].end->usage.from_arena, 0);
+  // The same again: all but the last, unfinished page, and the same answer.
+  computed = 0;
+  Submit(Completion(2, prompt, 2 * kPage));
+  RunAll();
+  EXPECT_EQ(sink_[2].choices[0].end->usage.from_arena, 3 * kPage);
+  EXPECT_EQ(sink_[2].choices[0].end->usage.computed, 7);
+  EXPECT_EQ(sink_[2].choices[0].ids, sink_[1].choices[0].ids);
+  EXPECT_EQ(computed, 7 + 2u * kPage - 1);
+  // The answer is part of the next prompt.
+  protocol::Submit next = Completion(3, "", 5);
+  std::vector<TokenId> ids(prompt.begin(), prompt.end());
+  ids.insert(ids.end(), sink_[1].choices[0].ids.begin(), sink_[1].choices[0].ids.end());
+  next.request.prompt_ids = ids;
+  Submit(next);
+  RunAll();
+  EXPECT_EQ(sink_[3].choices[0].end->usage.from_arena, 5 * kPage);
+  // A prompt of whole pages: its last token is computed, as its logits are wanted.
+  Submit(Completion(4, prompt.substr(0, 3 * kPage), 1));
+  RunAll();
+  EXPECT_EQ(sink_[4].choices[0].end->usage.from_arena, 2 * kPage);
+}
+
+TEST_F(GeneratorTest, TheCacheGivesWayToWhatRuns) {
+  Start(6, 4, 64);
+  for (protocol::RequestId rid = 1; rid <= 20; ++rid) {
+    Submit(Completion(rid, std::string(4 * kPage, static_cast<char>('a' + rid)), 2));
+    RunAll();
+    ASSERT_TRUE(sink_[rid].choices[0].end);
+    EXPECT_LE(store_->used(), 6u);
+  }
+  EXPECT_EQ(store_->referenced(), 0u);
+  EXPECT_GE(store_->cached(), 4u);
 }
 
 // What the frontend has of a request after it has received the first `events` events of each

@@ -73,6 +73,9 @@ class Peer {
       case MessageType::kAccepted:
         received.Send(protocol::Decode<protocol::Accepted>(frame.payload).value());
         break;
+      case MessageType::kBegun:
+        received.Send(*protocol::Decode<protocol::Begun>(frame.payload));
+        break;
       case MessageType::kEvent:
         received.Send(protocol::Decode<protocol::Event>(frame.payload).value());
         break;

@@ -19,6 +19,7 @@ struct RecordedChoice {
   std::string text;
   uint64_t last_seq = 0;
   size_t payload_bytes = 0;
+  std::optional<int32_t> from_arena;
   std::optional<protocol::End> end;
 };
 
@@ -34,6 +35,13 @@ class RecordingSink : public EventSink {
     RecordedRequest& request = Open(message.rid);
     EXPECT_FALSE(request.accepted) << "accepted twice";
     request.accepted = message;
+  }
+  void Send(const protocol::Begun& message) override {
+    RecordedRequest& request = Open(message.rid);
+    EXPECT_TRUE(request.accepted);
+    RecordedChoice& choice = request.choices[message.choice];
+    EXPECT_FALSE(choice.from_arena) << "begun twice";
+    choice.from_arena = message.from_arena;
   }
   void Send(const protocol::Event& message) override {
     RecordedRequest& request = Open(message.rid);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/kv_view.h"
+#include "tests/worker/test_store.h"
 #include "worker/scheduler.h"
 
 namespace perdure::worker {
@@ -19,8 +20,8 @@ class Simulation {
       : random_(seed),
         limits_{Pick(1, 6), Pick(1, 200), 0},
         pages_(static_cast<PageIndex>(Pick(4, 24))),
-        pool_(64, pages_, 64 * 5),
-        scheduler_(WithResidents(), &pool_) {}
+        store_(MakeStore(64, pages_)),
+        scheduler_(WithResidents(), store_.get()) {}
 
   void Run() {
     for (int i = 0; i < 400; ++i) {
@@ -37,7 +38,7 @@ class Simulation {
     int steps = 0;
     while (!live_.empty() && ++steps < 200'000 && !testing::Test::HasFailure()) Step();
     EXPECT_TRUE(live_.empty());
-    EXPECT_EQ(pool_.used(), 0u);
+    EXPECT_EQ(store_->used(), 0u);
     EXPECT_EQ(ended_ + cancelled_ + out_of_memory_, arrived_);
   }
 
@@ -151,7 +152,7 @@ class Simulation {
         ++total;
       }
     }
-    EXPECT_EQ(total, pool_.used());
+    EXPECT_EQ(total, store_->used());
     EXPECT_LE(scheduler_.resident(), limits_.resident_max);
   }
 
@@ -203,7 +204,7 @@ class Simulation {
   std::mt19937 random_;
   SchedulerLimits limits_;
   const PageIndex pages_;
-  PagePool pool_;
+  std::unique_ptr<shm::PageStore> store_;
   Scheduler scheduler_;
   std::map<SequenceId, Mirror> live_;
   int arrived_ = 0, ended_ = 0, cancelled_ = 0, out_of_memory_ = 0, preemptions_ = 0;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/kv_view.h"
+#include "tests/worker/test_store.h"
 
 namespace perdure::worker {
 namespace {
@@ -20,8 +21,8 @@ SchedulerLimits Limits(int sequences, int prefill, int resident = 256) {
 class SchedulerTest : public testing::Test {
  protected:
   void Start(const SchedulerLimits& limits, PageIndex pages) {
-    pool_ = std::make_unique<PagePool>(64, pages, 64 * 64);
-    scheduler_ = std::make_unique<Scheduler>(limits, pool_.get());
+    store_ = MakeStore(64, pages);
+    scheduler_ = std::make_unique<Scheduler>(limits, store_.get());
   }
   // Plans a step, computes it, and gives every sequence that drew its token.
   StepPlan Step() {
@@ -43,7 +44,7 @@ class SchedulerTest : public testing::Test {
     return ids;
   }
 
-  std::unique_ptr<PagePool> pool_;
+  std::unique_ptr<shm::PageStore> store_;
   std::unique_ptr<Scheduler> scheduler_;
 };
 
@@ -201,7 +202,7 @@ TEST_F(SchedulerTest, WhatOutgrowsThePoolAloneFails) {
   EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{id}));
   const StepPlan plan = scheduler_->PlanStep();
   EXPECT_EQ(plan.out_of_memory, (std::vector<SequenceId>{id}));
-  EXPECT_EQ(pool_->used(), 0u);
+  EXPECT_EQ(store_->used(), 0u);
   EXPECT_FALSE(scheduler_->HasWork());
 }
 
@@ -211,9 +212,9 @@ TEST_F(SchedulerTest, RemovingFreesPagesInEveryState) {
   scheduler_->Remove(waiting_never_run);
   const SequenceId prefilling = scheduler_->Add(50);
   Step();
-  EXPECT_GT(pool_->used(), 0u);
+  EXPECT_GT(store_->used(), 0u);
   scheduler_->Remove(prefilling);
-  EXPECT_EQ(pool_->used(), 0u);
+  EXPECT_EQ(store_->used(), 0u);
   EXPECT_FALSE(scheduler_->HasWork());
 }
 

@@ -18,6 +18,7 @@
 #include "shm/status.h"
 #include "tests/worker/fake_model.h"
 #include "tests/worker/peer.h"
+#include "tests/worker/test_store.h"
 
 namespace perdure::worker {
 namespace {
@@ -56,12 +57,13 @@ class WorkerLoopTest : public testing::Test {
       options.scheduler = {4, 64, limits::kSequencesMax};
       options.slow_client_timeout_us = int64_t{kGenerousMs} * 1000;
       options.now_us = &MonotonicUs;
-      PagePool pool(256, 1 << 16, 1 << 20);
+      const auto store = MakeStore(256, 1 << 16);
       protocol::Hello hello;
       hello.model = "fake";
       hello.epoch = 3;
       hello.max_context = model_options_.max_context;
-      WorkerLoop loop(hello, &fake_.model, options, &pool, &*status_, &to_supervisor, UniqueFd(fd));
+      WorkerLoop loop(hello, &fake_.model, options, store.get(), &*status_, &to_supervisor,
+                      UniqueFd(fd));
       exit_code_ = loop.Run();
     });
   }

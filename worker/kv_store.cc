@@ -1,0 +1,90 @@
+#include "worker/kv_store.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/hash.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/prepared_folder.h"
+#include "shm/arena.h"
+#include "shm/hashes.h"
+
+namespace perdure::worker {
+namespace {
+
+Result<std::unique_ptr<shm::PageMemory>> AttachArena(const engine::ModelInfo& info,
+                                                     const KvStoreOptions& options) {
+  shm::ArenaSpec spec;
+  spec.fingerprint = options.fingerprint;
+  spec.numerics = Hash64(info.numerics_id);
+  spec.page_bytes = info.kv.PageBytes();
+  spec.pages_budget = options.pages_budget;
+  // Not the budget: that follows from what is free, which differs from start to start.
+  const uint64_t pages = std::min<uint64_t>(
+      limits::kArenaPagesMax, options.memory_bytes / std::max<uint64_t>(1, spec.page_bytes));
+  spec.pages_max = std::max(options.pages_budget, static_cast<uint32_t>(pages));
+  ASSIGN_OR_RETURN(std::unique_ptr<shm::Arena> arena, shm::Arena::Attach(options.arena_fd, spec));
+  if (!arena->reset_reason().empty())
+    LogInfo("the KV cache begins empty: {}", arena->reset_reason());
+  return std::unique_ptr<shm::PageMemory>(std::move(arena));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<shm::PageStore>> OpenKvStore(const engine::ModelInfo& info,
+                                                    const KvStoreOptions& options) {
+  std::unique_ptr<shm::PageMemory> memory;
+  if (options.arena_fd >= 0) {
+    auto arena = AttachArena(info, options);
+    if (arena) {
+      memory = std::move(*arena);
+    } else {
+      LogWarning("the KV cache will end with this process: {}", arena.error().message);
+    }
+  }
+  if (memory == nullptr) {
+    ASSIGN_OR_RETURN(const shm::ArenaGeometry geometry,
+                     shm::ArenaGeometry::For(info.kv.PageBytes(), options.pages_budget));
+    ASSIGN_OR_RETURN(memory, shm::MakePrivateMemory(geometry));
+  }
+  auto store = std::make_unique<shm::PageStore>(std::move(memory), options.pages_budget);
+  if (store->recovery().kept + store->recovery().dropped > 0)
+    LogInfo("the KV cache of the worker before holds {} pages, {} were not whole",
+            store->recovery().kept, store->recovery().dropped);
+  return store;
+}
+
+uint64_t ModelFingerprint(const std::filesystem::path& model_dir, int quantize_bits) {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(model_dir, error)) {
+    const std::filesystem::path& path = entry.path();
+    if (path.filename() == "config.json" || path.extension() == ".safetensors")
+      files.push_back(path);
+  }
+  std::sort(files.begin(), files.end());
+  std::string text = std::to_string(quantize_bits);
+  for (const auto& file : files) text += ' ' + std::to_string(FileFingerprint(file));
+  return Hash64(text);
+}
+
+uint64_t CacheRoot(const engine::ModelInfo& info, uint64_t fingerprint) {
+  constexpr std::string_view kNoSalt;
+  return shm::RootHash(fingerprint, Hash64(info.numerics_id), kNoSalt);
+}
+
+uint64_t ArenaBytes(int arena_fd) {
+  constexpr uint64_t kBlock = 512;  // the unit of st_blocks, whatever the file system
+  struct stat st {};
+  if (arena_fd < 0 || fstat(arena_fd, &st) != 0) return 0;
+  return static_cast<uint64_t>(st.st_blocks) * kBlock;
+}
+
+}  // namespace perdure::worker
