@@ -26,10 +26,8 @@ Result<std::unique_ptr<shm::PageMemory>> AttachArena(const engine::ModelInfo& in
   spec.numerics = Hash64(info.numerics_id);
   spec.page_bytes = info.kv.PageBytes();
   spec.pages_budget = options.pages_budget;
-  // Not the budget: that follows from what is free, which differs from start to start.
-  const uint64_t pages = std::min<uint64_t>(
-      limits::kArenaPagesMax, options.memory_bytes / std::max<uint64_t>(1, spec.page_bytes));
-  spec.pages_max = std::max(options.pages_budget, static_cast<uint32_t>(pages));
+  spec.pages_max =
+      std::max(options.pages_budget, std::min(options.pages_max, limits::kArenaPagesMax));
   ASSIGN_OR_RETURN(std::unique_ptr<shm::Arena> arena, shm::Arena::Attach(options.arena_fd, spec));
   if (!arena->reset_reason().empty())
     LogInfo("the KV cache begins empty: {}", arena->reset_reason());

@@ -14,8 +14,10 @@ namespace perdure::worker {
 struct KvStoreOptions {
   int arena_fd = -1;          // stays the caller's; none: private memory
   uint32_t pages_budget = 0;  // > 0
-  uint64_t memory_bytes = 0;  // of the machine: a new arena has addresses for all of it
-  uint64_t fingerprint = 0;   // ModelFingerprint
+  // What the budget could be at most: a new arena has room for so many, as the budget follows from
+  // what memory is free and differs from start to start.
+  uint32_t pages_max = 0;
+  uint64_t fingerprint = 0;  // ModelFingerprint
 };
 
 // Logs what was found. An arena that cannot be used is replaced by private memory, with a warning.

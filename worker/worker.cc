@@ -79,6 +79,15 @@ struct Loaded {
   std::unique_ptr<shm::PageStore> store;
 };
 
+// As DeriveKvBudget bounds it, whatever memory there is.
+uint32_t PagesOfAllContexts(const engine::KvBudgetInputs& inputs) {
+  const int context = inputs.max_context > 0 ? std::min(inputs.max_context, inputs.model_context)
+                                             : inputs.model_context;
+  const uint64_t pages = static_cast<uint64_t>(engine::KvShape::PagesFor(context)) *
+                         static_cast<uint64_t>(inputs.sequences_max);
+  return static_cast<uint32_t>(std::min<uint64_t>(pages, limits::kArenaPagesMax));
+}
+
 Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try {
   Loaded loaded;
   const int64_t begin_ms = MonotonicMs();
@@ -113,7 +122,7 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   loaded.fingerprint = ModelFingerprint(heritage.model_dir, heritage.quantize_bits);
   ASSIGN_OR_RETURN(loaded.store, OpenKvStore(info, {.arena_fd = heritage.arena_fd,
                                                     .pages_budget = loaded.budget.pages_max,
-                                                    .memory_bytes = inputs.memory.capacity,
+                                                    .pages_max = PagesOfAllContexts(inputs),
                                                     .fingerprint = loaded.fingerprint}));
   return loaded;
 } catch (const std::bad_alloc&) {
