@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/processors.h"
 #include "protocol/codec.h"
 
@@ -78,7 +79,11 @@ Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Ca
 }
 
 void ModelWorker::OpenArena() {
-  auto arena = shm::ArenaSegment::Open(context_.instance, name(), settings_.heritage.kv_bytes_max);
+  // A budget that the worker will derive from memory is not known yet. Where /dev/shm is much
+  // smaller than memory (containers), the arena does better without it.
+  const uint64_t configured = settings_.heritage.kv_bytes_max;
+  const uint64_t room = configured > 0 ? configured : ReadMemoryState().capacity / 4;
+  auto arena = shm::ArenaSegment::Open(context_.instance, name(), room);
   if (!arena) {
     LogWarning("{}: its KV cache will end with each process: {}", who(), arena.error().message);
     return;

@@ -127,12 +127,15 @@ TEST(StreamTest, WhatWasComputedOutlivesTheWorker) {
   EXPECT_EQ(CachedTokens(third), CachedTokens(second));
   EXPECT_EQ(third.content(), first.content());
   EXPECT_EQ(service.Model("nano")["arena"]["shared"], true);
-  // Its supervisor's sudden death, too; an orderly end leaves nothing behind.
+  // Its supervisor's sudden death, too, where /dev/shm has room for a name to find it by; an
+  // orderly end leaves nothing behind.
+  const bool named =
+      service.Log().find("its KV cache will end with the service") == std::string::npos;
   service.Signal(SIGKILL);
   ASSERT_TRUE(service.AwaitExit());
   service.StartReady();
   const Answer fourth = Chat(service.url(), body);
-  EXPECT_EQ(CachedTokens(fourth), CachedTokens(second));
+  EXPECT_EQ(CachedTokens(fourth), named ? CachedTokens(second) : 0);
   EXPECT_EQ(fourth.content(), first.content());
   service.Signal(SIGTERM);
   ASSERT_TRUE(service.AwaitExit());
