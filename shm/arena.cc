@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/log.h"
 #include "shm/hashes.h"
 
 namespace perdure::shm {
@@ -136,7 +137,14 @@ void Arena::Initialize(const ArenaSpec& spec) {
 }
 
 bool Arena::Grant(uint32_t slab) {
-  return Allocate(fd_.get(), geometry_.SlabOffset(slab), geometry_.slab_bytes);
+  const bool granted = Allocate(fd_.get(), geometry_.SlabOffset(slab), geometry_.slab_bytes);
+  // Once, however many requests it hits.
+  if (!granted && !is_full_)
+    LogWarning(
+        "no more shared memory for the KV cache ({}): free some in /dev/shm, or make it larger",
+        std::strerror(errno));
+  is_full_ = !granted;
+  return granted;
 }
 
 void Arena::Return(uint32_t slab) {

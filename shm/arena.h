@@ -51,6 +51,7 @@ class Arena : public PageMemory {
   MappedFile mapping_;
   uint64_t epoch_ = 0;
   std::string reset_reason_;
+  bool is_full_ = false;  // the last slab that was asked for was refused
 };
 
 }  // namespace perdure::shm

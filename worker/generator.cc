@@ -422,7 +422,8 @@ void Generator::Step() {
     if (it == requests_.end()) continue;
     Fail(it->second.get(),
          Error{ErrorCode::out_of_memory,
-               "the system has no memory for this request's KV cache; try a shorter one",
+               "the system has no memory for this request's KV cache, as the service's log tells; "
+               "try again later, or a shorter one",
                {},
                0});
   }
