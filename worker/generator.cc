@@ -71,6 +71,28 @@ Generator::~Generator() = default;
 
 namespace {
 
+// Outside of a step: a request whose rendering or folding ends the process is as much a suspect as
+// one that dies in a step.
+class Suspicion {
+ public:
+  Suspicion(shm::StatusShm* status, uint64_t step, RequestId rid)
+      : status_(status),
+        phase_(status->phase.exchange(static_cast<uint32_t>(shm::Phase::kStepping))) {
+    shm::BeginStep(*status_, step, {&rid, 1});
+  }
+  ~Suspicion() {
+    status_->manifest_step.store(0, std::memory_order_release);
+    status_->progress.fetch_add(1, std::memory_order_relaxed);
+    status_->phase.store(phase_, std::memory_order_relaxed);
+  }
+  Suspicion(const Suspicion&) = delete;
+  Suspicion& operator=(const Suspicion&) = delete;
+
+ private:
+  shm::StatusShm* const status_;
+  const uint32_t phase_;
+};
+
 tl::unexpected<Error> InUse(RequestId rid) {
   return Err(ErrorCode::protocol_error, fmt::format("request id {:016x} is already in use", rid));
 }
@@ -95,8 +117,8 @@ Status Generator::Submit(const protocol::Submit& submit) {
     FailUnknown(submit.rid, *refusal);
     return {};
   }
-  auto admitted = AdmitAsSuspect(
-      submit.rid, [&] { return Admit(*model_, options_.admission, submit.request); });
+  const Suspicion suspicion(status_, step_ + 1, submit.rid);
+  auto admitted = Admit(*model_, options_.admission, submit.request);
   if (admitted && prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
     admitted = Err(ErrorCode::overloaded, "the prompts that wait for this model are too long");
   if (!admitted) {
@@ -128,10 +150,10 @@ Status Generator::Resume(const protocol::Resume& resume) {
     FailUnknown(resume.rid, *refusal);
     return {};
   }
-  auto admitted = AdmitAsSuspect(resume.rid, [&]() -> Result<AdmittedRequest> {
-    RETURN_IF_ERROR(CheckVocabulary(resume, model_->engine->info().vocab_size));
-    return Readmit(*model_, options_.admission, resume.request, resume.prompt_ids);
-  });
+  const Suspicion suspicion(status_, step_ + 1, resume.rid);
+  auto admitted = Readmit(*model_, options_.admission, resume.request, resume.prompt_ids);
+  if (const Status known = CheckVocabulary(resume, model_->engine->info().vocab_size); !known)
+    admitted = Err(known.error());
   if (!admitted) {
     FailUnknown(resume.rid, admitted.error());
     return {};
@@ -163,18 +185,6 @@ std::optional<Error> Generator::Refusal() const {
                  {},
                  0};
   return std::nullopt;
-}
-
-// A request whose rendering ends the process is as much a suspect as one that dies in a step.
-Result<AdmittedRequest> Generator::AdmitAsSuspect(
-    RequestId rid, const std::function<Result<AdmittedRequest>()>& admit) {
-  const auto phase = status_->phase.exchange(static_cast<uint32_t>(shm::Phase::kStepping));
-  shm::BeginStep(*status_, step_ + 1, {&rid, 1});
-  auto admitted = admit();
-  status_->manifest_step.store(0, std::memory_order_release);
-  status_->progress.fetch_add(1, std::memory_order_relaxed);
-  status_->phase.store(phase, std::memory_order_relaxed);
-  return admitted;
 }
 
 Generator::Request* Generator::Open(RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,

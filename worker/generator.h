@@ -10,7 +10,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -102,9 +101,6 @@ class Generator : private PrefixFinder {
     Choice* choice = nullptr;
   };
 
-  // Admission's result, computed while `rid` stands as the suspect in the status block.
-  Result<AdmittedRequest> AdmitAsSuspect(protocol::RequestId rid,
-                                         const std::function<Result<AdmittedRequest>()>& admit);
   std::optional<Error> Refusal() const;
   Request* Open(protocol::RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
                 int choices);

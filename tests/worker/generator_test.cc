@@ -603,6 +603,42 @@ TEST_F(GeneratorTest, ASuspectIsComputedAloneUntilItHasPassed) {
   EXPECT_EQ(sink_.cleared.size(), 1u);
 }
 
+// What stands in the manifest while an event is sent.
+class WatchingSink final : public RecordingSink {
+ public:
+  explicit WatchingSink(const shm::StatusShm* status) : status_(status) {}
+  using RecordingSink::Send;
+  void Send(const protocol::Event& message) override {
+    suspects.push_back(shm::ReadLastWords(*status_).step_rids);
+    RecordingSink::Send(message);
+  }
+  std::vector<std::vector<uint64_t>> suspects;
+
+ private:
+  const shm::StatusShm* const status_;
+};
+
+TEST_F(GeneratorTest, IsASuspectAlsoWhileItsAnswerIsFoldedAgain) {
+  Start();
+  WatchingSink sink(&*status_);
+  GeneratorOptions options;
+  options.admission.max_context = model_options_.max_context;
+  options.scheduler = {8, 64, limits::kSequencesMax};
+  options.now_us = [] { return clock_us; };
+  Generator generator(&fake_.model, options, store_.get(), &*status_, &sink);
+  protocol::Resume resume;
+  resume.rid = 5;
+  resume.prompt_ids = {'a', 'b'};
+  resume.request = Completion(5, "ab", 3).request;
+  resume.request.echo = true;
+  resume.credit_bytes = 1000;
+  resume.choices.resize(1);
+  sink[5].accepted.emplace();
+  ASSERT_TRUE(generator.Resume(resume));
+  EXPECT_EQ(sink.suspects, (std::vector<std::vector<uint64_t>>{{5}}));
+  EXPECT_TRUE(shm::ReadLastWords(*status_).step_rids.empty());
+}
+
 TEST_F(GeneratorTest, RefusesToGoOnWithWhatIsNotItsOwn) {
   Start();
   protocol::Resume resume;
