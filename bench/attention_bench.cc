@@ -1,6 +1,7 @@
-// Attention beside the machine's bounds: prompts as a share of the f32 multiply-adds, single tokens
-// as a share of the bandwidth that reads K and V once. Bounds and cases take turns; of both the
-// best round counts, as on a shared machine the others measure its other users.
+// Attention, over keys and values of a precision, beside the machine's bounds: prompts as a share
+// of the f32 multiply-adds, single tokens as a share of the bandwidth that reads K and V once.
+// Bounds and cases take turns; of both the best round counts, as on a shared machine the others
+// measure its other users.
 
 #include <algorithm>
 #include <cmath>
@@ -25,6 +26,7 @@ using engine::AttentionTile;
 using engine::Isa;
 using engine::Kernels;
 using engine::kPageTokens;
+using engine::KvPrecision;
 using engine::KvShape;
 using engine::ThreadPool;
 
@@ -51,7 +53,8 @@ double Seconds() { return static_cast<double>(MonotonicUs()) * 1e-6; }
 
 class Bench {
  public:
-  Bench(const Kernels& kernels, int threads) : kernels_(kernels), pool_(threads) {
+  Bench(const Kernels& kernels, int threads, KvPrecision precision)
+      : kernels_(kernels), pool_(threads), precision_(precision) {
     memory_ = Allocate(kMemoryBytes);
     auto* halves = memory_.as<uint16_t>();
     uint32_t random = 1;
@@ -63,7 +66,7 @@ class Bench {
 
   // Seconds of one layer.
   double Run(const Case& c) {
-    const size_t head_bytes = KvShape{1, 1, c.head_dim}.HeadBytes();
+    const size_t head_bytes = KvShape{1, 1, c.head_dim}.HeadBytes(precision_);
     const auto pages = static_cast<size_t>(KvShape::PagesFor(c.start + c.rows));
     const size_t sequence_bytes = pages * head_bytes * static_cast<size_t>(c.kv_heads);
     const size_t layer_bytes = sequence_bytes * static_cast<size_t>(c.sequences);
@@ -73,6 +76,8 @@ class Bench {
     for (size_t i = 0; i < pages * static_cast<size_t>(c.sequences); ++i)
       pointers.push_back(memory_.data() + i * page_bytes);
     if (pointers.size() * page_bytes > kMemoryBytes) std::abort();
+
+    const std::vector<KvPrecision> precisions(pointers.size(), precision_);
 
     const int heads = c.kv_heads * c.group;
     const ptrdiff_t stride = ptrdiff_t{heads} * c.head_dim;
@@ -96,20 +101,20 @@ class Bench {
         const int first = run * tile_rows;
         const ptrdiff_t at = (ptrdiff_t{sequence} * c.rows + first) * stride +
                              ptrdiff_t{kv_head} * c.group * c.head_dim;
-        const AttentionTile tile{.pages = pointers.data() + static_cast<size_t>(sequence) * pages,
-                                 .head_offset = (layer * static_cast<size_t>(c.kv_heads) +
-                                                 static_cast<size_t>(kv_head)) *
-                                                head_bytes,
-                                 .head_dim = c.head_dim,
-                                 .group = c.group,
-                                 .rows = std::min(tile_rows, c.rows - first),
-                                 .start = c.start + first,
-                                 .window = 0,
-                                 .q = q.as<float>() + at,
-                                 .out = out.as<float>() + at,
-                                 .q_stride = stride,
-                                 .out_stride = stride,
-                                 .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim))};
+        const AttentionTile tile{
+            .pages = pointers.data() + static_cast<size_t>(sequence) * pages,
+            .precisions = precisions.data(),
+            .head = layer * static_cast<size_t>(c.kv_heads) + static_cast<size_t>(kv_head),
+            .head_dim = c.head_dim,
+            .group = c.group,
+            .rows = std::min(tile_rows, c.rows - first),
+            .start = c.start + first,
+            .window = 0,
+            .q = q.as<float>() + at,
+            .out = out.as<float>() + at,
+            .q_stride = stride,
+            .out_stride = stride,
+            .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim))};
         kernels_.attend(tile, scratch.as<float>() + static_cast<size_t>(thread) * scratch_floats);
       });
     }
@@ -121,8 +126,9 @@ class Bench {
     for (int r = 0; r < c.rows; ++r) positions += c.start + r + 1;
     return positions * 4.0 * c.head_dim * c.group * c.kv_heads * c.sequences;
   }
-  static double Bytes(const Case& c) {
-    return 4.0 * c.head_dim * c.kv_heads * c.sequences * (c.start + c.rows);
+  double Bytes(const Case& c) const {
+    const double block = static_cast<double>(KvShape{1, 1, c.head_dim}.HeadBytes(precision_));
+    return block / kPageTokens * c.kv_heads * c.sequences * (c.start + c.rows);
   }
 
  private:
@@ -134,17 +140,20 @@ class Bench {
 
   const Kernels& kernels_;
   ThreadPool pool_;
+  const KvPrecision precision_;
   AlignedBuffer memory_;
 };
 
 [[noreturn]] void Usage() {
-  std::fprintf(stderr, "Usage: attention_bench [--threads N] [--isa NAME] [--rounds N]\n");
+  std::fprintf(stderr,
+               "Usage: attention_bench [--threads N] [--isa NAME] [--rounds N] [--kv 16|8|4]\n");
   std::exit(2);
 }
 
 int Main(int argc, char** argv) {
   int threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency())), rounds = 10;
   Isa isa = engine::BestIsa();
+  KvPrecision precision = KvPrecision::kF16;
   for (int i = 1; i < argc; i += 2) {
     if (i + 1 == argc) Usage();
     const std::string flag = argv[i], value = argv[i + 1];
@@ -155,10 +164,14 @@ int Main(int argc, char** argv) {
       rounds = std::max(1, std::atoi(value.c_str()));
     else if (flag == "--isa" && parsed)
       isa = *parsed;
+    else if (flag == "--kv" && (value == "16" || value == "8" || value == "4"))
+      precision = value == "16"  ? KvPrecision::kF16
+                  : value == "8" ? KvPrecision::kQ8
+                                 : KvPrecision::kQ4;
     else
       Usage();
   }
-  Bench bench(engine::KernelsFor(isa), threads);
+  Bench bench(engine::KernelsFor(isa), threads, precision);
   cli::BoundsMeter meter(threads, isa);
   constexpr size_t kCount = std::size(kCases);
   std::vector<double> seconds(kCount, 1e9);
@@ -173,7 +186,7 @@ int Main(int argc, char** argv) {
   std::printf("head_dim group kv_heads sequences start rows |  layer ms | share of bound\n");
   for (size_t i = 0; i < kCount; ++i) {
     const Case& c = kCases[i];
-    const double share = c.IsDecode() ? Bench::Bytes(c) / seconds[i] / bounds.read_bytes_per_s
+    const double share = c.IsDecode() ? bench.Bytes(c) / seconds[i] / bounds.read_bytes_per_s
                                       : Bench::Flops(c) / seconds[i] / bounds.f32_flop_per_s;
     std::printf("%8d %5d %8d %9d %5d %4d | %9.3f | %5.1f%% of %s\n", c.head_dim, c.group,
                 c.kv_heads, c.sequences, c.start, c.rows, seconds[i] * 1e3, share * 100.0,

@@ -19,8 +19,6 @@
 namespace perdure::engine {
 namespace {
 
-constexpr int kCacheGroup = 64;
-
 int64_t Elements(const TensorInfo& tensor) {
   int64_t count = 1;
   for (const int64_t size : tensor.shape) count *= size;
@@ -221,23 +219,19 @@ KvShape KvShapeOf(const ModelConfig& config) {
 }
 
 std::vector<CacheType> CacheTypes(const KvShape& shape) {
-  // Keys and values of every layer and head.
-  const uint64_t vectors =
-      uint64_t{2} * static_cast<uint64_t>(shape.layers) * static_cast<uint64_t>(shape.kv_heads);
-  const auto dim = static_cast<uint64_t>(shape.head_dim);
-  const auto bytes = [&](uint64_t bits) {
-    const uint64_t groups = (dim + kCacheGroup - 1) / kCacheGroup;
-    return bits == 16 ? vectors * dim * 2 : vectors * ((dim * bits + 7) / 8 + groups * 4);
+  const auto bytes = [&](KvPrecision precision) {
+    return uint64_t{shape.PageBytes(precision)} / kPageTokens;
   };
+  const uint64_t full = bytes(KvPrecision::kF16);
   std::vector<CacheType> types;
-  types.push_back({.name = "kv", .bytes_per_token = bytes(16), .served = true});
+  types.push_back({.name = "kv", .bytes_per_token = full, .served = true});
   for (const int bits : {8, 4})
     types.push_back({.name = "quantized_kv",
                      .bits = bits,
-                     .bytes_per_token = bytes(static_cast<uint64_t>(bits))});
-  types.push_back({.name = "rotating_kv", .bytes_per_token = bytes(16), .has_ceiling = true});
-  types.push_back({.name = "chunked_kv", .bytes_per_token = bytes(16)});
-  types.push_back({.name = "concatenate_kv", .bytes_per_token = bytes(16)});
+                     .bytes_per_token = bytes(bits == 8 ? KvPrecision::kQ8 : KvPrecision::kQ4)});
+  types.push_back({.name = "rotating_kv", .bytes_per_token = full, .has_ceiling = true});
+  types.push_back({.name = "chunked_kv", .bytes_per_token = full});
+  types.push_back({.name = "concatenate_kv", .bytes_per_token = full});
   return types;
 }
 

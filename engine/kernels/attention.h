@@ -1,4 +1,4 @@
-// Causal attention over pages of binary16. Written once over the 16-lane `Simd` of the including
+// Causal attention over pages. Written once over the 16-lane `Simd` of the including
 // file.
 //
 // One query's result, whatever goes with it: scores are one chain of multiply-adds over head_dim.
@@ -10,6 +10,7 @@
 #include "engine/kernels/attention_scratch.h"
 #include "engine/kernels/elementwise.h"
 #include "engine/kernels/float_tile.h"
+#include "engine/kernels/kv_pages.h"
 
 namespace perdure::engine {
 namespace {
@@ -56,11 +57,11 @@ struct AttentionWork {
     const int left = Queries() - first, count = left < kTileRows ? left : kTileRows;
     return {first, count, SeesFrom(PositionOf(first)), PositionOf(first + count - 1) + 1};
   }
-  const uint16_t* Keys(int page) const {
-    return reinterpret_cast<const uint16_t*>(tile.pages[page] + tile.head_offset);
+  KvPrecision PrecisionOf(int page) const {
+    return tile.precisions == nullptr ? KvPrecision::kF16 : tile.precisions[page];
   }
-  const uint16_t* Values(int page) const {
-    return Keys(page) + ptrdiff_t(tile.head_dim) * kPageTokens;
+  const std::byte* Head(int page) const {
+    return tile.pages[page] + tile.head * KvHeadLayout::Of(PrecisionOf(page), tile.head_dim).bytes;
   }
 };
 
@@ -169,36 +170,30 @@ PERDURE_INLINE void AddValues(const AttentionWork& w, const QueryRange& range, i
 // Few queries: straight from the pages, the next one on its way while one is worked on.
 void AttendDirectly(const AttentionWork& w, const SeenBlock& block) {
   const QueryRange range = w.Range(0);
+  const int head_dim = w.tile.head_dim;
   const int last = (w.PositionOf(w.Queries() - 1)) / kPageTokens;
-  const auto ahead = [&](int page) {
-    return page < last ? reinterpret_cast<const char*>(w.Keys(page + 1)) -
-                             reinterpret_cast<const char*>(w.Keys(page))
-                       : 0;
-  };
-  for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page)
-    ScorePage(w, range, page, w.Keys(page), ahead(page));
+  const auto ahead = [&](int page) { return page < last ? w.Head(page + 1) - w.Head(page) : 0; };
+  for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
+    const KvPrecision precision = w.PrecisionOf(page);
+    if (precision == KvPrecision::kF16) {
+      ScorePage(w, range, page, HalvesAt(w.Head(page)), ahead(page));
+    } else {
+      WidenKeys(precision, head_dim, w.Head(page), ahead(page), w.wide);
+      ScorePage(w, range, page, w.wide, 0);
+    }
+  }
   SoftmaxBlock(w, range, block);
   for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
-    const int begin = page * kPageTokens;
-    AddValues(w, range, begin, Smaller(begin + kPageTokens, block.end), w.Values(page),
-              w.tile.head_dim, w.tile.head_dim / 16, 0, ahead(page));
-  }
-}
-
-// rows × n binary16 as panels [n / 32][kAttentionBlock][32] of f32, the padding zero.
-void WidenValues(const uint16_t* from, int rows, int n, float* to) {
-  for (int r = 0; r < rows; ++r, from += n, to += kPanelWidth) {
-    float* at = to;
-    for (int i = 0; i < n; i += kPanelWidth, at += kAttentionBlock * kPanelWidth) {
-      if (i + kPanelWidth <= n) {
-        Simd::Store(at, Simd::LoadF16(from + i));
-        Simd::Store(at + 16, Simd::LoadF16(from + i + 16));
-        continue;
-      }
-      uint16_t tail[kPanelWidth] = {};
-      for (int j = 0; i + j < n; ++j) tail[j] = from[i + j];
-      Simd::Store(at, Simd::LoadF16(tail));
-      Simd::Store(at + 16, Simd::LoadF16(tail + 16));
+    const KvPrecision precision = w.PrecisionOf(page);
+    const int begin = page * kPageTokens, end = Smaller(begin + kPageTokens, block.end);
+    if (precision == KvPrecision::kF16) {
+      const KvHeadLayout layout = KvHeadLayout::Of(precision, head_dim);
+      AddValues(w, range, begin, end, HalvesAt(w.Head(page) + layout.values), head_dim,
+                head_dim / 16, 0, ahead(page));
+    } else {
+      WidenValues(precision, head_dim, w.Head(page), end - begin, ahead(page),
+                  {w.wide, w.padded, kPanelWidth});
+      AddValues(w, range, begin, end, w.wide, w.padded, head_dim / 16, 0, 0);
     }
   }
 }
@@ -207,9 +202,7 @@ void WidenValues(const uint16_t* from, int rows, int n, float* to) {
 void AttendWidened(const AttentionWork& w, const SeenBlock& block) {
   const int head_dim = w.tile.head_dim;
   for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
-    const uint16_t* keys = w.Keys(page);
-    for (int i = 0; i < head_dim * kPageTokens; i += 16)
-      Simd::Store(w.wide + i, Simd::LoadF16(keys + i));
+    WidenKeys(w.PrecisionOf(page), head_dim, w.Head(page), 0, w.wide);
     for (int first = 0; first < w.Queries(); first += kTileRows)
       ScorePage(w, w.Range(first), page, w.wide, 0);
   }
@@ -217,8 +210,10 @@ void AttendWidened(const AttentionWork& w, const SeenBlock& block) {
     SoftmaxBlock(w, w.Range(first), block);
   for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
     const int begin = page * kPageTokens;
-    WidenValues(w.Values(page), Smaller(kPageTokens, block.end - begin), head_dim,
-                w.wide + begin % kAttentionBlock * kPanelWidth);
+    WidenValues(w.PrecisionOf(page), head_dim, w.Head(page),
+                Smaller(kPageTokens, block.end - begin), 0,
+                {w.wide + begin % kAttentionBlock * kPanelWidth, kPanelWidth,
+                 kAttentionBlock * kPanelWidth});
   }
   for (int column = 0; column < w.padded; column += kPanelWidth)
     for (int first = 0; first < w.Queries(); first += kTileRows) {
@@ -235,7 +230,7 @@ void Attend(const AttentionTile& t, float* scratch) {
   const AttentionWork w(t, scratch);
   BeginAttention(w);
   const int first = w.SeesFrom(t.start) / kPageTokens * kPageTokens, end = t.start + t.rows;
-  // Values are read in whole vectors.
+  // Values in binary16 are read in whole vectors.
   const bool direct = w.Queries() <= kDirectQueriesMax && t.head_dim % 16 == 0;
   for (int base = first / kAttentionBlock * kAttentionBlock; base < end; base += kAttentionBlock) {
     const SeenBlock block{base, Larger(base, first), Smaller(base + kAttentionBlock, end)};

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "engine/isa.h"
+#include "engine/kv_view.h"
 
 namespace perdure::engine {
 
@@ -72,7 +73,8 @@ PanelLayout MakePanelLayout(PanelFormat format, int k, int group, ScaleType scal
 // Queries of `rows` consecutive positions × `group` heads that share one KV head.
 struct AttentionTile {
   const std::byte* const* pages = nullptr;  // of the sequence, from position 0
-  size_t head_offset = 0;  // bytes from a page's begin to the (layer, kv_head) block
+  const KvPrecision* precisions = nullptr;  // of the pages; null: all kF16
+  size_t head = 0;                          // of a page's blocks: layer · kv_heads + kv_head
   int head_dim = 0;
   int group = 0;
   int rows = 0;
@@ -175,6 +177,11 @@ struct Kernels {
   // The same of kKeysAtOnce positions at x + r·stride into a page's K, where they lie side by side:
   // number i of position r to y[i·kPageTokens + r]. n is a multiple of 16.
   void (*keys_to_f16)(const float* x, ptrdiff_t stride, int n, uint16_t* y);
+
+  // n numbers of one position, as a page of kQ8 or kQ4 has them: `bits` (8 or 4) a code, one byte
+  // each at `codes` (room for whole 16s); each group's scale to params[g · 64], its bias to
+  // params[g · 64 + 32]. Numbers are clamped as in to_f16; what is stored is always finite.
+  void (*quantize_kv)(const float* x, int n, int bits, uint8_t* codes, uint16_t* params);
 
   // Causal attention over the pages, block by block of absolute positions, online softmax. Pages
   // that lie wholly outside the windows of the tile's queries are not read.

@@ -6,6 +6,7 @@
 #include "engine/kernels/float_panels.h"
 #include "engine/kernels/float_tile.h"
 #include "engine/kernels/int8.h"
+#include "engine/kernels/kv_pages.h"
 
 namespace perdure::engine {
 namespace {
@@ -30,6 +31,7 @@ constexpr Kernels MakeKernels(Isa isa) {
           .softmax = Softmax,
           .to_f16 = ToF16,
           .keys_to_f16 = KeysToF16,
+          .quantize_kv = QuantizeKv,
           .attend = Attend};
 }
 

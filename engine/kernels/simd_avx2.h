@@ -65,6 +65,21 @@ struct Simd {
   static F LoadBf16(const uint16_t* p) {
     return {WidenBf16(Load128(p)), WidenBf16(Load128(p + 8))};
   }
+  // 16 bytes, one a lane.
+  static W LoadBytes(const uint8_t* p) {
+    const __m128i bytes = Load128(p);
+    return {_mm256_cvtepu8_epi32(bytes), _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8))};
+  }
+  // The low bytes of the lanes' bits.
+  static void StoreBytes(uint8_t* p, F x) {
+    const __m256i mask = _mm256_set1_epi32(255);
+    const __m256i words = _mm256_packus_epi32(_mm256_and_si256(_mm256_castps_si256(x.lo), mask),
+                                              _mm256_and_si256(_mm256_castps_si256(x.hi), mask));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xD8);
+    _mm_storeu_si128(
+        reinterpret_cast<__m128i*>(p),
+        _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
+  }
   static W LoadWords(const void* p) {
     const auto* words = static_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(words), _mm256_loadu_si256(words + 1)};

@@ -45,6 +45,14 @@ struct Simd {
     const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
   }
+  // 16 bytes, one a lane.
+  static W LoadBytes(const uint8_t* p) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  }
+  // The low bytes of the lanes' bits.
+  static void StoreBytes(uint8_t* p, F x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_castps_si512(x)));
+  }
   static W LoadWords(const void* p) { return _mm512_loadu_si512(p); }
   static F LowHalf(W w) { return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16)); }
   static F HighHalf(W w) {

@@ -58,6 +58,14 @@ struct Simd {
   static F LoadBf16(const uint16_t* p) {
     return Map([&](int i) { return Bf16ToF32(p[i]); });
   }
+  // 16 bytes, one a lane.
+  static W LoadBytes(const uint8_t* p) {
+    return MapWords([&](int i) { return uint32_t{p[i]}; });
+  }
+  // The low bytes of the lanes' bits.
+  static void StoreBytes(uint8_t* p, F x) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<uint8_t>(std::bit_cast<uint32_t>(x.v[i]));
+  }
   static W LoadWords(const void* p) {
     W out;
     std::memcpy(out.v, p, sizeof out.v);

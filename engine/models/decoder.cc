@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/limits.h"
+#include "engine/kv_write.h"
 #include "engine/models/decoder_buffers.h"
 #include "engine/models/work_memory.h"
 
@@ -70,6 +71,8 @@ std::span<const float> Decoder::Step(std::span<const SequenceStep> sequences) {
     CHECK(sequence.start >= 0 && sequence.logits_from >= 0);
     CHECK(static_cast<size_t>(KvShape::PagesFor(sequence.start + count)) <=
           sequence.kv.pages.size());
+    CHECK(sequence.kv.precisions.empty() ||
+          sequence.kv.precisions.size() == sequence.kv.pages.size());
     for (int i = 0; i < count; ++i) {
       const TokenId token = sequence.tokens[static_cast<size_t>(i)];
       CHECK(token >= 0 && token < c.vocab_size);
@@ -216,17 +219,6 @@ void Decoder::StoreKeysAndValues(const DecoderLayer& layer, int index, const Run
   const int head_dim = c.head_dim, half = head_dim / 2, group = c.heads / c.kv_heads;
   const ptrdiff_t q_stride = layer.q.weights.padded_outputs();
   const ptrdiff_t kv_stride = layer.k.weights.padded_outputs();
-  std::byte* layer_begin = run.sequence->kv.pages[static_cast<size_t>(run.start / kPageTokens)] +
-                           static_cast<size_t>(index) * info_.kv.LayerBytes();
-  const auto keys_of = [&](int kv_head) {
-    return reinterpret_cast<uint16_t*>(layer_begin +
-                                       static_cast<size_t>(kv_head) * info_.kv.HeadBytes());
-  };
-  const auto values_of = [&](int kv_head) {
-    return keys_of(kv_head) + static_cast<ptrdiff_t>(head_dim) * kPageTokens;
-  };
-  const ptrdiff_t slot = run.start % kPageTokens;
-
   const auto prepare = [&](float* head, const std::vector<float>& norm, ptrdiff_t row) {
     if (!norm.empty()) kernels_.rms_norm(head, norm.data(), head_dim, c.rms_epsilon, head);
     kernels_.rope(head, b.cosines + row * half, b.sines + row * half, half);
@@ -248,24 +240,22 @@ void Decoder::StoreKeysAndValues(const DecoderLayer& layer, int index, const Run
     add_bias(layer.v, v, kv_offset, heads * head_dim);
     for (int head = 0; head < heads * group; ++head)
       prepare(q + head * head_dim, layer.q_norm, row);
-    for (int head = 0; head < heads; ++head) {
-      prepare(k + head * head_dim, layer.k_norm, row);
-      kernels_.to_f16(v + head * head_dim, values_of(first_head + head) + (slot + i) * head_dim,
-                      size_t(head_dim));
-    }
+    for (int head = 0; head < heads; ++head) prepare(k + head * head_dim, layer.k_norm, row);
   }
+  const auto page = static_cast<size_t>(run.start / kPageTokens);
+  const KvPrecision precision = run.sequence->kv.PrecisionOf(page);
   for (int head = first_head; head < end_head; ++head) {
-    const float* k = b.k + run.first_row * kv_stride + static_cast<ptrdiff_t>(head) * head_dim;
-    uint16_t* keys = keys_of(head) + slot;
-    int i = 0;
-    if (head_dim % 16 == 0)
-      for (; i + kKeysAtOnce <= run.rows; i += kKeysAtOnce)
-        kernels_.keys_to_f16(k + i * kv_stride, kv_stride, head_dim, keys + i);
-    for (; i < run.rows; ++i) {
-      uint16_t rounded[limits::kHeadDimMax];
-      kernels_.to_f16(k + i * kv_stride, rounded, size_t(head_dim));
-      for (ptrdiff_t d = 0; d < head_dim; ++d) keys[d * kPageTokens + i] = rounded[d];
-    }
+    const ptrdiff_t offset = run.first_row * kv_stride + static_cast<ptrdiff_t>(head) * head_dim;
+    const size_t block =
+        static_cast<size_t>(index) * static_cast<size_t>(c.kv_heads) + static_cast<size_t>(head);
+    WriteKv(kernels_, precision,
+            run.sequence->kv.pages[page] + block * info_.kv.HeadBytes(precision),
+            run.start % kPageTokens,
+            {.keys = b.k + offset,
+             .values = b.v + offset,
+             .stride = kv_stride,
+             .rows = run.rows,
+             .head_dim = head_dim});
   }
 }
 
@@ -276,8 +266,9 @@ void Decoder::Attend(int index, const Run& run, int kv_head, float* scratch) {
   const ptrdiff_t q_size = static_cast<ptrdiff_t>(c.heads) * c.head_dim;
   AttentionTile tile;
   tile.pages = run.sequence->kv.pages.data();
-  tile.head_offset = static_cast<size_t>(index) * info_.kv.LayerBytes() +
-                     static_cast<size_t>(kv_head) * info_.kv.HeadBytes();
+  if (!run.sequence->kv.precisions.empty()) tile.precisions = run.sequence->kv.precisions.data();
+  tile.head =
+      static_cast<size_t>(index) * static_cast<size_t>(c.kv_heads) + static_cast<size_t>(kv_head);
   tile.head_dim = c.head_dim;
   tile.rows = run.rows;
   tile.start = run.start;

@@ -263,9 +263,9 @@ TEST(CacheTypes, BytesOfAToken) {
   EXPECT_EQ(bytes("quantized_kv", 4), 114'688u * 9 / 32);   // 72% less
   for (const char* name : {"rotating_kv", "chunked_kv", "concatenate_kv"})
     EXPECT_EQ(bytes(name, 16), bytes("kv", 16)) << name;
-  // Heads that are no multiple of a group end in a shorter one.
+  // Heads that are no multiple of a group end in a shorter one; values are padded to 32.
   EXPECT_EQ(CacheTypes({.layers = 1, .kv_heads = 1, .head_dim = 80})[1].bytes_per_token,
-            2u * (80 + 2 * 4));
+            80u + 96u + 2u * 2u * 4u);
 }
 
 }  // namespace
