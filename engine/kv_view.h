@@ -65,14 +65,31 @@ struct KvShape {
   static int PagesFor(int tokens) { return (tokens + kPageTokens - 1) / kPageTokens; }
 };
 
+// What of its past a position sees: all of it, or the first `keep` and the last `size - keep`
+// positions, its own among these (keep < size).
+struct KvRetention {
+  int from = 0;  // the first position it holds for, up to the next one's
+  int keep = 0;
+  int size = 0;  // 0: all
+};
+
 // pages[i] holds positions [i·kPageTokens, (i+1)·kPageTokens), aligned to 64 bytes. The view must
 // stay valid and unshared with another writer for the duration of a step.
 struct KvView {
   std::span<std::byte* const> pages;
   std::span<const KvPrecision> precisions = {};  // of each page; empty: all are kF16
+  // By ascending `from`; positions before the first see all. Pages that are not seen any more may
+  // be null.
+  std::span<const KvRetention> retentions = {};
 
   KvPrecision PrecisionOf(size_t page) const {
     return precisions.empty() ? KvPrecision::kF16 : precisions[page];
+  }
+  KvRetention RetentionAt(int position) const {
+    KvRetention retention;
+    for (const KvRetention& each : retentions)
+      if (each.from <= position) retention = each;
+    return retention;
   }
 };
 

@@ -1,5 +1,4 @@
-// Causal attention over pages. Written once over the 16-lane `Simd` of the including
-// file.
+// Causal attention over pages. Written once over the 16-lane `Simd` of the including file.
 //
 // One query's result, whatever goes with it: scores are one chain of multiply-adds over head_dim.
 // Blocks of kAttentionBlock absolute positions follow each other; a block's maximum moves the
@@ -20,16 +19,22 @@ static_assert(kPageTokens == kPanelWidth);
 // Up to so many queries, K and V are widened in registers: less work than widening them once.
 constexpr int kDirectQueriesMax = Simd::kSubRows;
 
-// The positions of a block that some query of the tile sees.
+PERDURE_INLINE int Larger(int a, int b) { return a > b ? a : b; }
+PERDURE_INLINE int Smaller(int a, int b) { return a < b ? a : b; }
+
+// The positions of a block that some query of the tile sees, or lie between those.
 struct SeenBlock {
   int base;  // of the block: a multiple of kAttentionBlock
   int begin, end;
 };
 
-// Some of a tile's queries, and the positions that one of them sees.
+// Some of a tile's queries, and the positions that one of them sees: [0, keep) and [begin, end).
 struct QueryRange {
   int first, count;
-  int begin, end;
+  int keep, begin, end;
+
+  // Of [from, to) one is seen.
+  bool Sees(int from, int to) const { return from < keep || (to > begin && from < end); }
 };
 
 struct AttentionWork {
@@ -49,13 +54,14 @@ struct AttentionWork {
   }
   int Queries() const { return tile.rows * tile.group; }
   int PositionOf(int query) const { return tile.start + query / tile.group; }
-  // The first position that a query at `position` sees.
+  // The first position of its window that a query at `position` sees.
   int SeesFrom(int position) const {
     return tile.window > 0 && position >= tile.window ? position - tile.window + 1 : 0;
   }
   QueryRange Range(int first) const {
     const int left = Queries() - first, count = left < kTileRows ? left : kTileRows;
-    return {first, count, SeesFrom(PositionOf(first)), PositionOf(first + count - 1) + 1};
+    const int end = PositionOf(first + count - 1) + 1;
+    return {first, count, tile.keep < end ? tile.keep : end, SeesFrom(PositionOf(first)), end};
   }
   KvPrecision PrecisionOf(int page) const {
     return tile.precisions == nullptr ? KvPrecision::kF16 : tile.precisions[page];
@@ -92,8 +98,8 @@ void EndAttention(const AttentionWork& w) {
   }
 }
 
-// A query's scores of a block become weights: zero outside of columns [from, to).
-PERDURE_INLINE void SoftmaxRow(const AttentionWork& w, int query, int from, int to) {
+// A query's scores of a block become weights: zero outside of columns [0, keep) and [from, to).
+PERDURE_INLINE void SoftmaxRow(const AttentionWork& w, int query, int keep, int from, int to) {
   constexpr int kVectors = kAttentionBlock / 16;
   float* scores = w.scores + query * kAttentionBlock;
   F s[kVectors];
@@ -103,8 +109,9 @@ PERDURE_INLINE void SoftmaxRow(const AttentionWork& w, int query, int from, int 
     const F minus_infinity = Simd::Set1(-__builtin_inff());
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
+      const F kept = Simd::SelectFirst(s[v], minus_infinity, keep - 16 * v);
       s[v] = Simd::SelectFirst(s[v], minus_infinity, to - 16 * v);
-      s[v] = Simd::SelectFirst(minus_infinity, s[v], from - 16 * v);
+      s[v] = Simd::SelectFirst(kept, s[v], from - 16 * v);
     }
   }
   const float block = Simd::ReduceMax(Simd::Max(Simd::Max(s[0], s[1]), Simd::Max(s[2], s[3])));
@@ -132,8 +139,9 @@ void SoftmaxBlock(const AttentionWork& w, const QueryRange& range, const SeenBlo
   for (int query = range.first; query < range.first + range.count; ++query) {
     const int position = w.PositionOf(query);
     const int from = w.SeesFrom(position) - block.base, to = position + 1 - block.base;
-    if (to > 0 && from < kAttentionBlock) {
-      SoftmaxRow(w, query, from, to);
+    const int keep = Smaller(w.tile.keep - block.base, to);
+    if (to > 0 && (from < kAttentionBlock || keep > 0)) {
+      SoftmaxRow(w, query, keep, from, to);
     } else {
       for (int i = 0; i < kAttentionBlock; i += 16)
         Simd::Store(w.scores + query * kAttentionBlock + i, Simd::Zero());
@@ -141,15 +149,12 @@ void SoftmaxBlock(const AttentionWork& w, const QueryRange& range, const SeenBlo
   }
 }
 
-PERDURE_INLINE int Larger(int a, int b) { return a > b ? a : b; }
-PERDURE_INLINE int Smaller(int a, int b) { return a < b ? a : b; }
-
 // Scores of a page for the queries that see some of it; those of others are left as they are.
 template <class B>
 PERDURE_INLINE void ScorePage(const AttentionWork& w, const QueryRange& range, int page,
                               const B* keys, ptrdiff_t ahead) {
   const int begin = page * kPageTokens;
-  if (range.end <= begin || range.begin >= begin + kPageTokens) return;
+  if (!range.Sees(begin, begin + kPageTokens)) return;
   const int vectors = range.end <= begin + 16 ? 1 : 2;
   TileAny<1, kQueryStride>(w.queries + ptrdiff_t(range.first) * kQueryStride, keys, kPageTokens,
                            w.tile.head_dim, range.count, vectors,
@@ -172,7 +177,9 @@ void AttendDirectly(const AttentionWork& w, const SeenBlock& block) {
   const QueryRange range = w.Range(0);
   const int head_dim = w.tile.head_dim;
   const int last = (w.PositionOf(w.Queries() - 1)) / kPageTokens;
-  const auto ahead = [&](int page) { return page < last ? w.Head(page + 1) - w.Head(page) : 0; };
+  const auto ahead = [&](int page) {
+    return page < last && w.tile.pages[page + 1] != nullptr ? w.Head(page + 1) - w.Head(page) : 0;
+  };
   for (int page = block.begin / kPageTokens; page * kPageTokens < block.end; ++page) {
     const KvPrecision precision = w.PrecisionOf(page);
     if (precision == KvPrecision::kF16) {
@@ -218,8 +225,9 @@ void AttendWidened(const AttentionWork& w, const SeenBlock& block) {
   for (int column = 0; column < w.padded; column += kPanelWidth)
     for (int first = 0; first < w.Queries(); first += kTileRows) {
       const QueryRange range = w.Range(first);
-      const int begin = Larger(range.begin, block.begin), end = Smaller(range.end, block.end);
-      if (begin >= end) continue;
+      const int begin = block.begin < range.keep ? block.begin : Larger(range.begin, block.begin);
+      const int end = Smaller(range.end, block.end);
+      if (begin >= end || !range.Sees(block.begin, block.end)) continue;
       AddValues(w, range, begin, end,
                 w.wide + (column * kAttentionBlock + begin % kAttentionBlock * kPanelWidth),
                 kPanelWidth, kPanelWidth / 16, column, 0);
@@ -229,12 +237,21 @@ void AttendWidened(const AttentionWork& w, const SeenBlock& block) {
 void Attend(const AttentionTile& t, float* scratch) {
   const AttentionWork w(t, scratch);
   BeginAttention(w);
-  const int first = w.SeesFrom(t.start) / kPageTokens * kPageTokens, end = t.start + t.rows;
+  const int end = t.start + t.rows, kept = Smaller(t.keep, end);
+  // In whole pages; those between may be gone. A block is two pages: one that both reach into has
+  // none between.
+  static_assert(kBlockPages == 2);
+  const int kept_end = Smaller((kept + kPageTokens - 1) / kPageTokens * kPageTokens, end);
+  const int first = w.SeesFrom(t.start) / kPageTokens * kPageTokens;
   // Values in binary16 are read in whole vectors.
   const bool direct = w.Queries() <= kDirectQueriesMax && t.head_dim % 16 == 0;
-  for (int base = first / kAttentionBlock * kAttentionBlock; base < end; base += kAttentionBlock) {
-    const SeenBlock block{base, Larger(base, first), Smaller(base + kAttentionBlock, end)};
+  int base = kept > 0 ? 0 : first / kAttentionBlock * kAttentionBlock;
+  while (base < end) {
+    const int next = base + kAttentionBlock;
+    const SeenBlock block{base, base < kept_end ? base : Larger(base, first),
+                          Smaller(next, next > first ? end : kept_end)};
     direct ? AttendDirectly(w, block) : AttendWidened(w, block);
+    base = next < kept_end ? next : Larger(next, first / kAttentionBlock * kAttentionBlock);
   }
   EndAttention(w);
 }

@@ -80,6 +80,7 @@ struct AttentionTile {
   int rows = 0;
   int start = 0;             // position of the first row
   int window = 0;            // positions that a query sees, its own the last; 0: all up to it
+  int keep = 0;              // first positions that it sees besides
   const float* q = nullptr;  // row r, head g: q + r·q_stride + g·head_dim
   float* out = nullptr;      // the same with out_stride
   ptrdiff_t q_stride = 0;
@@ -184,7 +185,8 @@ struct Kernels {
   void (*quantize_kv)(const float* x, int n, int bits, uint8_t* codes, uint16_t* params);
 
   // Causal attention over the pages, block by block of absolute positions, online softmax. Pages
-  // that lie wholly outside the windows of the tile's queries are not read.
+  // that no query of the tile sees are not read, and may be null where the query before them sees
+  // none either.
   // `scratch`: AttentionScratchFloats(head_dim), aligned to 64 bytes.
   void (*attend)(const AttentionTile& tile, float* scratch);
 };

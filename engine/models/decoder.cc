@@ -73,6 +73,8 @@ std::span<const float> Decoder::Step(std::span<const SequenceStep> sequences) {
           sequence.kv.pages.size());
     CHECK(sequence.kv.precisions.empty() ||
           sequence.kv.precisions.size() == sequence.kv.pages.size());
+    for (const KvRetention& retention : sequence.kv.retentions)
+      CHECK(retention.size == 0 || (retention.keep >= 0 && retention.keep < retention.size));
     for (int i = 0; i < count; ++i) {
       const TokenId token = sequence.tokens[static_cast<size_t>(i)];
       CHECK(token >= 0 && token < c.vocab_size);
@@ -126,7 +128,11 @@ void Decoder::Pass(std::span<const Row> rows, size_t logits_row) {
     };
     extend(store_runs_,
            [&](const Run& run) { return run.start / kPageTokens == row.position / kPageTokens; });
-    extend(attend_runs_, [&](const Run& run) { return run.rows < tile_rows; });
+    extend(attend_runs_, [&](const Run& run) {
+      const KvView& kv = row.sequence->kv;
+      return run.rows < tile_rows &&
+             kv.RetentionAt(run.start).from == kv.RetentionAt(row.position).from;
+    });
   }
 
   pool_.Split(count, [&](int begin, int end, int) {
@@ -273,6 +279,13 @@ void Decoder::Attend(int index, const Run& run, int kv_head, float* scratch) {
   tile.rows = run.rows;
   tile.start = run.start;
   tile.window = spec_.windows.empty() ? 0 : spec_.windows[static_cast<size_t>(index)];
+  const KvRetention retention = run.sequence->kv.RetentionAt(run.start);
+  // Of two windows the shorter one; kept positions are of the retention's.
+  const int last = retention.size - retention.keep;
+  if (retention.size > 0 && (tile.window == 0 || last < tile.window)) {
+    tile.window = last;
+    tile.keep = retention.keep;
+  }
   tile.q_stride = Padded(static_cast<int>(q_size));
   tile.out_stride = q_size;
   tile.scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(c.head_dim)));

@@ -101,7 +101,7 @@ Cache RandomCache(const Precisions& precisions, int head_dim, int filled, uint64
 }
 
 struct Shape {
-  int head_dim, group, rows, start, window = 0;
+  int head_dim, group, rows, start, window = 0, keep = 0;
 };
 class AttentionTest : public testing::TestWithParam<Isa> {
  protected:
@@ -158,6 +158,17 @@ const Shape kShapes[] = {
     {80, 1, 1, 200, 70},
     {64, 7, 1, 255, 64},
     {128, 2, 6, 250, 129},
+    // First positions besides the window: in its block, in another, over a page and a block, and
+    // where the window reaches them within the tile.
+    {32, 2, 48, 300, 40, 4},
+    {32, 2, 1, 300, 40, 4},
+    {64, 5, 9, 400, 64, 33},
+    {16, 1, 96, 0, 20, 4},
+    {16, 1, 90, 30, 50, 4},
+    {80, 3, 13, 200, 33, 70},
+    {128, 7, 1, 500, 100, 64},
+    {24, 2, 4, 191, 10, 65},
+    {20, 3, 16, 70, 33, 100},
 };
 
 void AttentionTest::Check(const Precisions& precisions, const Shape& s) const {
@@ -167,7 +178,8 @@ void AttentionTest::Check(const Precisions& precisions, const Shape& s) const {
   };
   Cache cache = RandomCache(precisions, s.head_dim, filled, 11);
   // What no query sees must not even be read.
-  std::fill_n(cache.pointers.begin(), sees_from(s.start) / kPageTokens, nullptr);
+  for (int page = KvShape::PagesFor(s.keep); page < sees_from(s.start) / kPageTokens; ++page)
+    cache.pointers[static_cast<size_t>(page)] = nullptr;
   const ptrdiff_t stride = ptrdiff_t(s.group) * s.head_dim + 5;
   Floats q(size_t(s.rows) * size_t(stride), 1);
   FillRandom(q, 12, 2.0f);
@@ -185,6 +197,7 @@ void AttentionTest::Check(const Precisions& precisions, const Shape& s) const {
                              .rows = rows,
                              .start = s.start + first,
                              .window = s.window,
+                             .keep = s.keep,
                              .q = q.data() + first * stride,
                              .out = out.data() + first * stride,
                              .q_stride = stride,
@@ -208,8 +221,10 @@ void AttentionTest::Check(const Precisions& precisions, const Shape& s) const {
       const float* query = q.data() + r * stride + g * s.head_dim;
       std::vector<double> weights;
       double sum = 0.0;
-      const int from = sees_from(s.start + r);
-      for (int p = from; p <= s.start + r; ++p) {
+      std::vector<int> seen;
+      for (int p = 0; p <= s.start + r; ++p)
+        if (p < s.keep || p >= sees_from(s.start + r)) seen.push_back(p);
+      for (const int p : seen) {
         double dot = 0.0;
         for (int d = 0; d < s.head_dim; ++d)
           dot += double(query[d]) * cache.keys[size_t(p) * size_t(s.head_dim) + size_t(d)];
@@ -220,7 +235,7 @@ void AttentionTest::Check(const Precisions& precisions, const Shape& s) const {
         double exact = 0.0;
         for (size_t p = 0; p < weights.size(); ++p)
           exact +=
-              weights[p] / sum * cache.values[(p + size_t(from)) * size_t(s.head_dim) + size_t(d)];
+              weights[p] / sum * cache.values[size_t(seen[p]) * size_t(s.head_dim) + size_t(d)];
         EXPECT_NEAR(a.data()[r * stride + g * s.head_dim + d], exact, 5e-6);
       }
     }

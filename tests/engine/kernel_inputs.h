@@ -17,7 +17,7 @@ class Floats {
  public:
   Floats(size_t n, size_t offset, float fill = 0.0f) : data_(n + offset + 64, 777.0f), n_(n) {
     offset_ = offset + (64 - reinterpret_cast<uintptr_t>(data_.data()) % 64) / 4 % 16;
-    std::fill_n(data(), n, fill);
+    for (size_t i = 0; i < n; ++i) data()[i] = fill;
   }
   float* data() { return data_.data() + offset_; }
   const float* data() const { return data_.data() + offset_; }
