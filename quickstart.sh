@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs what is missing, builds, starts the service with the built-in model and shows a streamed
-# answer. Arguments go to `perdure demo`, e.g. --port 8080 or --once.
+# Installs what is missing, builds, starts the service with the built-in model and shows that answers
+# and conversations outlive its processes. Arguments go to `perdure demo`, e.g. --port 8080 or --once.
 set -eu
 cd "$(dirname "$0")"
 tools/build.sh release perdure perdure-worker perdure-frontend

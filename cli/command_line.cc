@@ -123,10 +123,12 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddJson(inspect_arena, &line);
 
   CLI::App* demo = app.add_subcommand(
-      "demo", "Start the service with the built-in model and show a streamed answer");
+      "demo",
+      "Start the service with the built-in model, kill and replace the model's process in the "
+      "middle of answers, and compare what comes");
   AddServerFlags(demo, &line.flags);
-  demo->add_option("--prompt", line.demo.prompt, "What to ask");
-  demo->add_flag("--once", line.demo.once, "Stop the service after the answer");
+  demo->add_option("--prompt", line.demo.prompt, "What to ask while the process is killed");
+  demo->add_flag("--once", line.demo.once, "Stop the service afterwards instead of going on");
 
   try {
     app.parse(argc, argv);

@@ -13,8 +13,8 @@ namespace perdure::cli {
 enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDoctor, kDemo, kInspectArena };
 
 struct DemoOptions {
-  std::string prompt = "Hello! What can you do?";
-  bool once = false;  // stop the server after the answer
+  std::string prompt = "Tell me a story.";
+  bool once = false;  // stop the service after the scenes
 };
 
 struct CommandLine {

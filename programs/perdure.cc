@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "cli/bench/bench.h"
 #include "cli/command_line.h"
-#include "cli/demo.h"
+#include "cli/demo/demo.h"
 #include "cli/doctor.h"
 #include "cli/inspect.h"
 #include "cli/list.h"
