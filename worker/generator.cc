@@ -16,6 +16,13 @@ namespace perdure::worker {
 
 using protocol::RequestId;
 
+// What it costs a stream to go on with this worker, for the log.
+struct Comeback {
+  size_t known = 0;  // tokens of prompt and answer
+  int cached = 0;    // of them: their KV was found
+  int64_t readmit_us = 0, verify_us = 0, begin_us = 0;
+};
+
 // One answer to a request.
 struct Generator::Choice {
   Choice(int index_, text::OutputFold fold_) : index(index_), fold(std::move(fold_)) {}
@@ -37,6 +44,7 @@ struct Generator::Choice {
   std::optional<int32_t> from_arena;  // tokens of the prompt, where this or an earlier worker began
   int64_t first_step_us = 0;
   int64_t first_token_us = 0;
+  std::optional<Comeback> comeback;  // until its next token
 };
 
 struct Generator::Request {
@@ -170,7 +178,12 @@ Status Generator::Resume(const protocol::Resume& resume) {
       continue;
     }
     Replay(request, choice, *admitted, so_far);
-    if (!choice->unsent_end && !choice->ended) Schedule(request, choice, resume.suspect);
+    if (choice->unsent_end || choice->ended) continue;
+    Schedule(request, choice, resume.suspect);
+    const int64_t now_us = options_.now_us();
+    choice->comeback = {.known = request->prompt_ids.size() + choice->ids.size(),
+                        .readmit_us = now_us - received_us,
+                        .begin_us = now_us};
   }
   Flush(request);
   PublishCounts();
@@ -499,9 +512,14 @@ std::vector<PageIndex> Generator::CachedPrefix(SequenceId id) {
   const Place place = PlaceOf(id);
   std::vector<TokenId> tokens = place.request->prompt_ids;
   tokens.insert(tokens.end(), place.choice->ids.begin(), place.choice->ids.end());
+  const int64_t begin_us = options_.now_us();
   // The last token is computed in any case: its logits are wanted.
   std::vector<PageIndex> pages = store_->Acquire(options_.cache_root, tokens, tokens.size() - 1);
   place.choice->sealed_pages = pages.size();
+  if (auto& comeback = place.choice->comeback) {
+    comeback->verify_us += options_.now_us() - begin_us;
+    comeback->cached = static_cast<int>(pages.size()) * engine::kPageTokens;
+  }
   return pages;
 }
 
@@ -542,8 +560,19 @@ void Generator::Draw(const Place& place, std::span<const float> logits) {
   const engine::SampledToken token =
       sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
   if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
+  if (choice.comeback) LogComeback(place);
   scheduler_.Append(choice.sequence);
   Take(place, token.id, token.logprob);
+}
+
+void Generator::LogComeback(const Place& place) {
+  const auto ms = [](int64_t us) { return static_cast<double>(us) / 1000; };
+  const Comeback comeback = *std::exchange(place.choice->comeback, std::nullopt);
+  LogInfo(
+      "request {:016x} goes on after {} tokens, {} of them cached: {:.1f} ms to take it over, "
+      "{:.1f} to verify, {:.1f} to compute",
+      place.request->rid, comeback.known, comeback.cached, ms(comeback.readmit_us),
+      ms(comeback.verify_us), ms(options_.now_us() - comeback.begin_us - comeback.verify_us));
 }
 
 // The next token of an answer, and what follows from it.

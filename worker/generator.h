@@ -123,6 +123,7 @@ class Generator : private PrefixFinder {
   static std::span<const TokenId> TokensOf(const Place& place, const StepEntry& entry,
                                            std::vector<TokenId>* joined);
   void Draw(const Place& place, std::span<const float> logits);
+  void LogComeback(const Place& place);
   void Take(const Place& place, TokenId id, float logprob);
   void Clear(const Place& place);
   void PublishCounts();
