@@ -20,11 +20,24 @@ uint64_t WeightBytes(const fs::path& model_dir) {
   return bytes;
 }
 
+namespace {
+
+// Quantized on load, a weight of 16 bits becomes its code and half a bit of its group's scale and
+// bias. One of 32 bits claims twice what it takes.
+uint64_t LoadedBytes(const ModelConfig& model, const fs::path& folder) {
+  const uint64_t bytes = WeightBytes(folder);
+  if (model.quantize_bits == 0) return bytes;
+  return bytes / 32 * (2 * static_cast<uint64_t>(model.quantize_bits) + 1);
+}
+
+}  // namespace
+
 MemoryClaims ClaimsBeside(const ModelConfig& model, std::span<const ModelConfig> models,
                           const ModelPlaces& places) {
   MemoryClaims claims;
   for (const ModelConfig& each : models) {
-    if (const auto folder = FindModel(each.source, places)) claims.bytes += WeightBytes(*folder);
+    if (const auto folder = FindModel(each.source, places))
+      claims.bytes += LoadedBytes(each, *folder);
     if (each.name == model.name) continue;
     claims.bytes += each.kv_bytes_max;
     if (each.kv_bytes_max == 0) ++claims.sharers;

@@ -52,6 +52,13 @@ TEST_F(MemoryClaimsTest, WeightsAreTheModelsShards) {
   EXPECT_EQ(WeightBytes(folder_ / "none"), 0u);
 }
 
+TEST_F(MemoryClaimsTest, AModelThatIsQuantizedOnLoadTakesLess) {
+  std::vector<ModelConfig> models{Model("a", 3200), Model("b", 3200)};
+  models[0].quantize_bits = 8;
+  models[1].quantize_bits = 4;
+  EXPECT_EQ(ClaimsBeside(models[0], models, {}).bytes, 1700u + 900u);
+}
+
 TEST_F(MemoryClaimsTest, EveryModelSeesTheOthers) {
   const std::vector<ModelConfig> models{Model("a", 1000), Model("b", 200, 50), Model("c", 30)};
   const ModelPlaces places;
