@@ -185,7 +185,16 @@ inline constexpr size_t kArenaSlabBytes = size_t{32} << 20;
 // A reader copies a descriptor that a running writer changes so many times before it calls it
 // damaged: two in a row are already rare.
 inline constexpr int kArenaReadTries = 8;
-// Problems that a report on an arena lists; the rest is counted.
+// A new service may be started before the workers of a killed one have given their memory back: so
+// long its workers wait for an arena's lock.
+inline constexpr int kArenaLockWaitMs = 5000;
+// What an idle worker verifies of its predecessor's pages at a time, one page at least: about 1 ms
+// of one core, which a request may have to wait.
+inline constexpr size_t kScrubBytes = size_t{4} << 20;
+// Between two such portions: a tenth of a core, and 400 MB/s.
+inline constexpr int kScrubPauseMs = 10;
+// Problems that a report on an arena lists, and damaged pages that the log names; the rest is
+// counted.
 inline constexpr size_t kArenaProblemsShown = 20;
 
 // --- HTTP --------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@
 namespace perdure::shm {
 
 inline constexpr uint64_t kStatusMagic = 0x3154'5453'4452'4550;  // "PERDSTT1"
-inline constexpr uint32_t kStatusVersion = 1;
+inline constexpr uint32_t kStatusVersion = 2;
 
 enum class Phase : uint32_t {
   kStarting = 0,
@@ -48,6 +48,7 @@ struct StatusShm {
   std::atomic<uint32_t> sequences_waiting;
   std::atomic<uint64_t> kv_bytes_used;
   std::atomic<uint64_t> kv_bytes_reserved;
+  std::atomic<uint64_t> kv_pages_damaged;
   // The manifest of the step under way: rids first, then the count, then the step number (release).
   std::atomic<uint64_t> manifest_step;  // 0: no step is under way
   std::atomic<uint32_t> manifest_count;
@@ -69,12 +70,13 @@ static_assert(offsetof(StatusShm, sequences_running) == 72);
 static_assert(offsetof(StatusShm, sequences_waiting) == 76);
 static_assert(offsetof(StatusShm, kv_bytes_used) == 80);
 static_assert(offsetof(StatusShm, kv_bytes_reserved) == 88);
-static_assert(offsetof(StatusShm, manifest_step) == 96);
-static_assert(offsetof(StatusShm, manifest_count) == 104);
-static_assert(offsetof(StatusShm, panic_bytes) == 108);
-static_assert(offsetof(StatusShm, manifest_rids) == 112);
-static_assert(offsetof(StatusShm, panic_text) == 112 + 8 * limits::kSequencesMax);
-static_assert(sizeof(StatusShm) == 112 + 8 * limits::kSequencesMax + limits::kPanicTextBytes);
+static_assert(offsetof(StatusShm, kv_pages_damaged) == 96);
+static_assert(offsetof(StatusShm, manifest_step) == 104);
+static_assert(offsetof(StatusShm, manifest_count) == 112);
+static_assert(offsetof(StatusShm, panic_bytes) == 116);
+static_assert(offsetof(StatusShm, manifest_rids) == 120);
+static_assert(offsetof(StatusShm, panic_text) == 120 + 8 * limits::kSequencesMax);
+static_assert(sizeof(StatusShm) == 120 + 8 * limits::kSequencesMax + limits::kPanicTextBytes);
 
 // --- The arena ---------------------------------------------------------------------------------
 

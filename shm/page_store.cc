@@ -1,10 +1,15 @@
 #include "shm/page_store.h"
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <atomic>
 
 #include "base/check.h"
 #include "base/hash.h"
+#include "base/limits.h"
+#include "base/log.h"
 #include "shm/hashes.h"
 
 namespace perdure::shm {
@@ -102,6 +107,7 @@ void PageStore::Recover() {
   evict_next_.clear();
   for (const PageIndex index : kept) {
     Touch(index);
+    scrub_end_ = std::max(scrub_end_, index + 1);
     if (IsLeaf(pages_[index])) evict_next_.emplace(pages_[index].last_use, index);
   }
 }
@@ -205,6 +211,15 @@ void PageStore::Release(PageIndex index) {
   }
 }
 
+void PageStore::Scrub(size_t bytes_max) {
+  for (size_t bytes = 0; needs_scrub() && (bytes == 0 || bytes + page_bytes() <= bytes_max);
+       ++scrub_next_) {
+    if (pages_[scrub_next_].use != Use::kCached || pages_[scrub_next_].verified) continue;
+    Verify(scrub_next_);
+    bytes += page_bytes();
+  }
+}
+
 void PageStore::DropUnused() {
   while (Evict()) {
   }
@@ -246,7 +261,7 @@ bool PageStore::Verify(PageIndex index) {
   Page& page = pages_[index];
   if (page.verified) return true;
   page.verified = Hash64(std::span(address(index), page_bytes())) == page.data_checksum;
-  if (!page.verified) DropWithDescendants(index);
+  if (!page.verified) DropDamaged(index);
   return pages_[index].verified;
 }
 
@@ -298,7 +313,8 @@ void PageStore::Unlink(PageIndex index) {
   Free(index);
 }
 
-void PageStore::DropWithDescendants(PageIndex page) {
+// With all that follows it, which is of no use without it.
+void PageStore::DropDamaged(PageIndex page) {
   std::unordered_multimap<PageIndex, PageIndex> children;
   for (PageIndex child = 0; child < pages_.size(); ++child)
     if (pages_[child].use == Use::kCached) children.emplace(pages_[child].parent, child);
@@ -308,7 +324,29 @@ void PageStore::DropWithDescendants(PageIndex page) {
     for (auto it = begin; it != end; ++it) doomed.push_back(it->second);
   }
   damaged_ += doomed.size();
+  LogDamage(doomed, pages_[page].position);
   for (auto it = doomed.rbegin(); it != doomed.rend(); ++it) Unlink(*it);
+}
+
+// `dropped`: the damaged page, which begins at `position`, then those that follow it.
+void PageStore::LogDamage(std::span<const PageIndex> dropped, uint32_t position) {
+  constexpr size_t kFollowersNamed = 8;
+  if (damages_logged_ > limits::kArenaProblemsShown) return;
+  if (damages_logged_++ == limits::kArenaProblemsShown)
+    return LogWarning("more KV pages are damaged: they are dropped without a line for each");
+  const auto followers = dropped.subspan(1);
+  LogWarning(
+      "KV page {} (page {} of its chain) has changed in shared memory since it was computed: it is "
+      "dropped{}, and computed again when it is needed; if this recurs, have the machine's memory "
+      "tested",
+      dropped.front(), position,
+      followers.empty()
+          ? ""
+          : fmt::format(
+                " with {} that follow{} it ({}{})", followers.size(),
+                followers.size() == 1 ? "s" : "",
+                fmt::join(followers.first(std::min(followers.size(), kFollowersNamed)), ", "),
+                followers.size() > kFollowersNamed ? ", …" : ""));
 }
 
 void PageStore::Free(PageIndex page) {
@@ -352,21 +390,28 @@ void PageStore::SetState(PageIndex page, PageState state) {
 
 void PageStore::Publish(PageIndex index) {
   const Page& page = pages_[index];
+  // The checksum is of what should be there, whatever somebody else makes of it meanwhile.
+  PageDescriptorShm wanted{};
+  wanted.position = page.position;
+  wanted.parent_page = page.parent;
+  wanted.chain_hash = page.chain_hash;
+  wanted.parent_hash = page.parent_hash;
+  wanted.data_checksum = page.data_checksum;
+  std::copy(page.tokens.begin(), page.tokens.end(), wanted.tokens);
+  wanted.checksum = DescriptorChecksum(wanted, index);
   PageDescriptorShm& descriptor = memory_->descriptor(index);
-  descriptor.position = page.position;
-  memory_->Stored();
-  descriptor.parent_page = page.parent;
-  memory_->Stored();
-  descriptor.chain_hash = page.chain_hash;
-  memory_->Stored();
-  descriptor.parent_hash = page.parent_hash;
-  memory_->Stored();
-  descriptor.data_checksum = page.data_checksum;
-  memory_->Stored();
+  const auto store = [this](auto& field, const auto& value) {
+    field = value;
+    memory_->Stored();
+  };
+  store(descriptor.position, wanted.position);
+  store(descriptor.parent_page, wanted.parent_page);
+  store(descriptor.chain_hash, wanted.chain_hash);
+  store(descriptor.parent_hash, wanted.parent_hash);
+  store(descriptor.data_checksum, wanted.data_checksum);
   std::copy(page.tokens.begin(), page.tokens.end(), descriptor.tokens);
   memory_->Stored();
-  descriptor.checksum = DescriptorChecksum(descriptor, index);
-  memory_->Stored();
+  store(descriptor.checksum, wanted.checksum);
   SetState(index, PageState::kSealed);
 }
 

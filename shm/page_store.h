@@ -8,8 +8,8 @@
 //
 // The memory may be shared and hold a predecessor's pages. Descriptors are read once, at the start,
 // and only written afterwards: what happens to them later cannot mislead this process. Recovered
-// data is compared with its checksum when it is first used. Everything else (tree, references,
-// order of use) is private. docs/shm_layout.md tells the order of stores.
+// data is compared with its checksum when it is first used, or before by Scrub. Everything else
+// (tree, references, order of use) is private. docs/shm_layout.md tells the order of stores.
 //
 // Allocate, Seal, Acquire and Release take time that does not grow with the number of pages (their
 // logarithm, to be exact), but for a damaged page that is found. Not thread-safe.
@@ -55,6 +55,11 @@ class PageStore {
   // Drops a reference. An open page becomes free, a sealed one stays cached.
   void Release(PageIndex page);
 
+  // Compares recovered pages that were not used yet with their checksums: one, and more up to
+  // `bytes_max` bytes. needs_scrub: that has not been done to all of them.
+  void Scrub(size_t bytes_max);
+  bool needs_scrub() const { return scrub_next_ < scrub_end_; }
+
   // Forgets all that is cached and not needed by a reference.
   void DropUnused();
   // Returns slabs in which no page is in use to the system; the bytes.
@@ -75,7 +80,7 @@ class PageStore {
     PageIndex dropped = 0;  // sealed, but with a wrong descriptor or without their chain
   };
   const Recovery& recovery() const { return recovery_; }
-  // Recovered pages whose data was wrong when they were first used, and pages after these.
+  // Recovered pages whose data was wrong when they were used or scrubbed, and pages after these.
   uint64_t damaged() const { return damaged_; }
 
  private:
@@ -111,7 +116,8 @@ class PageStore {
   bool Evict();
   void Link(PageIndex page);
   void Unlink(PageIndex page);
-  void DropWithDescendants(PageIndex page);
+  void DropDamaged(PageIndex page);
+  void LogDamage(std::span<const PageIndex> dropped, uint32_t position);
   void Free(PageIndex page);
   void AddReference(PageIndex page);
   void Touch(PageIndex page);
@@ -132,7 +138,9 @@ class PageStore {
   PageIndex used_ = 0, cached_ = 0, referenced_ = 0, evictable_ = 0;
   uint64_t slabs_granted_ = 0;
   Recovery recovery_;
+  PageIndex scrub_next_ = 0, scrub_end_ = 0;  // among these may be pages that were not verified
   uint64_t damaged_ = 0;
+  size_t damages_logged_ = 0;
 };
 
 }  // namespace perdure::shm

@@ -91,6 +91,7 @@ Json ModelReport(const ModelWorker& model, int64_t now_ms) {
   arena["page_bytes"] = page;
   arena["bytes"] = reserved;
   arena["used_bytes"] = used;
+  arena["damaged"] = Bounded(Load(status.kv_pages_damaged));
   arena["shared"] = model.has_arena();
   report["arena"] = std::move(arena);
 

@@ -71,6 +71,7 @@ Generator::Generator(const Model* model, const GeneratorOptions& options, shm::P
       pace_(options.scheduler.prefill_tokens_per_step) {
   CHECK(options.now_us != nullptr);
   CHECK(options.scheduler.sequences_max <= limits::kSequencesMax);
+  PublishCounts();  // of what a predecessor has left
 }
 
 Generator::~Generator() = default;
@@ -588,6 +589,11 @@ void Generator::Take(const Place& place, TokenId id, float logprob) {
                                                       : protocol::FinishReason::kLength);
 }
 
+void Generator::Scrub() {
+  store_->Scrub(limits::kScrubBytes);
+  PublishCounts();
+}
+
 void Generator::PublishCounts() {
   status_->sequences_running.store(static_cast<uint32_t>(scheduler_.resident()),
                                    std::memory_order_relaxed);
@@ -596,6 +602,8 @@ void Generator::PublishCounts() {
   status_->kv_bytes_used.store(uint64_t{store_->used()} * store_->page_bytes(),
                                std::memory_order_relaxed);
   status_->kv_bytes_reserved.store(store_->bytes_granted(), std::memory_order_relaxed);
+  status_->kv_pages_damaged.store(store_->damaged() + store_->recovery().dropped,
+                                  std::memory_order_relaxed);
 }
 
 std::optional<Generator::AnswerView> Generator::answer(RequestId rid, int choice) const {

@@ -82,6 +82,11 @@ class Generator : private PrefixFinder {
   // One forward pass and what follows from it.
   void Step();
 
+  // Pages that a predecessor left and nobody has used are to be verified; Scrub does a few of them,
+  // for when there is no work.
+  bool NeedsScrub() const { return store_->needs_scrub(); }
+  void Scrub();
+
   // Requests that have neither ended nor failed.
   size_t live() const { return live_; }
 

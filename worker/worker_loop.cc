@@ -39,7 +39,10 @@ int WorkerLoop::Run() {
     if (exit_code_) break;
     generator_.FailSlowClients();
     if (drain_deadline_ms_ && FinishDraining()) return protocol::kExitOk;
-    if (generator_.HasWork()) generator_.Step();
+    if (generator_.HasWork())
+      generator_.Step();
+    else if (generator_.NeedsScrub())
+      generator_.Scrub();
   }
   return *exit_code_;
 }
@@ -58,7 +61,7 @@ void WorkerLoop::CloseFrontend() {
 
 int WorkerLoop::PollTimeoutMs() const {
   if (generator_.HasWork()) return 0;
-  int64_t timeout_ms = limits::kHeartbeatMs;
+  int64_t timeout_ms = generator_.NeedsScrub() ? limits::kScrubPauseMs : limits::kHeartbeatMs;
   if (drain_deadline_ms_)
     timeout_ms = std::clamp<int64_t>(*drain_deadline_ms_ - MonotonicMs(), 1, timeout_ms);
   return static_cast<int>(timeout_ms);

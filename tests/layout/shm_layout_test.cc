@@ -43,6 +43,7 @@ std::vector<Field> StatusFields() {
           FIELD(sequences_waiting, kChild),
           FIELD(kv_bytes_used, kChild),
           FIELD(kv_bytes_reserved, kChild),
+          FIELD(kv_pages_damaged, kChild),
           FIELD(manifest_step, "child: release, before a step; 0 after it"),
           FIELD(manifest_count, kStep),
           FIELD(panic_bytes, "child: release, after panic_text"),

@@ -95,6 +95,32 @@ TEST(ArenaCrash, ASealIsOneStore) {
   for (size_t i = 0; i + 1 < kept.size(); ++i) EXPECT_EQ(kept[i], 0u) << "store " << i;
 }
 
+// Somebody else's store to the descriptor, between any two of the seal's: the page is lost or
+// right.
+TEST(ArenaCrash, ADescriptorThatChangesWhileItIsSealed) {
+  size_t lost = 0;
+  for (size_t store_number = 0; store_number < 12; ++store_number) {
+    for (size_t byte = 0; byte < sizeof(PageDescriptorShm); byte += 4) {
+      auto owned = std::make_unique<WatchedMemory>();
+      WatchedMemory* memory = owned.get();
+      PageStore store(std::move(owned), kPages);
+      const PageIndex page = *store.Allocate();
+      Fill(BytesOf(store, page), {1});
+      size_t stores = 0;
+      memory->stored = [&] {
+        if (stores++ == store_number)
+          reinterpret_cast<std::byte*>(&memory->descriptor(page))[byte] ^= std::byte{1};
+      };
+      store.Seal(page, kNoPage, kRoot, TokensOf({1}));
+      memory->stored = nullptr;
+      PageStore successor(memory->Copy(), kPages);
+      ASSERT_EQ(CountRightPages(&successor), successor.cached()) << store_number << ' ' << byte;
+      lost += successor.cached() == 0;
+    }
+  }
+  EXPECT_GT(lost, 20u);
+}
+
 // The recovery is itself such work: it may die at any store, too.
 TEST(ArenaCrash, DuringTheRecovery) {
   auto owned = std::make_unique<WatchedMemory>();

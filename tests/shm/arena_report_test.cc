@@ -10,6 +10,7 @@
 
 #include <random>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "shm/arena.h"
 #include "shm/hashes.h"
@@ -122,6 +123,9 @@ TEST(ArenaReport, SurvivesARunningWriterAndAnyDamage) {
   for (uint64_t round = 0; round < 8; ++round) {
     const int writer = start_writer(round);
     // Beside a writer that does nothing wrong there is nothing wrong to see.
+    for (int64_t end = MonotonicMs() + 60'000;
+         ReadArena(fd.get())->sealed == 0 && MonotonicMs() < end;)
+      usleep(1000);
     for (int i = 0; i < 100; ++i) {
       const auto report = ReadArena(fd.get());
       ASSERT_TRUE(report.has_value());

@@ -2,6 +2,7 @@
 #include "worker/worker_loop.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <atomic>
 #include <chrono>
@@ -15,6 +16,7 @@
 #include "base/limits.h"
 #include "protocol/channel.h"
 #include "protocol/heritage.h"
+#include "shm/arena.h"
 #include "shm/status.h"
 #include "tests/worker/fake_model.h"
 #include "tests/worker/peer.h"
@@ -57,7 +59,7 @@ class WorkerLoopTest : public testing::Test {
       options.scheduler = {4, 64, limits::kSequencesMax};
       options.slow_client_timeout_us = int64_t{kGenerousMs} * 1000;
       options.now_us = &MonotonicUs;
-      const auto store = MakeStore(256, 1 << 16);
+      const auto store = make_store_();
       protocol::Hello hello;
       hello.model = "fake";
       hello.epoch = 3;
@@ -79,6 +81,9 @@ class WorkerLoopTest : public testing::Test {
   static bool Ended(Peer& peer, protocol::RequestId rid) { return peer.Ended(rid); }
 
   FakeModelOptions model_options_;
+  std::function<std::unique_ptr<shm::PageStore>()> make_store_ = [] {
+    return MakeStore(256, 1 << 16);
+  };
   FakeModel fake_;
   shm::StatusBlock status_;
   std::unique_ptr<Peer> supervisor_;
@@ -142,6 +147,36 @@ TEST_F(WorkerLoopTest, ClosesAChannelThatSpeaksNonsenseAndLives) {
     frontend_->Send(Completion(1, 3));
     ASSERT_TRUE(Ended(*frontend_, 1));
   }
+}
+
+TEST_F(WorkerLoopTest, VerifiesWhatItsPredecessorLeftAndThenSleeps) {
+  const UniqueFd arena(memfd_create("arena", MFD_CLOEXEC));
+  constexpr shm::PageIndex kPages = 100;
+  // One portion a page.
+  const shm::ArenaSpec spec{
+      .page_bytes = limits::kScrubBytes / 4 * 3, .pages_max = kPages, .pages_budget = kPages};
+  make_store_ = [&] {
+    return std::make_unique<shm::PageStore>(shm::Arena::Attach(arena.get(), spec).value(), kPages);
+  };
+  {
+    const auto store = make_store_();
+    for (TokenId i = 0; i < 8; ++i)
+      store->Seal(*store->Allocate(), shm::kNoPage, 1,
+                  std::vector<TokenId>(shm::kArenaPageTokens, i));
+    store->address(7)[100] ^= std::byte{1};  // the last one that is looked at
+  }
+  Start();
+  const auto now_damaged = [&] { return status_->kv_pages_damaged.load(); };
+  for (int64_t end = MonotonicMs() + kGenerousMs; now_damaged() == 0 && MonotonicMs() < end;)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  EXPECT_EQ(now_damaged(), 1u);
+  // From now on it wakes for its heartbeat alone.
+  const int64_t begin_ms = MonotonicMs();
+  const uint64_t begin = status_->progress.load();
+  std::this_thread::sleep_for(std::chrono::milliseconds(limits::kHeartbeatMs));
+  const uint64_t wakes = status_->progress.load() - begin;
+  EXPECT_LE(wakes, static_cast<uint64_t>((MonotonicMs() - begin_ms) / limits::kHeartbeatMs + 2));
+  EXPECT_EQ(status_->kv_bytes_used.load(), 7 * spec.page_bytes);
 }
 
 TEST_F(WorkerLoopTest, DrainsWhatRunsAndRefusesWhatComes) {
