@@ -25,6 +25,7 @@
 #include "cli/table.h"
 #include "engine/isa.h"
 #include "protocol/heritage.h"
+#include "shm/arena_segment.h"
 
 namespace perdure::cli {
 namespace {
@@ -148,6 +149,19 @@ void CheckDisk(const char* name, const fs::path& folder, const char* option, uin
     checks->Ok(name, found);
 }
 
+// Arenas of services that were killed take memory until somebody starts such a service again.
+void CheckArenas(Checks* checks) {
+  const std::vector<shm::OrphanedArena> orphans = shm::ListOrphanedArenas();
+  for (const shm::OrphanedArena& orphan : orphans)
+    checks->Warn("shared memory",
+                 fmt::format("{} holds {} of a service that was killed",
+                             shm::ArenaPath(orphan.name), Bytes(orphan.bytes)),
+                 fmt::format("start that service again, with its --state-dir, and it goes on with "
+                             "it; else remove it: rm '{}'",
+                             shm::ArenaPath(orphan.name)));
+  if (orphans.empty()) checks->Ok("shared memory", "nothing is left of services that were killed");
+}
+
 void CheckService(const Config& config, Checks* checks) {
   if (const auto ps = AskSupervisor(config.runtime_dir, "ps")) {
     checks->Ok("service", "it is running; `perdure ps` tells more");
@@ -191,6 +205,7 @@ Json Diagnose(const ConfigFlags& flags, const GetEnv& env) {
     checks.Warn("configuration", std::move(warning), "see etc/perdure.toml for what each key does");
   Json cpu = CheckCpu(config ? config->isa : "", &checks);
   CheckMemory(&checks);
+  CheckArenas(&checks);
   if (config) {
     CheckOpenFiles(config->connections_max, &checks);
     CheckDisk("state folder", config->state_dir, "--state-dir", limits::kDoctorDiskLow, &checks);

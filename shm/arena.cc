@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "shm/arena_lock.h"
 #include "shm/hashes.h"
 
 namespace perdure::shm {
@@ -26,16 +27,11 @@ bool Allocate(int fd, uint64_t offset, uint64_t bytes) {
 }
 
 Result<UniqueFd> LockForWriting(int inherited) {
-  UniqueFd fd(open(fmt::format("/proc/self/fd/{}", inherited).c_str(), O_RDWR | O_CLOEXEC));
-  if (!fd) return ErrFromErrno("cannot open the arena for writing");
-  struct flock lock {};
-  lock.l_type = F_WRLCK;
-  lock.l_whence = SEEK_SET;
-  if (fcntl(fd.get(), F_OFD_SETLK, &lock) == 0) return fd;
-  if (errno != EAGAIN && errno != EACCES) return ErrFromErrno("cannot lock the arena");
+  auto fd = LockArena(inherited, ArenaLock::kWriter);
+  if (fd || fd.error().code != ErrorCode::overloaded) return fd;
   ArenaHeaderShm header;
   const bool is_known =
-      pread(fd.get(), static_cast<void*>(&header), sizeof header, 0) == ssize_t{sizeof header} &&
+      pread(inherited, static_cast<void*>(&header), sizeof header, 0) == ssize_t{sizeof header} &&
       header.writer.load(std::memory_order_relaxed) != 0;
   return Err(ErrorCode::overloaded,
              fmt::format("another process{} writes to the arena: wait until it has ended",

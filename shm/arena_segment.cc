@@ -16,6 +16,7 @@
 #include <filesystem>
 
 #include "base/hash.h"
+#include "shm/arena_lock.h"
 
 namespace perdure::shm {
 namespace {
@@ -52,8 +53,7 @@ std::string WhyNoRoom(const std::string& name, uint64_t bytes_max) {
     return fmt::format("{} cannot be used: {}", kFolder, std::strerror(errno));
   uint64_t room = uint64_t{fs.f_bavail} * fs.f_frsize;
   struct stat st {};
-  if (stat(fmt::format("{}/{}", kFolder, name).c_str(), &st) == 0)
-    room += static_cast<uint64_t>(st.st_blocks) * 512;
+  if (stat(ArenaPath(name).c_str(), &st) == 0) room += static_cast<uint64_t>(st.st_blocks) * 512;
   if (room >= bytes_max) return {};
   return fmt::format("{} has room for {} MiB of {}", kFolder, room >> 20, bytes_max >> 20);
 }
@@ -113,6 +113,23 @@ std::vector<std::string> ListArenas() {
   return names;
 }
 
+std::string ArenaPath(std::string_view name) { return fmt::format("{}/{}", kFolder, name); }
+
+void RemoveArena(const std::string& name) { bi::shared_memory_object::remove(name.c_str()); }
+
+std::vector<OrphanedArena> ListOrphanedArenas() {
+  std::vector<OrphanedArena> orphans;
+  for (std::string& name : ListArenas()) {
+    const UniqueFd fd(
+        open(ArenaPath(name).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+    struct stat st {};
+    if (!fd || fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) continue;
+    if (st.st_uid != geteuid() || IsArenaLocked(fd.get())) continue;
+    orphans.push_back({std::move(name), static_cast<uint64_t>(st.st_blocks) * 512});
+  }
+  return orphans;
+}
+
 Result<ArenaSegment> ArenaSegment::Open(std::string_view instance, std::string_view model,
                                         uint64_t bytes_max) {
   ArenaSegment segment;
@@ -120,8 +137,15 @@ Result<ArenaSegment> ArenaSegment::Open(std::string_view instance, std::string_v
   segment.unnamed_reason_ = WhyNoRoom(name, bytes_max);
   if (segment.unnamed_reason_.empty()) {
     ASSIGN_OR_RETURN(segment.fd_, OpenNamed(name));
-    segment.name_ = std::move(name);
-    return segment;
+    auto lock = LockArena(segment.fd_.get(), ArenaLock::kOwner);
+    if (lock) {
+      segment.owner_lock_ = std::move(*lock);
+      segment.name_ = std::move(name);
+      return segment;
+    }
+    if (lock.error().code != ErrorCode::overloaded) return tl::unexpected(lock.error());
+    segment.unnamed_reason_ = fmt::format(
+        "another service uses {}: give this one a --state-dir of its own", ArenaPath(name));
   }
   segment.fd_.reset(memfd_create(name.c_str(), MFD_CLOEXEC));
   if (!segment.fd_) return ErrFromErrno("cannot make a memory file for the arena of " + name);
@@ -129,7 +153,7 @@ Result<ArenaSegment> ArenaSegment::Open(std::string_view instance, std::string_v
 }
 
 void ArenaSegment::Unlink() {
-  if (!name_.empty()) bi::shared_memory_object::remove(name_.c_str());
+  if (!name_.empty()) RemoveArena(name_);
 }
 
 Result<UniqueFd> OpenArenaForReading(std::string_view name) {

@@ -19,12 +19,13 @@
 #include "base/log.h"
 #include "base/private_folder.h"
 #include "protocol/heritage.h"
+#include "shm/arena_segment.h"
 #include "supervisor/control_server.h"
 #include "supervisor/event_loop.h"
+#include "supervisor/folder_lock.h"
 #include "supervisor/frontend_child.h"
 #include "supervisor/model_worker.h"
 #include "supervisor/report.h"
-#include "supervisor/runtime_dir.h"
 
 namespace perdure::supervisor {
 namespace {
@@ -69,6 +70,7 @@ class Supervisor {
   void OfferChannels();
   void AnnounceReadiness();
   void ForgetStoppedModels();
+  void RemoveForgottenArenas();
   int TimeoutMs(int64_t now_ms) const;
   void OnTime(int64_t now_ms);
 
@@ -77,7 +79,7 @@ class Supervisor {
   SupervisorOptions options_;
   EventLoop loop_;
   const int64_t started_ms_ = MonotonicMs();
-  UniqueFd lock_;
+  UniqueFd runtime_lock_, state_lock_;
   Listener listener_;
   UniqueFd signals_;
   EventLoop::Token signal_watch_ = 0;
@@ -114,8 +116,10 @@ Status Supervisor::OpenSignals() {
 
 Status Supervisor::Open() {
   RETURN_IF_ERROR(PrepareFolder(config_.runtime_dir, "runtime folder"));
-  ASSIGN_OR_RETURN(lock_, LockRuntimeDir(config_.runtime_dir));
+  ASSIGN_OR_RETURN(runtime_lock_, LockFolder(config_.runtime_dir, "--runtime-dir"));
   RETURN_IF_ERROR(PrepareFolder(config_.state_dir, "state folder"));
+  // Arenas are called after it.
+  ASSIGN_OR_RETURN(state_lock_, LockFolder(config_.state_dir, "--state-dir"));
   ASSIGN_OR_RETURN(listener_, ListenTcp(config_.host, config_.port));
   RETURN_IF_ERROR(OpenSignals());
   ASSIGN_OR_RETURN(UniqueFd control, ListenUnix(config_.runtime_dir / "control.sock"));
@@ -171,6 +175,7 @@ Status Supervisor::Open() {
 void Supervisor::Run() {
   LogInfo("perdure {} serves {} (runtime folder {})", PERDURE_VERSION, listener_.Url(),
           config_.runtime_dir.string());
+  RemoveForgottenArenas();
   frontend_->Run();
   for (const auto& model : models_) model->Run();
   while (!end_now_) {
@@ -253,6 +258,20 @@ void Supervisor::AdvanceStop() {
 bool Supervisor::AllGone() const {
   return stage_ == Stage::kStoppingWorkers && !frontend_->alive() &&
          std::none_of(models_.begin(), models_.end(), [](const auto& m) { return m->alive(); });
+}
+
+// Of a service that was killed, whose configuration had models that this one's has not.
+void Supervisor::RemoveForgottenArenas() {
+  const std::string& instance = worker_context_.instance;
+  for (const shm::OrphanedArena& orphan : shm::ListOrphanedArenas()) {
+    if (!orphan.name.starts_with(shm::ArenaName(instance, ""))) continue;
+    if (std::any_of(models_.begin(), models_.end(), [&](const auto& model) {
+          return shm::ArenaName(instance, model->name()) == orphan.name;
+        }))
+      continue;
+    LogInfo("removing {}: its model is no longer configured", shm::ArenaPath(orphan.name));
+    shm::RemoveArena(orphan.name);
+  }
 }
 
 void Supervisor::ForgetStoppedModels() {

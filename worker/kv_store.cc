@@ -1,5 +1,6 @@
 #include "worker/kv_store.h"
 
+#include <poll.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -19,6 +21,17 @@
 namespace perdure::worker {
 namespace {
 
+// Waits for a writer that is about to end.
+Result<std::unique_ptr<shm::Arena>> AttachAfterOthers(int fd, const shm::ArenaSpec& spec) {
+  const int64_t deadline_ms = MonotonicMs() + limits::kArenaLockWaitMs;
+  for (;;) {
+    auto arena = shm::Arena::Attach(fd, spec);
+    if (arena || arena.error().code != ErrorCode::overloaded || MonotonicMs() >= deadline_ms)
+      return arena;
+    poll(nullptr, 0, 10);
+  }
+}
+
 Result<std::unique_ptr<shm::PageMemory>> AttachArena(const engine::ModelInfo& info,
                                                      const KvStoreOptions& options) {
   shm::ArenaSpec spec;
@@ -28,7 +41,7 @@ Result<std::unique_ptr<shm::PageMemory>> AttachArena(const engine::ModelInfo& in
   spec.pages_budget = options.pages_budget;
   spec.pages_max =
       std::max(options.pages_budget, std::min(options.pages_max, limits::kArenaPagesMax));
-  ASSIGN_OR_RETURN(std::unique_ptr<shm::Arena> arena, shm::Arena::Attach(options.arena_fd, spec));
+  ASSIGN_OR_RETURN(std::unique_ptr<shm::Arena> arena, AttachAfterOthers(options.arena_fd, spec));
   if (!arena->reset_reason().empty())
     LogInfo("the KV cache begins empty: {}", arena->reset_reason());
   return std::unique_ptr<shm::PageMemory>(std::move(arena));

@@ -1,5 +1,6 @@
 #include "cli/doctor.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
@@ -13,13 +14,16 @@
 #include "base/unique_fd.h"
 #include "engine/isa.h"
 #include "protocol/heritage.h"
+#include "shm/arena_segment.h"
 #include "tests/cli/run_perdure.h"
 #include "tests/engine/synth_model.h"
+#include "tests/shm/scratch_arena.h"
 
 namespace perdure::cli {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 class DoctorTest : public testing::Test {
  protected:
@@ -46,6 +50,21 @@ TEST_F(DoctorTest, AHealthyMachineHasNothingToSay) {
   EXPECT_GE(report["cpu"]["threads"], 1);
   EXPECT_THAT(CheckOf(report, "model")["found"].get<std::string>(), HasSubstr("nano: qwen3"));
   EXPECT_TRUE(std::filesystem::is_empty(home_.path())) << "it only looks";
+}
+
+TEST_F(DoctorTest, ArenasOfKilledServices) {
+  const shm::ScratchArena scratch;
+  auto segment = shm::ArenaSegment::Open(scratch.instance(), "m", 3 << 20);
+  ASSERT_TRUE(segment.has_value());
+  const std::string name = segment->name();
+  if (name.empty()) GTEST_SKIP() << segment->unnamed_reason();
+  ASSERT_EQ(fallocate(segment->fd(), 0, 0, 3 << 20), 0);
+  EXPECT_THAT(Run("--port 0").text, Not(HasSubstr(name))) << "a service has it";
+  segment = Err(ErrorCode::io_error, "killed");
+  const Output output = Run("--port 0");
+  EXPECT_EQ(output.code, protocol::kExitOk) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("/dev/shm/" + name + " holds 3.0 MiB of a service"));
+  EXPECT_THAT(output.text, HasSubstr("rm '/dev/shm/" + name + "'"));
 }
 
 TEST_F(DoctorTest, InstructionSets) {

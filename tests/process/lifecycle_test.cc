@@ -67,6 +67,21 @@ TEST(Lifecycle, ASecondServiceInTheSameFolderIsRefused) {
   EXPECT_EQ(Get(service.url() + "/ready").status, 200);
 }
 
+// Their arenas would have the same names.
+TEST(Lifecycle, ASecondServiceWithTheSameStateIsRefused) {
+  Service service;
+  service.StartReady();
+  Service second;
+  fs::create_directory_symlink(service.folder() / "state", second.folder() / "alias");
+  for (const fs::path& state : {service.folder() / "state", second.folder() / "alias"}) {
+    second.Start({"--state-dir", state.string()});
+    EXPECT_EQ(second.AwaitExit(), protocol::kExitSystem);
+  }
+  EXPECT_NE(second.Log().find(std::to_string(service.pid())), std::string::npos) << second.Log();
+  EXPECT_NE(second.Log().find("a --state-dir of its own"), std::string::npos) << second.Log();
+  EXPECT_EQ(Get(service.url() + "/ready").status, 200);
+}
+
 TEST(Lifecycle, ABrokenConfigIsRefusedWithItsLine) {
   Service service;
   service.WriteConfig("[server]\nprot = 8000\n");

@@ -1,5 +1,6 @@
 #include "shm/arena_segment.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,7 +8,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
+#include <string>
 
+#include "shm/arena_lock.h"
 #include "tests/shm/scratch_arena.h"
 
 namespace perdure::shm {
@@ -39,7 +43,7 @@ TEST(ArenaName, OfALongNameIsShortAndItsOwn) {
   EXPECT_EQ(a, ArenaName("1", slashes + "a"));
 }
 
-TEST(ArenaSegment, IsTheSameForWhoeverOpensIt) {
+TEST(ArenaSegment, IsTheSameForWhoeverOpensItNext) {
   const ScratchArena scratch;
   auto first = ArenaSegment::Open(scratch.instance(), "a/b", 1 << 20);
   ASSERT_TRUE(first.has_value()) << first.error().message;
@@ -47,15 +51,49 @@ TEST(ArenaSegment, IsTheSameForWhoeverOpensIt) {
   EXPECT_EQ(StatOf(first->fd()).st_mode & 07777, 0600u);
   EXPECT_EQ(StatOf(first->fd()).st_size, 0);
   EXPECT_THAT(ListArenas(), Contains(first->name()));
-  const auto second = ArenaSegment::Open(scratch.instance(), "a/b", 1 << 20);
-  EXPECT_EQ(StatOf(first->fd()).st_ino, StatOf(second->fd()).st_ino);
-  first->Unlink();
-  EXPECT_THAT(ListArenas(), Not(Contains(first->name())));
+  // A worker has the descriptor still, but not the owner's lock.
+  const UniqueFd workers(fcntl(first->fd(), F_DUPFD_CLOEXEC, 0));
+  first = Err(ErrorCode::io_error, "gone");
+  auto second = ArenaSegment::Open(scratch.instance(), "a/b", 1 << 20);
+  EXPECT_EQ(second->unnamed_reason(), "");
+  EXPECT_EQ(StatOf(workers.get()).st_ino, StatOf(second->fd()).st_ino);
+  second->Unlink();
+  EXPECT_THAT(ListArenas(), Not(Contains(second->name())));
   // Who holds a descriptor has the memory still; a new name is new memory.
-  ASSERT_EQ(ftruncate(first->fd(), 4096), 0);
+  ASSERT_EQ(ftruncate(workers.get(), 4096), 0);
   EXPECT_EQ(StatOf(second->fd()).st_size, 4096);
   const auto third = ArenaSegment::Open(scratch.instance(), "a/b", 1 << 20);
-  EXPECT_NE(StatOf(first->fd()).st_ino, StatOf(third->fd()).st_ino);
+  EXPECT_NE(StatOf(second->fd()).st_ino, StatOf(third->fd()).st_ino);
+}
+
+TEST(ArenaSegment, HasOneOwner) {
+  const ScratchArena scratch;
+  auto first = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
+  if (first->name().empty()) GTEST_SKIP() << first->unnamed_reason();
+  const auto second = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
+  ASSERT_TRUE(second.has_value()) << second.error().message;
+  EXPECT_EQ(second->name(), "");
+  EXPECT_THAT(second->unnamed_reason(), HasSubstr("another service uses /dev/shm/perdure."));
+  EXPECT_NE(StatOf(first->fd()).st_ino, StatOf(second->fd()).st_ino);
+}
+
+TEST(ArenaSegment, OfADeadOwnerIsAnOrphan) {
+  const ScratchArena scratch;
+  auto segment = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
+  const std::string name = segment->name();
+  if (name.empty()) GTEST_SKIP() << segment->unnamed_reason();
+  const auto orphan = [&]() -> std::optional<uint64_t> {
+    for (const OrphanedArena& found : ListOrphanedArenas())
+      if (found.name == name) return found.bytes;
+    return std::nullopt;
+  };
+  ASSERT_EQ(fallocate(segment->fd(), 0, 0, 1 << 20), 0);
+  EXPECT_EQ(orphan(), std::nullopt);
+  UniqueFd writer = LockArena(segment->fd(), ArenaLock::kWriter).value();
+  segment = Err(ErrorCode::io_error, "gone");
+  EXPECT_EQ(orphan(), std::nullopt) << "its worker is about to end";
+  writer.reset();
+  EXPECT_EQ(orphan(), 1 << 20);
 }
 
 TEST(ArenaSegment, ItsDescriptorIsNotInheritedByChance) {
@@ -77,14 +115,16 @@ TEST(ArenaSegment, IsClosedToOthersWhoeverMadeIt) {
   const ScratchArena scratch;
   auto segment = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
   ASSERT_EQ(fchmod(segment->fd(), 0666), 0);
+  segment = Err(ErrorCode::io_error, "gone");
   segment = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
   EXPECT_EQ(StatOf(segment->fd()).st_mode & 07777, 0600u);
 }
 
 TEST(ArenaSegment, RefusesWhatBelongsToSomebodyElse) {
   const ScratchArena scratch;
-  const auto segment = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
+  auto segment = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
   if (fchown(segment->fd(), 65534, 65534) != 0) GTEST_SKIP() << "only root can give files away";
+  segment = Err(ErrorCode::io_error, "gone");
   const auto refused = ArenaSegment::Open(scratch.instance(), "m", 1 << 20);
   ASSERT_FALSE(refused.has_value());
   EXPECT_EQ(refused.error().code, ErrorCode::forbidden);

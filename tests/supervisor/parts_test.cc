@@ -16,10 +16,10 @@
 
 #include "base/limits.h"
 #include "supervisor/event_loop.h"
+#include "supervisor/folder_lock.h"
 #include "supervisor/log_tail.h"
 #include "supervisor/proc.h"
 #include "supervisor/report.h"
-#include "supervisor/runtime_dir.h"
 #include "supervisor/spawn.h"
 
 namespace perdure::supervisor {
@@ -94,13 +94,13 @@ TEST(Proc, StatWithAnyName) {
 }
 
 TEST_F(FolderTest, TheLockNamesItsHolder) {
-  auto lock = LockRuntimeDir(folder_);
+  auto lock = LockFolder(folder_, "--runtime-dir");
   ASSERT_TRUE(lock.has_value());
-  const auto second = LockRuntimeDir(folder_);
+  const auto second = LockFolder(folder_, "--runtime-dir");
   ASSERT_FALSE(second.has_value());
   EXPECT_THAT(second.error().message, HasSubstr("process " + std::to_string(getpid())));
   lock->reset();
-  EXPECT_TRUE(LockRuntimeDir(folder_).has_value());
+  EXPECT_TRUE(LockFolder(folder_, "--runtime-dir").has_value());
 }
 
 TEST(EventLoop, AHandlerMayRemoveAnyWatch) {

@@ -442,6 +442,7 @@ TEST_F(ServiceTest, ATakenPortIsSaidClearly) {
   const auto [code, log] = service_.RunSecond([&](Config& config) {
     config.port = port;
     config.runtime_dir = service_.folder() / "run2";
+    config.state_dir = service_.folder() / "state2";
   });
   EXPECT_EQ(code, 111);
   EXPECT_THAT(log, HasSubstr("cannot listen on 127.0.0.1:" + std::to_string(port)));

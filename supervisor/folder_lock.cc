@@ -1,4 +1,4 @@
-#include "supervisor/runtime_dir.h"
+#include "supervisor/folder_lock.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -14,7 +14,7 @@ namespace perdure::supervisor {
 
 namespace fs = std::filesystem;
 
-Result<UniqueFd> LockRuntimeDir(const fs::path& path) {
+Result<UniqueFd> LockFolder(const fs::path& path, std::string_view option) {
   const fs::path file = path / "lock";
   UniqueFd fd(open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return ErrFromErrno(fmt::format("cannot open {}", file.string()));
@@ -26,8 +26,8 @@ Result<UniqueFd> LockRuntimeDir(const fs::path& path) {
     if (n > 0) std::from_chars(text, text + n, pid);
     return Err(ErrorCode::io_error,
                fmt::format("a service runs already in {} (process {}): stop it, or give this one "
-                           "a --runtime-dir of its own",
-                           path.string(), pid > 0 ? std::to_string(pid) : "unknown"));
+                           "a {} of its own",
+                           path.string(), pid > 0 ? std::to_string(pid) : "unknown", option));
   }
   const std::string pid = fmt::format("{}\n", getpid());
   if (ftruncate(fd.get(), 0) != 0 ||

@@ -1,0 +1,39 @@
+#include "worker/kv_store.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+
+#include <chrono>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "tests/worker/fake_model.h"
+
+namespace perdure::worker {
+namespace {
+
+// A killed service's worker may still be giving its memory back when the next service starts.
+TEST(KvStore, WaitsForAWriterThatEnds) {
+  const UniqueFd arena(memfd_create("arena", MFD_CLOEXEC));
+  const FakeModel fake = MakeFakeModel();
+  const auto open = [&] {
+    return OpenKvStore(fake.engine->info(),
+                       {.arena_fd = arena.get(), .pages_budget = 8, .pages_max = 8})
+        .value();
+  };
+  auto first = open();
+  first->Seal(*first->Allocate(), shm::kNoPage, 1, std::vector<TokenId>(shm::kArenaPageTokens, 7));
+  std::thread end([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    first.reset();
+  });
+  const auto second = open();
+  end.join();
+  EXPECT_EQ(second->recovery().kept, 1u);
+}
+
+}  // namespace
+}  // namespace perdure::worker
