@@ -118,8 +118,11 @@ Status Supervisor::Open() {
   RETURN_IF_ERROR(PrepareFolder(config_.runtime_dir, "runtime folder"));
   ASSIGN_OR_RETURN(runtime_lock_, LockFolder(config_.runtime_dir, "--runtime-dir"));
   RETURN_IF_ERROR(PrepareFolder(config_.state_dir, "state folder"));
-  // Arenas are called after it.
-  ASSIGN_OR_RETURN(state_lock_, LockFolder(config_.state_dir, "--state-dir"));
+  // Arenas are called after it. It may be the runtime folder, too.
+  std::error_code error;
+  if (!fs::equivalent(config_.runtime_dir, config_.state_dir, error)) {
+    ASSIGN_OR_RETURN(state_lock_, LockFolder(config_.state_dir, "--state-dir"));
+  }
   ASSIGN_OR_RETURN(listener_, ListenTcp(config_.host, config_.port));
   RETURN_IF_ERROR(OpenSignals());
   ASSIGN_OR_RETURN(UniqueFd control, ListenUnix(config_.runtime_dir / "control.sock"));

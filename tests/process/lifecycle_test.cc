@@ -82,6 +82,12 @@ TEST(Lifecycle, ASecondServiceWithTheSameStateIsRefused) {
   EXPECT_EQ(Get(service.url() + "/ready").status, 200);
 }
 
+TEST(Lifecycle, OneFolderMayBeBothOfAService) {
+  Service service;
+  service.StartReady(1, {"--state-dir", (service.folder() / "run").string()});
+  EXPECT_EQ(Get(service.url() + "/ready").status, 200);
+}
+
 TEST(Lifecycle, ABrokenConfigIsRefusedWithItsLine) {
   Service service;
   service.WriteConfig("[server]\nprot = 8000\n");
