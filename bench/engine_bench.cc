@@ -2,7 +2,7 @@
 // written to a folder for bench/peers.
 //
 //   engine_bench [--shape NAME] [--bits 16,8,4,mxfp4] [--layers N] [--threads N] [--isa NAME]
-//                [--prompt N] [--long N] [--quick] [--profile] [--json] [--model DIR]
+//                [--prompt N] [--cached N] [--long N] [--quick] [--profile] [--json] [--model DIR]
 //   engine_bench --write DIR [--shape NAME] [--bits N] [--layers N]
 //
 // qwen3-30b-a3b has 2 of its 48 layers unless --layers says otherwise: 128 experts each.
@@ -35,14 +35,15 @@ struct Options {
 };
 
 [[noreturn]] void Usage(const std::string& what) {
-  std::fprintf(stderr,
-               "engine_bench: %s\n"
-               "Usage: engine_bench [--shape qwen3-0.6b|qwen2.5-1.5b|qwen3-30b-a3b] "
-               "[--bits 16,8,4,mxfp4]\n"
-               "                    [--layers N] [--threads N] [--isa NAME]\n"
-               "                    [--prompt N] [--long N] [--quick] [--profile] [--json]\n"
-               "                    [--model FOLDER] [--write FOLDER]\n",
-               what.c_str());
+  std::fprintf(
+      stderr,
+      "engine_bench: %s\n"
+      "Usage: engine_bench [--shape qwen3-0.6b|qwen2.5-1.5b|qwen3-30b-a3b] "
+      "[--bits 16,8,4,mxfp4]\n"
+      "                    [--layers N] [--threads N] [--isa NAME]\n"
+      "                    [--prompt N] [--cached N] [--long N] [--quick] [--profile] [--json]\n"
+      "                    [--model FOLDER] [--write FOLDER]\n",
+      what.c_str());
   std::exit(2);
 }
 
@@ -80,6 +81,8 @@ bool TakeValue(const std::string& flag, const std::string& value, Options* optio
     options->shape = value;
   } else if (flag == "--prompt") {
     options->plan.prompt = Number(flag, value);
+  } else if (flag == "--cached") {  // before the continuation
+    options->plan.continuation_cached = Number(flag, value);
   } else if (flag == "--long") {
     options->plan.long_prompt = Number(flag, value);
   } else if (flag == "--layers") {

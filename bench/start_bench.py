@@ -9,58 +9,12 @@ what is resident in the worker less its weights and the keys and values in use.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
 import tempfile
 import threading
-import time
-import urllib.request
 from pathlib import Path
 
-PORT = 8619
-
-
-def stream(prompt, tokens):
-    """Yields at each piece of the answer."""
-    body = {"messages": [{"role": "user", "content": prompt}], "max_tokens": tokens, "temperature": 0,
-            "stream": True, "ignore_eos": True}
-    request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/chat/completions", json.dumps(body).encode(),
-                                     {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=600) as response:
-        for line in response:
-            if not line.startswith(b"data: {"):
-                continue
-            choices = json.loads(line[6:])["choices"]
-            if choices and choices[0]["delta"].get("content"):
-                yield
-
-
-class Service:
-    def __init__(self, perdure, config, folder):
-        self.perdure, self.folder = perdure, folder
-        self.began = time.monotonic()
-        self.process = subprocess.Popen(
-            [perdure, "serve", "--config", config, "--state-dir", folder / "state", "--runtime-dir", folder / "run"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def first_token(self):
-        """Seconds from the start to the first piece of an answer that was asked for at once."""
-        while True:
-            try:
-                for _ in stream("Hello!", 1):
-                    return time.monotonic() - self.began
-            except OSError:
-                time.sleep(0.001)  # nothing listens yet
-
-    def model(self):
-        done = subprocess.run([self.perdure, "ps", "--json", "--runtime-dir", self.folder / "run"], capture_output=True,
-                              check=True)
-        return json.loads(done.stdout)["models"][0]
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
+from service import Service, stream, write_config
 
 
 def resident(pid):
@@ -77,9 +31,7 @@ def main():
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        config = folder / "perdure.toml"
-        config.write_text(f'[server]\nport = {PORT}\n[models.m]\nsource = "{a.model.resolve()}"\nmax_context = 8192\n')
-        config.chmod(0o600)
+        config = write_config(folder, a.model, 8192)
         times = []
         for start in range(a.starts + 1):
             service = Service(a.perdure, config, folder)
@@ -92,7 +44,7 @@ def main():
         begun, asked = threading.Event(), threading.Event()
 
         def ask():
-            for _ in stream("word " * a.prompt_words, 200):
+            for _ in stream({"prompt": "word " * a.prompt_words, "max_tokens": 200, "temperature": 0}):
                 begun.set()
                 if asked.is_set():
                     break
