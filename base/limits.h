@@ -161,6 +161,15 @@ inline constexpr size_t kWorkerPromptTokensMax = size_t{16} << 20;
 inline constexpr size_t kWorkerEndedMax = 256;
 // Answers to one request, as OpenAI's API bounds n.
 inline constexpr int kChoicesMax = 128;
+// Tokens of several answers to one request, together: a Resume carries their ids, 16 MiB of them,
+// in one frame.
+inline constexpr int64_t kChoicesTokensMax = int64_t{1} << 22;
+// Alternatives told of one token, as OpenAI's API bounds them for chats and for plain completions.
+inline constexpr int kTopLogprobsMax = 20;
+inline constexpr int kCompletionLogprobsMax = 5;
+// Bytes told of a token beside its logprob: real tokens are below 1 KB. With all alternatives an
+// event stays within a client's credit.
+inline constexpr size_t kLogprobBytesMax = 4096;
 // Text of one event: an echoed prompt is cut, so that each piece fits a client's credit.
 inline constexpr size_t kEchoEventBytesMax = 16 * 1024;
 // Sequences decoded together and tokens of prompts in one step, where the config does not say.
@@ -247,8 +256,8 @@ inline constexpr size_t kStopStringBytesMax = 1024;
 inline constexpr size_t kLogitBiasMax = 4096;
 // Client strings repeated in error messages are cut to so many bytes.
 inline constexpr size_t kEchoBytesMax = 100;
-// Text of one unstreamed answer: four bytes for each token of the longest context would be more
-// than any client takes; a worker that sends more than this is broken.
+// What is kept of an unstreamed answer, text and logprobs of all choices: four bytes for each token
+// of the longest context would be more than any client takes.
 inline constexpr size_t kAnswerBytesMax = size_t{64} << 20;
 // How long a request waits for a model that is being started or loaded. SDKs give up after 600 s.
 inline constexpr int kModelWaitS = 300;

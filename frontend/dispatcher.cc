@@ -35,7 +35,8 @@ struct Dispatcher::Generation {
   int64_t last_output_ms = 0;  // of a stream
   bool head_sent = false;
   bool start_sent = false;
-  std::string text{};  // of an unstreamed answer
+  std::vector<ChoiceAnswer> choices{};
+  size_t kept_bytes = 0;  // of them all
 };
 
 namespace {
@@ -67,6 +68,13 @@ Error Poison(const std::string& model) {
                       "service's log has the details.",
                       model),
           {},
+          0};
+}
+
+Error TooLong(bool logprobs) {
+  std::string message = fmt::format("The answer exceeds {} bytes.", limits::kAnswerBytesMax);
+  if (!logprobs) return {ErrorCode::internal, std::move(message), {}, 0};
+  return {ErrorCode::unsupported, message + " Ask for a stream, or for fewer logprobs.", "logprobs",
           0};
 }
 
@@ -131,6 +139,8 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
   generation->identity = {generation->ledger.request().kind, rid, model->name,
                           generation->ledger.request().unix_time, request.include_usage};
   generation->stream = request.stream;
+  generation->choices.assign(generation->ledger.choices().size(),
+                             ChoiceAnswer(generation->ledger.request()));
   generation->sink = sink;
   generation->started_ms = generation->last_output_ms = now_ms;
   generation->wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
@@ -262,7 +272,9 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       if (generation->stream) {
         BeginStream(*generation, now_ms);
         generation->start_sent = true;
-        if (std::string start = StreamStart(generation->identity); !start.empty())
+        if (std::string start =
+                StreamStart(generation->identity, static_cast<int>(generation->choices.size()));
+            !start.empty())
           generation->sink->Stream(std::move(start), 0);
       }
       return {};
@@ -276,10 +288,11 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       return {};
     }
     case MessageType::kEvent: {
-      ASSIGN_OR_RETURN(const auto event, DecodeFrame<protocol::Event>(frame));
+      ASSIGN_OR_RETURN(auto event, DecodeFrame<protocol::Event>(frame));
       Generation* const generation = GenerationOf(event.rid, id);
       if (!generation) return {};
-      if (const Status taken = OnEvent(*generation, event, frame.payload.size(), now_ms); !taken)
+      if (const Status taken = OnEvent(*generation, std::move(event), frame.payload.size(), now_ms);
+          !taken)
         return GiveUp(*generation, taken.error());
       return {};
     }
@@ -287,10 +300,8 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       ASSIGN_OR_RETURN(const auto end, DecodeFrame<protocol::End>(frame));
       Generation* const generation = GenerationOf(end.rid, id);
       if (!generation) return {};
-      const Result<bool> is_new = generation->ledger.OnEnd(end);
-      if (!is_new) return GiveUp(*generation, is_new.error());
-      if (*is_new && generation->ledger.state() == RequestLedger::State::kEnded)
-        Finish(*generation, end, now_ms);
+      if (const Status taken = OnEnd(*generation, end, now_ms); !taken)
+        return GiveUp(*generation, taken.error());
       return {};
     }
     case MessageType::kFailed: {
@@ -330,46 +341,65 @@ Status Dispatcher::OnHello(Worker& worker, const protocol::Hello& hello) {
   return {};
 }
 
-Status Dispatcher::OnEvent(Generation& generation, const protocol::Event& event,
-                           size_t payload_bytes, int64_t now_ms) {
+Status Dispatcher::OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
+                           int64_t now_ms) {
   RequestLedger& ledger = generation.ledger;
   ASSIGN_OR_RETURN(const bool is_new, ledger.OnEvent(event, payload_bytes));
-  if (is_new && generation.stream && !event.text.empty()) {
-    generation.last_output_ms = now_ms;
-    generation.sink->Stream(StreamDelta(generation.identity, event.text), payload_bytes);
+  if (is_new) {
+    const int index = event.choice;
+    ChoiceAnswer& choice = generation.choices[static_cast<size_t>(index)];
+    generation.kept_bytes -= choice.bytes();
+    choice.Add(std::move(event));
+    if (generation.stream && choice.has_part()) {
+      generation.last_output_ms = now_ms;
+      generation.sink->Stream(StreamDelta(generation.identity, index, choice.Take()),
+                              payload_bytes);
+      payload_bytes = 0;
+    }
+    generation.kept_bytes += choice.bytes();
+    ledger.OnTaken(payload_bytes);
+    if (generation.kept_bytes > limits::kAnswerBytesMax) {
+      Fail(ledger.rid(), TooLong(ledger.request().top_logprobs.has_value()));
+      return {};
+    }
     // A worker keeps to its credit but for one event, which may echo a whole prompt.
     if (ledger.bytes_under_way() > limits::kCreditBytes + limits::kFrameBytesMax)
       return Err(ErrorCode::protocol_error, "events far beyond the credit that was given");
-    return {};
-  }
-  if (is_new) {
-    ledger.OnTaken(payload_bytes);
-    generation.text += event.text;  // empty in streams
-    if (generation.text.size() > limits::kAnswerBytesMax) {
-      Fail(ledger.rid(), {ErrorCode::internal,
-                          fmt::format("The answer exceeds {} bytes.", limits::kAnswerBytesMax),
-                          {},
-                          0});
-      return {};
-    }
   }
   SendCredit(generation, limits::kCreditPortionBytes);
   return {};
 }
 
+Status Dispatcher::OnEnd(Generation& generation, const protocol::End& end, int64_t now_ms) {
+  ASSIGN_OR_RETURN(const bool is_new, generation.ledger.OnEnd(end));
+  if (!is_new) return {};
+  generation.choices[static_cast<size_t>(end.choice)].end = end;
+  if (generation.ledger.state() == RequestLedger::State::kEnded) {
+    Finish(generation, end, now_ms);
+  } else if (generation.stream) {
+    generation.last_output_ms = now_ms;
+    generation.sink->Stream(StreamChoiceEnd(generation.identity, end.choice, end.reason), 0);
+  }
+  return {};
+}
+
+// `end`: that of the choice that was the last to end.
 void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_t now_ms) {
-  const AnswerEnd answer_end{end.reason, end.usage, generation.waited_ms};
+  const AnswerEnd answer_end{UsageOf(generation.choices), generation.waited_ms};
   AnswerSink* const sink = generation.sink;
   if (generation.stream) {
     BeginStream(generation, now_ms);
-    sink->Stream(StreamEnd(generation.identity, answer_end), 0);
+    sink->Stream(StreamEnd(generation.identity, end.choice, end.reason, answer_end), 0);
     sink->EndStream();
   } else {
-    sink->Respond(JsonResponse(200, WholeAnswer(generation.identity, generation.text, answer_end)));
+    std::vector<WholeChoice> choices;
+    for (ChoiceAnswer& choice : generation.choices)
+      choices.push_back({choice.Take(), choice.end->reason});
+    sink->Respond(JsonResponse(200, WholeAnswer(generation.identity, choices, answer_end)));
   }
   LogInfo("{}: {}: {} + {} tokens in {} ms", RequestIdText(generation.ledger.rid()),
-          generation.identity.model, end.usage.prompt_tokens, end.usage.completion_tokens,
-          now_ms - generation.started_ms);
+          generation.identity.model, answer_end.usage.prompt_tokens,
+          answer_end.usage.completion_tokens, now_ms - generation.started_ms);
   const auto worker = workers_.find(generation.worker);
   if (worker != workers_.end())
     worker->second.port->Send(protocol::MakeFrame(protocol::Release{generation.ledger.rid()}));

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "frontend/choice_answer.h"
 #include "frontend/http_types.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
@@ -98,8 +99,9 @@ class Dispatcher {
   Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms);
   Status GiveUp(Generation& generation, const Error& breach);
   Status OnHello(Worker& worker, const protocol::Hello& hello);
-  Status OnEvent(Generation& generation, const protocol::Event& event, size_t payload_bytes,
+  Status OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
                  int64_t now_ms);
+  Status OnEnd(Generation& generation, const protocol::End& end, int64_t now_ms);
   void Finish(Generation& generation, const protocol::End& end, int64_t now_ms);
   void SendCredit(Generation& generation, uint32_t portion);
   void SendCancel(Generation& generation);

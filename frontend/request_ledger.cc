@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -84,6 +85,27 @@ Status RequestLedger::OnBegun(const protocol::Begun& begun) {
   return {};
 }
 
+Status RequestLedger::CheckLogprobs(const Choice& choice, const protocol::Event& event) const {
+  if (event.logprobs.size() != (request_.top_logprobs ? event.token_ids.size() : 0))
+    return Breach(fmt::format("event {} has {} logprobs of {} tokens", event.seq,
+                              event.logprobs.size(), event.token_ids.size()),
+                  rid_);
+  if (event.tokens_out < choice.tokens_out ||
+      event.tokens_out > choice.token_ids.size() + event.logprobs.size())
+    return Breach(fmt::format("event {} tells that {} tokens are out", event.seq, event.tokens_out),
+                  rid_);
+  const auto finite = [](const protocol::TokenLogprob& one) { return std::isfinite(one.logprob); };
+  for (const protocol::TokenLogprobs& token : event.logprobs) {
+    if (!finite(token.token) || !std::all_of(token.top.begin(), token.top.end(), finite))
+      return Breach(fmt::format("event {} has a logprob that is no number", event.seq), rid_);
+    if (token.top.size() > static_cast<size_t>(*request_.top_logprobs))
+      return Breach(
+          fmt::format("event {} has {} alternatives of a token", event.seq, token.top.size()),
+          rid_);
+  }
+  return {};
+}
+
 Result<bool> RequestLedger::OnEvent(const protocol::Event& event, size_t payload_bytes) {
   ASSIGN_OR_RETURN(Choice* const choice, ChoiceOf(event.choice, "an event"));
   received_bytes_ += payload_bytes;
@@ -94,7 +116,9 @@ Result<bool> RequestLedger::OnEvent(const protocol::Event& event, size_t payload
   if (choice->ended) return Breach("an event follows its choice's end", rid_);
   if (event.seq != choice->last_seq + 1)
     return Breach(fmt::format("event {} follows event {}", event.seq, choice->last_seq), rid_);
+  RETURN_IF_ERROR(CheckLogprobs(*choice, event));
   choice->last_seq = event.seq;
+  choice->tokens_out = event.tokens_out;
   choice->token_ids.insert(choice->token_ids.end(), event.token_ids.begin(), event.token_ids.end());
   return true;
 }

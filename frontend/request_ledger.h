@@ -57,6 +57,7 @@ class RequestLedger {
   struct Choice {
     uint64_t last_seq = 0;
     std::vector<TokenId> token_ids;
+    uint32_t tokens_out = 0;  // of Event
     bool ended = false;
     std::optional<int32_t> from_arena;
   };
@@ -67,6 +68,7 @@ class RequestLedger {
 
  private:
   Result<Choice*> ChoiceOf(int32_t index, std::string_view what);
+  Status CheckLogprobs(const Choice& choice, const protocol::Event& event) const;
 
   protocol::RequestId rid_;
   protocol::GenerationRequest request_;

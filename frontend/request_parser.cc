@@ -111,14 +111,15 @@ Status ReadStop(const Json& body, std::vector<std::string>& stop) {
   return {};
 }
 
-// n and best_of: one answer a request in this version.
-Status RequireOne(const Json& body, std::string_view name) {
-  ASSIGN_OR_RETURN(const std::optional<int64_t> count, ReadInteger(body, name, 1, 128));
-  if (count && *count != 1)
-    return Err(
-        Unsupported(std::string(name),
-                    fmt::format("{} must be 1: this server gives one answer a request.", name)));
-  return {};
+// OpenAI's best_of draws more answers than it returns.
+Status CheckBestOf(const Json& body, int choices) {
+  ASSIGN_OR_RETURN(const std::optional<int64_t> count,
+                   ReadInteger(body, "best_of", 1, limits::kChoicesMax));
+  if (count.value_or(choices) == choices) return {};
+  return Err(Unsupported(
+      "best_of", fmt::format("best_of must be n, which is {}: this server returns every answer "
+                             "that it draws.",
+                             choices)));
 }
 
 Status RefuseResponseFormat(const Json& body) {
@@ -213,7 +214,9 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   RETURN_IF_ERROR(ReadStream(body, parsed));
   RETURN_IF_ERROR(ReadSampling(body, generation.sampling));
   RETURN_IF_ERROR(ReadStop(body, generation.stop));
-  RETURN_IF_ERROR(RequireOne(body, "n"));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> choices,
+                   ReadInteger(body, "n", 1, limits::kChoicesMax));
+  generation.choices = static_cast<int32_t>(choices.value_or(1));
   ASSIGN_OR_RETURN(const std::optional<int64_t> seed,
                    ReadInteger(body, "seed", INT64_MIN, INT64_MAX));
   generation.seed = seed ? static_cast<uint64_t>(*seed) : defaults.seed;
@@ -246,12 +249,28 @@ Result<bool> ReadToolChoice(const Json& body) {
   return Err(FieldError("tool_choice", "\"none\" or \"auto\"", *choice));
 }
 
-Status ReadChatLogprobs(const Json& body) {
+Status ReadChatLogprobs(const Json& body, GenerationRequest& generation) {
   ASSIGN_OR_RETURN(const std::optional<bool> logprobs, ReadBool(body, "logprobs"));
-  ASSIGN_OR_RETURN(const std::optional<int64_t> top, ReadInteger(body, "top_logprobs", 0, 20));
-  if (logprobs.value_or(false)) return Err(Unsupported("logprobs", "logprobs are not supported."));
-  if (top.value_or(0) > 0)
-    return Err(Unsupported("top_logprobs", "top_logprobs are not supported."));
+  ASSIGN_OR_RETURN(const std::optional<int64_t> top,
+                   ReadInteger(body, "top_logprobs", 0, limits::kTopLogprobsMax));
+  if (logprobs.value_or(false)) {
+    generation.top_logprobs = static_cast<int32_t>(top.value_or(0));
+  } else if (top.value_or(0) > 0) {
+    return Err(ErrorCode::invalid_request, "top_logprobs is allowed only where logprobs is true.",
+               "top_logprobs");
+  }
+  return {};
+}
+
+Status ReadCompletionLogprobs(const Json& body, GenerationRequest& generation) {
+  ASSIGN_OR_RETURN(const std::optional<int64_t> logprobs,
+                   ReadInteger(body, "logprobs", 0, limits::kCompletionLogprobsMax));
+  if (!logprobs) return {};
+  if (generation.echo)
+    return Err(Unsupported("logprobs",
+                           "logprobs are not supported with echo: those of the prompt's tokens "
+                           "are not computed. Leave one of the two out."));
+  generation.top_logprobs = static_cast<int32_t>(*logprobs);
   return {};
 }
 
@@ -302,7 +321,7 @@ Status ReadPrompt(Json& body, GenerationRequest& generation) {
 Result<ParsedRequest> ParseChatRequest(std::string_view text, const RequestDefaults& defaults) {
   ASSIGN_OR_RETURN(Json body, ParseBody(text));
   ASSIGN_OR_RETURN(ParsedRequest parsed, ReadCommon(body, RequestKind::kChat, defaults));
-  RETURN_IF_ERROR(ReadChatLogprobs(body));
+  RETURN_IF_ERROR(ReadChatLogprobs(body, parsed.generation));
 
   Json chat = Json::object();
   if (!FindField(body, "messages"))
@@ -337,11 +356,10 @@ Result<ParsedRequest> ParseCompletionRequest(std::string_view text,
                                              const RequestDefaults& defaults) {
   ASSIGN_OR_RETURN(Json body, ParseBody(text));
   ASSIGN_OR_RETURN(ParsedRequest parsed, ReadCommon(body, RequestKind::kCompletion, defaults));
-  ASSIGN_OR_RETURN(const std::optional<int64_t> logprobs, ReadInteger(body, "logprobs", 0, 20));
-  if (logprobs) return Err(Unsupported("logprobs", "logprobs are not supported."));
-  RETURN_IF_ERROR(RequireOne(body, "best_of"));
+  RETURN_IF_ERROR(CheckBestOf(body, parsed.generation.choices));
   ASSIGN_OR_RETURN(const std::optional<bool> echo, ReadBool(body, "echo"));
   parsed.generation.echo = echo.value_or(false);
+  RETURN_IF_ERROR(ReadCompletionLogprobs(body, parsed.generation));
   if (const Json* suffix = FindField(body, "suffix")) {
     if (!suffix->is_string()) return Err(FieldError("suffix", "a string", *suffix));
     if (!suffix->empty() && *suffix != "")

@@ -44,32 +44,55 @@ Json TimingsJson(const AnswerEnd& end) {
 }
 
 std::string_view ReasonName(FinishReason reason) {
-  return reason == FinishReason::kLength ? "length" : "stop";
+  return reason == FinishReason::kLength ? "\"length\"" : "\"stop\"";
 }
 
-Json Header(const AnswerIdentity& identity, bool chunk) {
-  Json out = Json::object();
-  out["id"] = fmt::format("{}-{:016x}", IsChat(identity) ? "chatcmpl" : "cmpl", identity.rid);
-  out["object"] = !IsChat(identity) ? "text_completion"
-                  : chunk           ? "chat.completion.chunk"
-                                    : "chat.completion";
-  out["created"] = identity.created_unix;
-  out["model"] = identity.model;
+// A JSON object as text: what an answer may have much of is not made a DOM.
+class ObjectText {
+ public:
+  ObjectText& Add(std::string_view name, std::string_view json) {
+    text_ += text_.size() == 1 ? "\"" : ",\"";
+    text_.append(name).append("\":").append(json);
+    return *this;
+  }
+  std::string Text() const { return text_ + '}'; }
+
+ private:
+  std::string text_ = "{";
+};
+
+std::string Quote(std::string_view text) { return DumpJson(Json(text)); }
+
+ObjectText Header(const AnswerIdentity& identity, bool chunk) {
+  ObjectText out;
+  out.Add("id",
+          fmt::format("\"{}-{:016x}\"", IsChat(identity) ? "chatcmpl" : "cmpl", identity.rid));
+  out.Add("object", !IsChat(identity) ? "\"text_completion\""
+                    : chunk           ? "\"chat.completion.chunk\""
+                                      : "\"chat.completion\"");
+  out.Add("created", fmt::format("{}", identity.created_unix));
+  out.Add("model", Quote(identity.model));
   return out;
 }
 
-std::string Data(const Json& json) { return "data: " + DumpJson(json) + "\n\n"; }
+std::string Data(const ObjectText& object) { return "data: " + object.Text() + "\n\n"; }
 
-// `content` is the delta object for chat and the text for completions.
-Json ChunkJson(const AnswerIdentity& identity, Json content, Json finish_reason) {
-  Json out = Header(identity, true);
-  Json choice = {{"index", 0}};
-  choice[IsChat(identity) ? "delta" : "text"] = std::move(content);
-  choice["logprobs"] = nullptr;
-  choice["finish_reason"] = std::move(finish_reason);
-  out["choices"] = Json::array({std::move(choice)});
-  if (identity.include_usage) out["usage"] = nullptr;
+// `content`: the member `delta` of chats, `text` of completions.
+ObjectText Chunk(const AnswerIdentity& identity, int index, std::string_view content,
+                 std::string_view logprobs, std::string_view finish_reason) {
+  ObjectText choice;
+  choice.Add("index", fmt::format("{}", index));
+  choice.Add(IsChat(identity) ? "delta" : "text", content);
+  choice.Add("logprobs", logprobs);
+  choice.Add("finish_reason", finish_reason);
+  ObjectText out = Header(identity, true);
+  out.Add("choices", '[' + choice.Text() + ']');
+  if (identity.include_usage) out.Add("usage", "null");
   return out;
+}
+
+ObjectText ChoiceEnd(const AnswerIdentity& identity, int choice, FinishReason reason) {
+  return Chunk(identity, choice, IsChat(identity) ? "{}" : "\"\"", "null", ReasonName(reason));
 }
 
 Json ModelJson(const RosterEntry& model) {
@@ -96,47 +119,63 @@ std::string ErrorBody(const Error& error) {
                      {"code", info.name}}}});
 }
 
-std::string WholeAnswer(const AnswerIdentity& identity, std::string_view text,
+std::string WholeAnswer(const AnswerIdentity& identity, std::span<const WholeChoice> choices,
                         const AnswerEnd& end) {
-  Json out = Header(identity, false);
-  Json choice = {{"index", 0}};
-  if (IsChat(identity)) {
-    choice["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
-  } else {
-    choice["text"] = text;
+  std::string list;
+  for (const WholeChoice& whole : choices) {
+    ObjectText choice;
+    choice.Add("index", fmt::format("{}", &whole - choices.data()));
+    if (IsChat(identity)) {
+      choice.Add("message", ObjectText()
+                                .Add("role", "\"assistant\"")
+                                .Add("content", Quote(whole.part.text))
+                                .Add("refusal", "null")
+                                .Text());
+    } else {
+      choice.Add("text", Quote(whole.part.text));
+    }
+    choice.Add("logprobs", whole.part.logprobs);
+    choice.Add("finish_reason", ReasonName(whole.reason));
+    list += (list.empty() ? "" : ",") + choice.Text();
   }
-  choice["logprobs"] = nullptr;
-  choice["finish_reason"] = ReasonName(end.reason);
-  out["choices"] = Json::array({std::move(choice)});
-  out["usage"] = UsageJson(end.usage);
-  out["timings"] = TimingsJson(end);
-  return DumpJson(out);
+  ObjectText out = Header(identity, false);
+  out.Add("choices", '[' + list + ']');
+  out.Add("usage", DumpJson(UsageJson(end.usage)));
+  out.Add("timings", DumpJson(TimingsJson(end)));
+  return out.Text();
 }
 
-std::string StreamStart(const AnswerIdentity& identity) {
-  if (!IsChat(identity)) return {};
-  return Data(ChunkJson(identity, {{"role", "assistant"}, {"content", ""}}, nullptr));
+std::string StreamStart(const AnswerIdentity& identity, int choices) {
+  std::string out;
+  if (!IsChat(identity)) return out;
+  for (int i = 0; i < choices; ++i)
+    out += Data(Chunk(identity, i, R"({"role":"assistant","content":""})", "null", "null"));
+  return out;
 }
 
-std::string StreamDelta(const AnswerIdentity& identity, std::string_view text) {
-  return Data(
-      ChunkJson(identity, IsChat(identity) ? Json{{"content", text}} : Json(text), nullptr));
+std::string StreamDelta(const AnswerIdentity& identity, int choice,
+                        const ChoiceAnswer::Part& part) {
+  const std::string text = Quote(part.text);
+  return Data(Chunk(identity, choice, IsChat(identity) ? "{\"content\":" + text + '}' : text,
+                    part.logprobs, "null"));
 }
 
-std::string StreamEnd(const AnswerIdentity& identity, const AnswerEnd& end) {
-  Json last =
-      ChunkJson(identity, IsChat(identity) ? Json::object() : Json(""), ReasonName(end.reason));
+std::string StreamChoiceEnd(const AnswerIdentity& identity, int choice, FinishReason reason) {
+  return Data(ChoiceEnd(identity, choice, reason));
+}
+
+std::string StreamEnd(const AnswerIdentity& identity, int choice, FinishReason reason,
+                      const AnswerEnd& end) {
+  ObjectText last = ChoiceEnd(identity, choice, reason);
   std::string out;
   if (identity.include_usage) {
     out = Data(last);
     last = Header(identity, true);
-    last["choices"] = Json::array();
-    last["usage"] = UsageJson(end.usage);
+    last.Add("choices", "[]");
+    last.Add("usage", DumpJson(UsageJson(end.usage)));
   }
-  last["timings"] = TimingsJson(end);
-  out += Data(last);
-  out += "data: [DONE]\n\n";
-  return out;
+  last.Add("timings", DumpJson(TimingsJson(end)));
+  return out + Data(last) + "data: [DONE]\n\n";
 }
 
 std::string StreamError(const Error& error) { return "data: " + ErrorBody(error) + "\n\n"; }

@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "frontend/choice_answer.h"
 #include "protocol/messages.h"
 
 namespace perdure::frontend {
@@ -28,21 +29,30 @@ struct AnswerIdentity {
   bool include_usage = false;  // of a stream
 };
 
-// What the last part tells. waited_ms: for the model, in the frontend, before the worker's queue.
+// Of the whole answer. waited_ms: for the model, in the frontend, before the worker's queue.
 struct AnswerEnd {
-  protocol::FinishReason reason = protocol::FinishReason::kStop;
   protocol::Usage usage;
   int64_t waited_ms = 0;
 };
 
-// The answer in one piece.
-std::string WholeAnswer(const AnswerIdentity& identity, std::string_view text,
+struct WholeChoice {
+  ChoiceAnswer::Part part;
+  protocol::FinishReason reason = protocol::FinishReason::kStop;
+};
+
+// The answer in one piece; a choice's index is its place.
+std::string WholeAnswer(const AnswerIdentity& identity, std::span<const WholeChoice> choices,
                         const AnswerEnd& end);
 
 // Server-sent events: each of these is one or more whole "data: …\n\n" blocks.
-std::string StreamStart(const AnswerIdentity& identity);  // empty for completions
-std::string StreamDelta(const AnswerIdentity& identity, std::string_view text);
-std::string StreamEnd(const AnswerIdentity& identity, const AnswerEnd& end);  // with [DONE]
+// For each choice; empty for completions.
+std::string StreamStart(const AnswerIdentity& identity, int choices);
+std::string StreamDelta(const AnswerIdentity& identity, int choice, const ChoiceAnswer::Part& part);
+// The end of a choice; of the last one, with all that ends the answer up to [DONE].
+std::string StreamChoiceEnd(const AnswerIdentity& identity, int choice,
+                            protocol::FinishReason reason);
+std::string StreamEnd(const AnswerIdentity& identity, int choice, protocol::FinishReason reason,
+                      const AnswerEnd& end);
 std::string StreamError(const Error& error);
 inline constexpr std::string_view kStreamComment = ": waiting\n\n";
 

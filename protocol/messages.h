@@ -88,9 +88,11 @@ struct GenerationRequest {
   bool ignore_eos = false;
   bool echo = false;      // kCompletion: the prompt's text precedes the answer
   int64_t unix_time = 0;  // what templates see as now
+  // Logprobs are wanted, with so many alternatives of each token; they exclude echo.
+  std::optional<int32_t> top_logprobs;
   auto Fields() {
     return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
-                    ignore_eos, echo, unix_time);
+                    ignore_eos, echo, unix_time, top_logprobs);
   }
 };
 
@@ -147,6 +149,22 @@ struct Begun {
   auto Fields() { return std::tie(rid, choice, from_arena); }
 };
 
+struct TokenLogprob {
+  float logprob = 0.0f;
+  // What the token adds to the text, perhaps part of a character; the name of a special token,
+  // which adds nothing.
+  std::string bytes{};
+  bool special = false;
+  auto Fields() { return std::tie(logprob, bytes, special); }
+};
+
+struct TokenLogprobs {
+  TokenLogprob token{};
+  std::vector<TokenLogprob> top{};  // the likeliest, in this order
+  uint32_t text_offset = 0;         // characters of the answer before the token's
+  auto Fields() { return std::tie(token, top, text_offset); }
+};
+
 // One or more new tokens of a choice and what the fold made of them; `text` may be empty.
 struct Event {
   static constexpr MessageType kType = MessageType::kEvent;
@@ -155,7 +173,12 @@ struct Event {
   uint64_t seq = 0;  // 1, 2, 3, … within (rid, choice); End carries the next one
   std::vector<TokenId> token_ids;
   std::string text;
-  auto Fields() { return std::tie(rid, choice, seq, token_ids, text); }
+  // Where they are wanted: those of token_ids, and how many of the choice's tokens, from its first
+  // on, have given all their text by now. A choice's last event leaves out the others: a stop
+  // string cut them off, or they are the end token.
+  std::vector<TokenLogprobs> logprobs{};
+  uint32_t tokens_out = 0;
+  auto Fields() { return std::tie(rid, choice, seq, token_ids, text, logprobs, tokens_out); }
 };
 
 enum class FinishReason : uint8_t { kStop = 0, kLength = 1 };

@@ -148,6 +148,12 @@ Status CheckRequest(const GenerationRequest& request) {
     return Err(ErrorCode::invalid_request,
                fmt::format("n is {}, allowed is 1 to {}", request.choices, limits::kChoicesMax),
                "n");
+  if (request.top_logprobs &&
+      (*request.top_logprobs < 0 || *request.top_logprobs > limits::kTopLogprobsMax))
+    return Err(ErrorCode::invalid_request,
+               fmt::format("top_logprobs is {}, allowed is 0 to {}", *request.top_logprobs,
+                           limits::kTopLogprobsMax),
+               "top_logprobs");
   if (request.max_tokens && *request.max_tokens < 0)
     return Err(ErrorCode::invalid_request,
                fmt::format("max_tokens is {}, allowed is 0 and above", *request.max_tokens),
@@ -194,6 +200,12 @@ Result<AdmittedRequest> Readmit(const Model& model, const AdmissionSettings& set
   } else if (settings.default_max_tokens > 0) {
     answer = std::min(answer, settings.default_max_tokens);
   }
+  if (request.choices > 1 && int64_t{request.choices} * answer > limits::kChoicesTokensMax)
+    return Err(ErrorCode::invalid_request,
+               fmt::format("n is {}, and each answer may have {} tokens: together more than {}; "
+                           "lower n or max_tokens",
+                           request.choices, answer, limits::kChoicesTokensMax),
+               "n");
   admitted.echo = EchoOf(model, request);
   admitted.prompt_ids = std::move(prompt_ids);
   admitted.answer_tokens_max = answer;

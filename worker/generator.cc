@@ -50,7 +50,8 @@ struct Generator::Choice {
 struct Generator::Request {
   RequestId rid = 0;
   std::vector<TokenId> prompt_ids;
-  std::vector<Choice> choices;  // never grows beyond its reserve: places_ point into it
+  std::optional<int> top_logprobs;  // absent: no logprobs are wanted
+  std::vector<Choice> choices;      // never grows beyond its reserve: places_ point into it
   size_t choices_wanted = 0;
   int64_t credit_bytes = 0;
   int64_t received_us = 0;
@@ -134,8 +135,7 @@ Status Generator::Submit(const protocol::Submit& submit) {
     FailUnknown(submit.rid, admitted.error());
     return {};
   }
-  Request* const request =
-      Open(submit.rid, &*admitted, submit.credit_bytes, submit.request.choices);
+  Request* const request = Open(submit.rid, &*admitted, submit.credit_bytes, submit.request);
   request->received_us = received_us;
   sink_->Send(protocol::Accepted{submit.rid, request->prompt_ids, "kv"});
   for (int i = 0; i < submit.request.choices; ++i) {
@@ -167,8 +167,7 @@ Status Generator::Resume(const protocol::Resume& resume) {
     FailUnknown(resume.rid, admitted.error());
     return {};
   }
-  Request* const request =
-      Open(resume.rid, &*admitted, resume.credit_bytes, resume.request.choices);
+  Request* const request = Open(resume.rid, &*admitted, resume.credit_bytes, resume.request);
   request->received_us = received_us;
   for (const protocol::ChoiceSoFar& so_far : resume.choices) {
     Choice* const choice = AddChoice(request, resume.request, *admitted);
@@ -202,7 +201,7 @@ std::optional<Error> Generator::Refusal() const {
 }
 
 Generator::Request* Generator::Open(RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
-                                    int choices) {
+                                    const protocol::GenerationRequest& asked) {
   auto owned = std::make_unique<Request>();
   Request* const request = owned.get();
   requests_.emplace(rid, std::move(owned));
@@ -211,7 +210,8 @@ Generator::Request* Generator::Open(RequestId rid, AdmittedRequest* admitted, ui
   request->rid = rid;
   request->prompt_ids = std::move(admitted->prompt_ids);
   request->credit_bytes = credit_bytes;
-  request->choices_wanted = static_cast<size_t>(choices);
+  request->top_logprobs = asked.top_logprobs;
+  request->choices_wanted = static_cast<size_t>(asked.choices);
   request->choices.reserve(request->choices_wanted);
   return request;
 }
@@ -250,7 +250,7 @@ void Generator::Replay(Request* request, Choice* choice, const AdmittedRequest& 
   for (TokenId id : so_far.token_ids) {
     // A context that has become smaller ends the answer where it is.
     if (choice->fold.finished() || choice->ended) break;
-    Take(place, id, std::numeric_limits<float>::quiet_NaN());
+    Take(place, id, std::numeric_limits<float>::quiet_NaN(), std::nullopt);
   }
 }
 
@@ -259,19 +259,21 @@ void Generator::SendEcho(Request* request, Choice* choice, std::string_view text
     size_t size = std::min(text.size(), limits::kEchoEventBytesMax);
     // Not inside a character: continuation bytes begin with 10.
     while (size < text.size() && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) --size;
-    Deliver(request, choice, {}, std::string(text.substr(0, size)));
+    protocol::Event piece;
+    piece.text = text.substr(0, size);
+    Deliver(request, choice, std::move(piece));
     text.remove_prefix(size);
   }
 }
 
 // --- Sending -----------------------------------------------------------------------------------
 
-void Generator::Deliver(Request* request, Choice* choice, std::vector<TokenId> ids,
-                        std::string text) {
-  const uint64_t seq = choice->next_seq++;
-  if (seq <= choice->sent_seq) return;
-  choice->unsent.push_back(
-      protocol::Event{request->rid, choice->index, seq, std::move(ids), std::move(text)});
+void Generator::Deliver(Request* request, Choice* choice, protocol::Event event) {
+  event.rid = request->rid;
+  event.choice = choice->index;
+  event.seq = choice->next_seq++;
+  if (event.seq <= choice->sent_seq) return;
+  choice->unsent.push_back(std::move(event));
   Flush(request);
 }
 
@@ -563,7 +565,29 @@ void Generator::Draw(const Place& place, std::span<const float> logits) {
   if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
   if (choice.comeback) LogComeback(place);
   scheduler_.Append(choice.sequence);
-  Take(place, token.id, token.logprob);
+  std::optional<protocol::TokenLogprobs> logprobs;
+  if (place.request->top_logprobs)
+    logprobs = LogprobsOf(choice, token, logits, *place.request->top_logprobs);
+  Take(place, token.id, token.logprob, std::move(logprobs));
+}
+
+protocol::TokenLogprobs Generator::LogprobsOf(const Choice& choice,
+                                              const engine::SampledToken& token,
+                                              std::span<const float> logits, int top) {
+  const auto told = [&](const engine::SampledToken& one) {
+    const std::string_view bytes = choice.fold.BytesOfNext(one.id);
+    return protocol::TokenLogprob{one.logprob,
+                                  std::string(bytes.substr(0, limits::kLogprobBytesMax)),
+                                  model_->tokenizer->IsSpecial(one.id)};
+  };
+  protocol::TokenLogprobs logprobs;
+  logprobs.token = told(token);
+  if (top > 0) {
+    for (const engine::SampledToken& one : sampler_.Top(logits, top))
+      logprobs.top.push_back(told(one));
+  }
+  logprobs.text_offset = static_cast<uint32_t>(choice.fold.characters());
+  return logprobs;
 }
 
 void Generator::LogComeback(const Place& place) {
@@ -577,12 +601,20 @@ void Generator::LogComeback(const Place& place) {
 }
 
 // The next token of an answer, and what follows from it.
-void Generator::Take(const Place& place, TokenId id, float logprob) {
+void Generator::Take(const Place& place, TokenId id, float logprob,
+                     std::optional<protocol::TokenLogprobs> logprobs) {
   Choice& choice = *place.choice;
   choice.ids.push_back(id);
   choice.logprobs.push_back(logprob);
   text::OutputPiece piece = choice.fold.Push(id);
-  Deliver(place.request, &choice, {id}, std::move(piece.text));
+  protocol::Event event;
+  event.token_ids = {id};
+  event.text = std::move(piece.text);
+  if (logprobs) {
+    event.logprobs.push_back(std::move(*logprobs));
+    event.tokens_out = static_cast<uint32_t>(piece.tokens_out);
+  }
+  Deliver(place.request, &choice, std::move(event));
   if (piece.finish)
     Finish(place.request, &choice,
            *piece.finish == text::OutputFinish::kStop ? protocol::FinishReason::kStop

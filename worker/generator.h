@@ -108,14 +108,14 @@ class Generator : private PrefixFinder {
 
   std::optional<Error> Refusal() const;
   Request* Open(protocol::RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
-                int choices);
+                const protocol::GenerationRequest& asked);
   Choice* AddChoice(Request* request, const protocol::GenerationRequest& asked,
                     const AdmittedRequest& admitted);
   void Schedule(Request* request, Choice* choice, bool suspect);
   void Replay(Request* request, Choice* choice, const AdmittedRequest& admitted,
               const protocol::ChoiceSoFar& so_far);
   void SendEcho(Request* request, Choice* choice, std::string_view text);
-  void Deliver(Request* request, Choice* choice, std::vector<TokenId> ids, std::string text);
+  void Deliver(Request* request, Choice* choice, protocol::Event event);
   void Finish(Request* request, Choice* choice, protocol::FinishReason reason);
   void Flush(Request* request);
   void NoteEnd(Request* request);
@@ -129,7 +129,10 @@ class Generator : private PrefixFinder {
                                            std::vector<TokenId>* joined);
   void Draw(const Place& place, std::span<const float> logits);
   void LogComeback(const Place& place);
-  void Take(const Place& place, TokenId id, float logprob);
+  protocol::TokenLogprobs LogprobsOf(const Choice& choice, const engine::SampledToken& token,
+                                     std::span<const float> logits, int top);
+  void Take(const Place& place, TokenId id, float logprob,
+            std::optional<protocol::TokenLogprobs> logprobs);
   void Clear(const Place& place);
   void PublishCounts();
   Place PlaceOf(SequenceId id) const;

@@ -145,6 +145,56 @@ def check_completions(client, model):
     assert ids.usage.prompt_tokens == 3
 
 
+def check_token(token, top):
+    assert isinstance(token.token, str)
+    assert isinstance(token.logprob, float) and token.logprob <= 0
+    assert token.bytes is None or bytes(token.bytes).decode(errors="replace") == token.token
+    if top is not None:
+        assert len(token.top_logprobs) == top
+        for one in token.top_logprobs:
+            check_token(one, None)
+
+
+def check_logprobs(client, model):
+    arguments = dict(model=model, messages=HELLO, max_tokens=8, seed=1, n=2, logprobs=True,
+                     top_logprobs=3, extra_body={"ignore_eos": True})
+    answer = client.chat.completions.create(**arguments)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert answer.usage.completion_tokens == 16
+    for choice in answer.choices:
+        assert choice.logprobs.refusal is None
+        assert len(choice.logprobs.content) == 8
+        for token in choice.logprobs.content:
+            check_token(token, 3)
+        said = b"".join(bytes(token.bytes or []) for token in choice.logprobs.content)
+        assert said.decode(errors="replace") == choice.message.content
+
+    streamed = {0: [], 1: []}
+    for chunk in client.chat.completions.create(**arguments, stream=True):
+        for choice in chunk.choices:
+            if choice.logprobs:
+                streamed[choice.index] += choice.logprobs.content
+    for choice in answer.choices:
+        assert streamed[choice.index] == choice.logprobs.content
+
+    plain = dict(model=model, prompt="Once upon", max_tokens=6, seed=1, n=2, logprobs=2,
+                 extra_body={"ignore_eos": True})
+    answer = client.completions.create(**plain)
+    streamed = {0: [], 1: []}
+    for chunk in client.completions.create(**plain, stream=True):
+        for choice in chunk.choices:
+            if choice.logprobs:
+                streamed[choice.index] += choice.logprobs.token_logprobs
+    for choice in answer.choices:
+        logprobs = choice.logprobs
+        assert len(logprobs.tokens) == len(logprobs.top_logprobs) == len(logprobs.text_offset) == 6
+        assert logprobs.text_offset[0] == 0
+        for token, logprob, top in zip(logprobs.tokens, logprobs.token_logprobs,
+                                       logprobs.top_logprobs):
+            assert top[token] == logprob and 2 <= len(top) <= 3, top
+        assert streamed[choice.index] == logprobs.token_logprobs
+
+
 def check_errors(client, model):
     def chat(**more):
         arguments = {"model": model, "messages": HELLO, "max_tokens": 1, **more}
@@ -153,13 +203,13 @@ def check_errors(client, model):
     bad = openai.BadRequestError
     expect_error(openai.NotFoundError, 404, chat(model="no-such-model"), "model_not_found", "model")
     expect_error(bad, 400, chat(temperature=9), "invalid_request", "temperature")
-    expect_error(bad, 400, chat(n=2), "unsupported", "n")
+    expect_error(bad, 400, chat(n=129), "invalid_request", "n")
     expect_error(bad, 400, chat(messages=[]), "invalid_request", "messages")
     expect_error(bad, 400, chat(messages=[{"role": "user", "content": None}]), "invalid_request",
                  "messages[0].content")
     expect_error(bad, 400, chat(max_tokens=-1), "invalid_request", "max_tokens")
     expect_error(bad, 400, chat(max_tokens=2**63), "invalid_request", "max_tokens")
-    expect_error(bad, 400, chat(logprobs=True), "unsupported", "logprobs")
+    expect_error(bad, 400, chat(top_logprobs=1), "invalid_request", "top_logprobs")
     expect_error(bad, 400, chat(stop=["a", "b", "c", "d", "e"]), "invalid_request", "stop")
     expect_error(bad, 400, chat(response_format={"type": "json_object"}), "unsupported")
     expect_error(bad, 400, chat(tools=[TOOL], tool_choice="required"), "unsupported", "tool_choice")
@@ -202,8 +252,8 @@ def main():
     print("chat: ok", flush=True)
     check_chat_stream(client, model, text)
     print("chat streams: ok", flush=True)
-    for check in (check_chat_forms, check_completions, check_errors, check_context_length,
-                  check_raw):
+    for check in (check_chat_forms, check_completions, check_logprobs, check_errors,
+                  check_context_length, check_raw):
         check(client, model)
         print(f"{check.__name__.removeprefix('check_')}: ok", flush=True)
     if arguments.api_key != "none":

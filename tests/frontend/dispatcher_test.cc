@@ -14,6 +14,7 @@ namespace {
 
 using protocol::ModelState;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class RecordingSink final : public AnswerSink {
  public:
@@ -221,6 +222,7 @@ TEST_F(DispatcherTest, RefusesBreachesOfTheProtocol) {
   breach(true, protocol::Event{0, 0, 3, {5}, "a gap"});
   breach(true, protocol::Event{0, 7, 1, {5}, "no such choice"});
   breach(true, EndOf(0, 9));
+  breach(true, protocol::Event{0, 0, 1, {5}, "not asked for", {{}}, 0});
   // Of requests that are not known: they may have been cancelled.
   EXPECT_TRUE(Send(worker, protocol::Event{77, 0, 3, {5}, "x"}));
   EXPECT_TRUE(Send(worker, protocol::Failed{77, 1, "x", ""}));
@@ -368,6 +370,107 @@ TEST_F(DispatcherTest, UnstreamedAnswersTakeTheirEventsAtOnce) {
       Send(worker, protocol::Event{1, 0, 1, {5}, std::string(limits::kCreditPortionBytes, 'x')}));
   EXPECT_EQ(port.All<protocol::Credit>().size(), 1u);
   EXPECT_EQ(sink.status, 0);
+}
+
+// Logprobs that are wanted, of as many choices as there are.
+ParsedRequest WithLogprobs(bool stream, int choices = 1) {
+  ParsedRequest request;
+  request.stream = stream;
+  request.generation.choices = choices;
+  request.generation.top_logprobs = 1;
+  return request;
+}
+
+protocol::Event LogprobEvent(protocol::RequestId rid, int choice, uint64_t seq,
+                             const std::string& text, uint32_t tokens_out) {
+  protocol::Event event{rid, choice, seq, {5}, text};
+  event.logprobs.emplace_back();
+  event.logprobs[0].token = {-0.5f, "t" + std::to_string(seq), false};
+  event.tokens_out = tokens_out;
+  return event;
+}
+
+TEST_F(DispatcherTest, LogprobsGoOnWithTheNextWorker) {
+  for (const bool stream : {true, false}) {
+    RecordingPort old_port, new_port;
+    const WorkerId old_worker = AddWorker(&old_port, 1);
+    RecordingSink sink;
+    const protocol::RequestId rid = stream ? 1 : 2;
+    ASSERT_TRUE(dispatcher_.Start(rid, WithLogprobs(stream), &sink, now_ms_));
+    ASSERT_TRUE(Send(old_worker, protocol::Accepted{rid, {1}, "kv"}));
+    ASSERT_TRUE(Send(old_worker, LogprobEvent(rid, 0, 1, "t1", 1)));
+    ASSERT_TRUE(Send(old_worker, LogprobEvent(rid, 0, 2, "", 1)));  // held
+    EXPECT_THAT(sink.bytes, Not(HasSubstr("t2")));
+    dispatcher_.OnWorkerGone(old_worker, now_ms_);
+    const WorkerId new_worker = AddWorker(&new_port, 2);
+    ASSERT_EQ(new_port.All<protocol::Resume>().size(), 1u);
+    EXPECT_EQ(new_port.All<protocol::Resume>()[0].request.top_logprobs, 1);
+    ASSERT_TRUE(Send(new_worker, LogprobEvent(rid, 0, 3, "t2t3", 3)));
+    ASSERT_TRUE(Send(new_worker, LogprobEvent(rid, 0, 4, "", 3)));  // the end token
+    ASSERT_TRUE(Send(new_worker, EndOf(rid, 5)));
+    EXPECT_EQ(sink.status, 200);
+    for (const char* token : {R"("token":"t1")", R"("token":"t2")", R"("token":"t3")"}) {
+      const size_t at = sink.bytes.find(token);
+      EXPECT_NE(at, std::string::npos) << token;
+      EXPECT_EQ(sink.bytes.find(token, at + 1), std::string::npos) << token;
+    }
+    EXPECT_THAT(sink.bytes, Not(HasSubstr("t4")));
+    dispatcher_.OnWorkerGone(new_worker, now_ms_);
+  }
+}
+
+TEST_F(DispatcherTest, ChoicesAreInterleavedAndCountedTogether) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink stream, whole;
+  for (const auto& [rid, sink] : {std::pair{1, &stream}, std::pair{2, &whole}}) {
+    const auto id = static_cast<protocol::RequestId>(rid);
+    ParsedRequest request;
+    request.stream = request.include_usage = rid == 1;
+    request.generation.choices = 2;
+    ASSERT_TRUE(dispatcher_.Start(id, std::move(request), sink, now_ms_));
+    ASSERT_TRUE(Send(worker, protocol::Accepted{id, {1}, ""}));
+    ASSERT_TRUE(Send(worker, protocol::Event{id, 1, 1, {5}, "x"}));
+    ASSERT_TRUE(Send(worker, protocol::Event{id, 0, 1, {5}, "y"}));
+    for (const int choice : {1, 0}) {
+      protocol::End end = EndOf(id, 2);
+      end.choice = choice;
+      end.usage.completion_tokens = 1;
+      EXPECT_FALSE(sink->ended);
+      ASSERT_TRUE(Send(worker, end));
+    }
+    EXPECT_TRUE(sink->ended);
+    EXPECT_THAT(sink->bytes, HasSubstr("\"completion_tokens\":2"));
+  }
+  const auto at = [&](const std::string& part) {
+    EXPECT_THAT(stream.bytes, HasSubstr(part));
+    return stream.bytes.find(part);
+  };
+  const std::string end = R"("delta":{},"logprobs":null,"finish_reason":"stop")";
+  EXPECT_LT(at(R"("index":0,"delta":{"role")"), at(R"("index":1,"delta":{"role")"));
+  EXPECT_LT(at(R"("index":1,"delta":{"role")"), at(R"("index":1,"delta":{"content":"x"})"));
+  EXPECT_LT(at(R"("index":1,"delta":{"content":"x"})"), at(R"("index":0,"delta":{"content":"y"})"));
+  EXPECT_LT(at(R"("index":1,)" + end), at(R"("index":0,)" + end));
+  EXPECT_LT(at(R"("index":0,)" + end), at(R"("choices":[],"usage")"));
+  EXPECT_EQ(port.All<protocol::Release>().size(), 2u);
+  EXPECT_LT(whole.bytes.find("\"y\""), whole.bytes.find("\"x\""));
+}
+
+TEST_F(DispatcherTest, BoundsTheLogprobsItHolds) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink sink;
+  ASSERT_TRUE(dispatcher_.Start(1, WithLogprobs(false), &sink, now_ms_));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  protocol::Event event = LogprobEvent(1, 0, 0, "", 0);
+  event.logprobs[0].token.bytes.assign(1 << 20, 'x');
+  for (; !sink.ended && event.seq < 1000;) {
+    ++event.seq;
+    ASSERT_TRUE(Send(worker, event));
+  }
+  EXPECT_LT(event.seq, 70u);
+  EXPECT_EQ(sink.status, 400);
+  EXPECT_THAT(sink.bytes, HasSubstr("Ask for a stream"));
 }
 
 TEST_F(DispatcherTest, BoundsWhatItHolds) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <limits>
 #include <random>
 
 #include "base/limits.h"
@@ -59,6 +60,47 @@ TEST(RequestLedger, RefusesBreaches) {
   EXPECT_TRUE(ended.OnEnd(EndOf(1)));
   EXPECT_FALSE(ended.OnEvent(EventOf(2), 1));
   EXPECT_EQ(ended.OnEnd(EndOf(1)), false);  // again: no effect
+}
+
+TEST(RequestLedger, RefusesLogprobsThatDoNotAddUp) {
+  const auto take = [](protocol::Event event, uint32_t out_before = 0) {
+    protocol::GenerationRequest request;
+    request.top_logprobs = 1;
+    RequestLedger ledger(9, request);
+    (void)ledger.MakeSubmit(false);
+    EXPECT_TRUE(ledger.OnAccepted({9, {1}, "kv"}));
+    protocol::Event first = EventOf(1);
+    first.logprobs.resize(1);
+    first.tokens_out = out_before;
+    EXPECT_TRUE(ledger.OnEvent(first, 1));
+    return ledger.OnEvent(event, 1).has_value();
+  };
+  protocol::Event good = EventOf(2);
+  good.logprobs.resize(1);
+  good.logprobs[0].top.resize(1);
+  good.tokens_out = 2;
+  EXPECT_TRUE(take(good));
+  protocol::Event bad = good;
+  bad.tokens_out = 3;
+  EXPECT_FALSE(take(bad));
+  bad.tokens_out = 0;
+  EXPECT_TRUE(take(bad));
+  EXPECT_FALSE(take(bad, 1));
+  bad = good;
+  bad.logprobs.clear();
+  EXPECT_FALSE(take(bad));
+  bad = good;
+  bad.logprobs.resize(2);
+  EXPECT_FALSE(take(bad));
+  bad = good;
+  bad.logprobs[0].top.resize(2);
+  EXPECT_FALSE(take(bad));
+  bad = good;
+  bad.logprobs[0].top[0].logprob = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_FALSE(take(bad));
+  bad.logprobs[0].top.clear();
+  bad.logprobs[0].token.logprob = -std::numeric_limits<float>::infinity();
+  EXPECT_FALSE(take(bad));
 }
 
 TEST(RequestLedger, IsSubmittedAgainUntilAWorkerHasAcceptedIt) {

@@ -74,7 +74,6 @@ std::vector<Refused> FieldRows() {
   add("max_tokens", {"0", "-1", "1.5", "2147483648", "9223372036854775808", "1e9"});
   add("max_completion_tokens", {"0", "-1", "2147483648", "9223372036854775808"});
   add("n", {"0", "-1", "1.5", "1000000000", "129"});
-  add("n", {"2", "128"}, kUnsupported);
   add("stream", {"1", "\"true\"", "[]"});
   add("stream_options", {"{}", "{\"include_usage\":true}", "1", "[]", "true"});
   add("ignore_eos", {"1", "\"yes\""});
@@ -85,9 +84,8 @@ std::vector<Refused> FieldRows() {
                      "{\"1\":101}", "{\"1\":-101}", "{\"1\":true}"});
   add("model", {"1", "\"\"", "[]", "{}", "true"});
   add("logprobs", {"1", "\"true\""});
-  add("logprobs", {"true"}, kUnsupported);
   add("top_logprobs", {"-1", "21", "1000000"});
-  add("top_logprobs", {"1", "20"}, kUnsupported);
+  add("top_logprobs", {"1", "20", "1,\"logprobs\":false", "1,\"logprobs\":null"});
   add("response_format", {"1", "\"text\"", "[]"});
   add("response_format", {"{}", "{\"type\":1}", "{\"type\":\"xml\"}"}, ErrorCode::invalid_request,
       "response_format.type");
@@ -363,6 +361,7 @@ TEST(ChatRequest, AcceptsWhatIsHarmless) {
            R"("logit_bias":{})",
            R"("chat_template_kwargs":{"enable_thinking":false})",
            R"("n":1)",
+           R"("n":128)",
        }) {
     const auto parsed = Chat(With(fields));
     EXPECT_TRUE(parsed) << fields << ": " << parsed.error().message;
@@ -459,11 +458,14 @@ TEST(CompletionRequest, RefusesFields) {
       {with(R"("suffix":"x")"), "suffix", kUnsupported},
       {with(R"("best_of":2)"), "best_of", kUnsupported},
       {with(R"("best_of":0)"), "best_of"},
-      {with(R"("logprobs":0)"), "logprobs", kUnsupported},
-      {with(R"("logprobs":5)"), "logprobs", kUnsupported},
+      {with(R"("best_of":3,"n":2)"), "best_of", kUnsupported},
+      {with(R"("n":2,"best_of":1)"), "best_of", kUnsupported},
+      {with(R"("logprobs":0,"echo":true)"), "logprobs", kUnsupported},
+      {with(R"("logprobs":6)"), "logprobs"},
+      {with(R"("logprobs":-1)"), "logprobs"},
       {with(R"("logprobs":1000000)"), "logprobs"},
       {with(R"("logprobs":true)"), "logprobs"},
-      {with(R"("n":3)"), "n", kUnsupported},
+      {with(R"("n":129)"), "n"},
       {with(R"("temperature":3)"), "temperature"},
       {with(R"("max_tokens":-1)"), "max_tokens"},
   };
@@ -471,6 +473,25 @@ TEST(CompletionRequest, RefusesFields) {
   for (int i = 0; i < 1'000'000; ++i) million += ",\"x\"";
   rows.push_back({prompt(million + "]"), "prompt", kUnsupported});
   for (const Refused& row : rows) ExpectRefused(Completion(row.body), row);
+}
+
+TEST(ChatRequest, ReadsLogprobsAndN) {
+  using Top = std::optional<int32_t>;
+  EXPECT_EQ(Chat(With(R"("n":1)"))->generation.top_logprobs, Top());
+  EXPECT_EQ(Chat(With(R"("logprobs":false)"))->generation.top_logprobs, Top());
+  EXPECT_EQ(Chat(With(R"("logprobs":true)"))->generation.top_logprobs, Top(0));
+  EXPECT_EQ(Chat(With(R"("logprobs":true,"top_logprobs":null)"))->generation.top_logprobs, Top(0));
+  EXPECT_EQ(Chat(With(R"("logprobs":true,"top_logprobs":20)"))->generation.top_logprobs, Top(20));
+  EXPECT_EQ(Chat(With(R"("n":3)"))->generation.choices, 3);
+  EXPECT_EQ(Chat(With(R"("n":null)"))->generation.choices, 1);
+}
+
+TEST(CompletionRequest, ReadsLogprobsAndN) {
+  using Top = std::optional<int32_t>;
+  EXPECT_EQ(Completion(R"({"prompt":"x"})")->generation.top_logprobs, Top());
+  EXPECT_EQ(Completion(R"({"prompt":"x","logprobs":0})")->generation.top_logprobs, Top(0));
+  EXPECT_EQ(Completion(R"({"prompt":"x","logprobs":5})")->generation.top_logprobs, Top(5));
+  EXPECT_EQ(Completion(R"({"prompt":"x","n":3,"best_of":3})")->generation.choices, 3);
 }
 
 TEST(CompletionRequest, ReadsPrompts) {

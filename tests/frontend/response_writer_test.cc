@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+#include <vector>
+
 #include "frontend/http_response.h"
 
 namespace perdure::frontend {
@@ -16,13 +19,15 @@ AnswerIdentity Completion(bool include_usage = false) {
 }
 AnswerEnd End() {
   AnswerEnd end;
-  end.reason = protocol::FinishReason::kLength;
   end.usage = {
       10, 4, 3, 2, 5, 1'500, 2'000'000, 1'000'000,
   };
   end.waited_ms = 7;
   return end;
 }
+
+constexpr auto kLength = protocol::FinishReason::kLength;
+std::vector<WholeChoice> One(const std::string& text) { return {{{text, "null"}, kLength}}; }
 
 constexpr char kTimings[] =
     R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5}})";
@@ -31,7 +36,7 @@ constexpr char kUsage[] =
 
 TEST(ResponseWriter, WholeChat) {
   EXPECT_EQ(
-      WholeAnswer(Chat(), "a\"\n\xff", End()),
+      WholeAnswer(Chat(), One("a\"\n\xff"), End()),
       std::string(
           R"({"id":"chatcmpl-0000000000000abc","object":"chat.completion","created":1700000000,"model":"org/m","choices":[{"index":0,"message":{"role":"assistant","content":"a\"\n�","refusal":null},"logprobs":null,"finish_reason":"length"}],)") +
           kUsage + "," + kTimings + "}");
@@ -39,7 +44,7 @@ TEST(ResponseWriter, WholeChat) {
 
 TEST(ResponseWriter, WholeCompletion) {
   EXPECT_EQ(
-      WholeAnswer(Completion(), "t", End()),
+      WholeAnswer(Completion(), One("t"), End()),
       std::string(
           R"({"id":"cmpl-0000000000000abc","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"t","logprobs":null,"finish_reason":"length"}],)") +
           kUsage + "," + kTimings + "}");
@@ -50,15 +55,15 @@ constexpr char kChunk[] =
 
 TEST(ResponseWriter, ChatStream) {
   EXPECT_EQ(
-      StreamStart(Chat()),
+      StreamStart(Chat(), 1),
       std::string(kChunk) +
           R"([{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"
           "\n\n");
-  EXPECT_EQ(StreamDelta(Chat(), "é"),
+  EXPECT_EQ(StreamDelta(Chat(), 0, {"é", "null"}),
             std::string(kChunk) +
                 R"([{"index":0,"delta":{"content":"é"},"logprobs":null,"finish_reason":null}]})"
                 "\n\n");
-  EXPECT_EQ(StreamEnd(Chat(), End()),
+  EXPECT_EQ(StreamEnd(Chat(), 0, kLength, End()),
             std::string(kChunk) +
                 R"([{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],)" + kTimings +
                 "}\n\ndata: [DONE]\n\n");
@@ -66,11 +71,11 @@ TEST(ResponseWriter, ChatStream) {
 
 TEST(ResponseWriter, ChatStreamWithUsage) {
   EXPECT_EQ(
-      StreamDelta(Chat(true), "x"),
+      StreamDelta(Chat(true), 0, {"x", "null"}),
       std::string(kChunk) +
           R"([{"index":0,"delta":{"content":"x"},"logprobs":null,"finish_reason":null}],"usage":null})"
           "\n\n");
-  EXPECT_EQ(StreamEnd(Chat(true), End()),
+  EXPECT_EQ(StreamEnd(Chat(true), 0, kLength, End()),
             std::string(kChunk) +
                 R"([{"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"
                 "\n\n" +
@@ -78,11 +83,36 @@ TEST(ResponseWriter, ChatStreamWithUsage) {
 }
 
 TEST(ResponseWriter, CompletionStream) {
-  EXPECT_EQ(StreamStart(Completion()), "");
+  EXPECT_EQ(StreamStart(Completion(), 3), "");
   EXPECT_EQ(
-      StreamDelta(Completion(), "x"),
+      StreamDelta(Completion(), 0, {"x", "null"}),
       R"(data: {"id":"cmpl-0000000000000abc","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"x","logprobs":null,"finish_reason":null}]})"
       "\n\n");
+}
+
+TEST(ResponseWriter, SeveralChoices) {
+  const std::vector<WholeChoice> choices = {{{"a", "null"}, kLength},
+                                            {{"b", "{}"}, protocol::FinishReason::kStop}};
+  EXPECT_EQ(
+      WholeAnswer(Chat(), choices, End()),
+      std::string(
+          R"({"id":"chatcmpl-0000000000000abc","object":"chat.completion","created":1700000000,"model":"org/m","choices":[{"index":0,"message":{"role":"assistant","content":"a","refusal":null},"logprobs":null,"finish_reason":"length"},{"index":1,"message":{"role":"assistant","content":"b","refusal":null},"logprobs":{},"finish_reason":"stop"}],)") +
+          kUsage + "," + kTimings + "}");
+  const auto start = [](int index) {
+    return std::string(kChunk) + R"([{"index":)" + std::to_string(index) +
+           R"(,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"
+           "\n\n";
+  };
+  EXPECT_EQ(StreamStart(Chat(), 2), start(0) + start(1));
+  EXPECT_EQ(
+      StreamDelta(Chat(), 1, {"x", R"({"content":[]})"}),
+      std::string(kChunk) +
+          R"([{"index":1,"delta":{"content":"x"},"logprobs":{"content":[]},"finish_reason":null}]})"
+          "\n\n");
+  EXPECT_EQ(StreamChoiceEnd(Chat(true), 1, kLength),
+            std::string(kChunk) +
+                R"([{"index":1,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"
+                "\n\n");
 }
 
 TEST(ResponseWriter, Errors) {

@@ -97,6 +97,7 @@ void Stream::OnData(std::string_view data) {
     chunks_ += !piece.empty();
     if (const std::string reason = TextAt(*chunk, "/choices/0/finish_reason"); !reason.empty())
       finish_reason_ = reason;
+    events_.push_back(*chunk);
   }
   changed_.notify_all();
 }

@@ -51,6 +51,7 @@ class Stream {
   const std::string& error_code() const { return error_code_; }
   const std::string& transport_error() const { return transport_error_; }
   bool done() const { return done_; }  // data: [DONE] came
+  const std::vector<Json>& events() const { return events_; }
   int chunks() const;
 
  private:
@@ -64,6 +65,7 @@ class Stream {
   int chunks_ = 0;
   int status_ = 0;
   bool done_ = false;
+  std::vector<Json> events_;
   std::string content_, finish_reason_, error_code_, transport_error_;
   std::thread thread_;
 };

@@ -36,6 +36,7 @@ GenerationRequest FullRequest() {
   r.ignore_eos = true;
   r.echo = true;
   r.unix_time = -1;
+  r.top_logprobs = 20;
   return r;
 }
 
@@ -78,6 +79,13 @@ void ForEveryMessage(F f) {
   f(Accepted{1, {1, 2, 3}, "kv"});
   f(Begun{1, 2, 32});
   f(Event{1, 2, 3, {4, 5}, "text"});
+  f(Event{1,
+          2,
+          3,
+          {4, 5},
+          "text",
+          {{{-0.5f, "a", false}, {{-0.25f, "b", true}, {-1.0f, "\xE2", false}}, 7}, {}},
+          1});
   f(End{1, 2, 3, FinishReason::kLength, {1, 2, 3, 4, 5, 6, 7, 8}, true});
   f(Failed{1, 2, "message", "param"});
   f(Release{1});

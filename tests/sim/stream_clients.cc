@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string_view>
 #include <utility>
 
@@ -11,6 +12,18 @@ namespace {
 
 void EraseAll(std::string* text, std::string_view part) {
   for (size_t at; (at = text->find(part)) != std::string::npos;) text->erase(at, part.size());
+}
+
+void AddBlocks(std::string_view bytes, Parts* parts) {
+  static constexpr std::string_view kChoice = "\"choices\":[{\"index\":";
+  while (!bytes.empty()) {
+    const size_t end = std::min(bytes.find("\n\n"), bytes.size() - 2) + 2;
+    const std::string_view block = bytes.substr(0, end);
+    const size_t at = block.find(kChoice);
+    const int choice = at == std::string_view::npos ? -1 : block[at + kChoice.size()] - '0';
+    (*parts)[choice] += block;
+    bytes.remove_prefix(end);
+  }
 }
 
 }  // namespace
@@ -38,15 +51,23 @@ Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison) {
   }
   request.seed = rid;
   request.max_tokens = pick(poison ? 1 : 0, 24);
+  if (pick(0, 3) == 0) request.choices = pick(2, 3);
+  if (!request.echo && pick(0, 2) == 0) request.top_logprobs = pick(0, 2);
   if (pick(0, 2) == 0) request.stop = {std::string(1, letter()), "qx"};
   return script;
+}
+
+std::string Joined(const Parts& parts) {
+  std::string all;
+  for (const auto& [choice, bytes] : parts) all += bytes;
+  return all;
 }
 
 void Client::Respond(frontend::HttpResponse response) {
   EXPECT_FALSE(ended_);
   EXPECT_EQ(status_, 0);
   status_ = response.status;
-  bytes_ = Comparable(std::move(response.body));
+  parts_[-1] = Comparable(std::move(response.body));
   ended_ = true;
 }
 
@@ -57,7 +78,7 @@ void Client::BeginStream(frontend::HttpResponse head) {
 
 void Client::Stream(std::string more, size_t payload_bytes) {
   EXPECT_FALSE(ended_);
-  bytes_ += Comparable(std::move(more));
+  AddBlocks(Comparable(std::move(more)), &parts_);
   unread.push_back(payload_bytes);
 }
 
@@ -69,7 +90,7 @@ void Client::EndStream() {
 std::string Client::Comparable(std::string bytes) const {
   EraseAll(&bytes, frontend::kStreamComment);
   EraseAll(&bytes, fmt::format("-{:016x}", script_.rid));
-  if (const size_t at = bytes.find("\"timings\":{"); at != std::string::npos)
+  if (const size_t at = bytes.find(",\"timings\":{"); at != std::string::npos)
     bytes.erase(at, bytes.find("}}", at) + 2 - at);
   if (const size_t at = bytes.find("\"cached_tokens\":"); at != std::string::npos)
     bytes.erase(at, bytes.find('}', at) - at);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <random>
 #include <string>
 
@@ -24,6 +25,10 @@ struct Script {
 // A request of a seed.
 Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison);
 
+// What was received by choice, as choices wait for each other nowhere; -1 has what belongs to all.
+using Parts = std::map<int, std::string>;
+std::string Joined(const Parts& parts);
+
 class Client final : public frontend::AnswerSink {
  public:
   explicit Client(const Script& script) : script_(script) {}
@@ -38,7 +43,7 @@ class Client final : public frontend::AnswerSink {
   int status() const { return status_; }
   // Without what is allowed to differ: comments, measured times, how much of the prompt was cached,
   // and the request's number.
-  const std::string& bytes() const { return bytes_; }
+  const Parts& parts() const { return parts_; }
 
   std::deque<size_t> unread;  // payload bytes of what it has not taken yet
   // It hung up, or its frontend died: what it has is a prefix, but there will be no more.
@@ -50,7 +55,7 @@ class Client final : public frontend::AnswerSink {
   const Script script_;
   bool ended_ = false;
   int status_ = 0;
-  std::string bytes_;
+  Parts parts_;
 };
 
 }  // namespace perdure::sim

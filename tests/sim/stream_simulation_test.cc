@@ -77,7 +77,7 @@ void RunSeed(uint32_t seed, Tally* tally) {
   World calm(seed, healthy, {});
   calm.Run(nullptr);
   World::Answers expected;
-  for (const auto& [rid, client] : calm.clients()) expected[rid] = client->bytes();
+  for (const auto& [rid, client] : calm.clients()) expected[rid] = client->parts();
   if (testing::Test::HasFailure()) return;
 
   Weather weather;
@@ -91,12 +91,13 @@ void RunSeed(uint32_t seed, Tally* tally) {
   for (const auto& [rid, client] : world.clients()) {
     if (client->forgiven) continue;
     if (client->script().poison) {
-      EXPECT_NE(client->bytes().find("worker_crashed"), std::string::npos) << client->bytes();
+      EXPECT_NE(Joined(client->parts()).find("worker_crashed"), std::string::npos)
+          << Joined(client->parts());
       ++tally->poisons;
       continue;
     }
-    EXPECT_EQ(client->status(), 200) << client->bytes();
-    EXPECT_EQ(client->bytes(), expected[client->script().first_rid]) << "request " << rid;
+    EXPECT_EQ(client->status(), 200) << Joined(client->parts());
+    EXPECT_EQ(client->parts(), expected[client->script().first_rid]) << "request " << rid;
     ++tally->answers;
   }
   for (size_t i = 0; i < tally->seeds.size(); ++i)

@@ -168,9 +168,12 @@ void World::Check(const Client& client) const {
   if (expected_ == nullptr) return;
   const auto it = expected_->find(client.script().first_rid);
   if (it == expected_->end()) return;  // poison
-  EXPECT_TRUE(it->second.starts_with(client.bytes()))
-      << "request " << client.script().rid << "\ngot  " << client.bytes() << "\nof   "
-      << it->second;
+  for (const auto& [choice, bytes] : client.parts()) {
+    const auto whole = it->second.find(choice);
+    ASSERT_TRUE(whole != it->second.end()) << "request " << client.script().rid << ": " << bytes;
+    EXPECT_TRUE(whole->second.starts_with(bytes))
+        << "request " << client.script().rid << "\ngot  " << bytes << "\nof   " << whole->second;
+  }
 }
 
 void World::Hangup() {

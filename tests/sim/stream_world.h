@@ -68,7 +68,7 @@ struct Weather {
 
 class World {
  public:
-  using Answers = std::map<protocol::RequestId, std::string>;  // by Script::first_rid
+  using Answers = std::map<protocol::RequestId, Parts>;  // by Script::first_rid
 
   World(uint32_t seed, std::vector<Script> scripts, const Weather& weather);
   ~World();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,6 +38,13 @@ class FakeTokenizer : public Tokenizer {
   std::vector<std::string> tokens_;
   std::vector<TokenId> special_;
 };
+
+size_t CountCharacters(std::string_view text) {
+  size_t count = 0;
+  for (size_t at = 0; at < text.size(); ++count)
+    at += static_cast<size_t>(DecodeUtf8(text, at).length);
+  return count;
+}
 
 std::vector<OutputPiece> Fold(OutputFold fold, const std::vector<TokenId>& tokens) {
   std::vector<OutputPiece> pieces;
@@ -164,6 +172,67 @@ TEST(OutputFold, SpecialTokensDoNotSplitCharacters) {
             (Strings{"", "", "", "", "你"}));
 }
 
+std::vector<int> TokensOut(const std::vector<OutputPiece>& pieces) {
+  std::vector<int> out;
+  for (const OutputPiece& piece : pieces) out.push_back(piece.tokens_out);
+  return out;
+}
+
+TEST(OutputFold, TellsWhichTokensAreOut) {
+  const auto out = [](const std::vector<std::string>& tokens, const std::vector<std::string>& stop,
+                      int max_tokens = INT_MAX) {
+    // The last two are special: one in an answer, and one that ends it.
+    std::vector<std::string> all = tokens;
+    const auto special = static_cast<TokenId>(tokens.size());
+    std::vector<TokenId> ids;
+    for (TokenId id = 0; id < special; ++id) {
+      const std::string& token = tokens[static_cast<size_t>(id)];
+      ids.push_back(token == "<s>" ? special : token == "<eos>" ? special + 1 : id);
+    }
+    all.insert(all.end(), {"<s>", "<eos>"});
+    const FakeTokenizer tokenizer(all, {special, special + 1});
+    OutputSettings settings;
+    settings.stop = stop;
+    settings.eos_ids = {special + 1};
+    settings.max_tokens = max_tokens;
+    return TokensOut(Fold(OutputFold(&tokenizer, settings), ids));
+  };
+  using Out = std::vector<int>;
+  EXPECT_EQ(out({"a", "", "b"}, {}), (Out{1, 2, 3}));
+  EXPECT_EQ(out({"\xE2", "\x82", "\xAC", "b"}, {}), (Out{0, 0, 3, 4}));
+  EXPECT_EQ(out({"a\xE2", "\x82\xAC", "b"}, {}), (Out{0, 2, 3}));
+  EXPECT_EQ(out({"a\xE2", "\x82"}, {}, 2), (Out{0, 2}));
+  EXPECT_EQ(out({"\xE2", "<s>", "\x82\xAC"}, {}), (Out{0, 0, 3}));
+  EXPECT_EQ(out({"<s>", "a"}, {}), (Out{1, 2}));
+  // Held back by what might become a stop string, and given out all the same.
+  EXPECT_EQ(out({"x", "a", "<s>", "b", "d"}, {"abc"}), (Out{1, 1, 1, 1, 5}));
+  EXPECT_EQ(out({"a", "b"}, {"abc"}, 2), (Out{0, 2}));
+  // Cut off by it, but for a token that it cuts in two.
+  EXPECT_EQ(out({"x", "a", "bc"}, {"abc"}), (Out{1, 1, 1}));
+  EXPECT_EQ(out({"xa", "<s>", "bc"}, {"abc"}), (Out{0, 0, 1}));
+  EXPECT_EQ(out({"xabcd"}, {"abc"}), (Out{1}));
+  EXPECT_EQ(out({"abcd"}, {"abc"}), (Out{0}));
+  EXPECT_EQ(out({"x", "<s>", "abc"}, {"abc"}), (Out{1, 2, 2}));
+  EXPECT_EQ(out({"\xE2", "\x82\xAC"}, {"€"}), (Out{0, 0}));
+  // An end token itself is no part of the text.
+  EXPECT_EQ(out({"x", "a", "<eos>"}, {"abc"}), (Out{1, 1, 2}));
+  EXPECT_EQ(out({"x", "\xE2", "<eos>"}, {}), (Out{1, 1, 2}));
+}
+
+TEST(OutputFold, CountsCharactersAndKnowsTheNextTokensBytes) {
+  const FakeTokenizer tokenizer({"é", "\xE2\x82", "\xAC", "<s>"}, {3});
+  OutputFold fold(&tokenizer, {});
+  std::vector<int64_t> before;
+  for (const TokenId token : {0, 1, 2, 3, 0}) {
+    before.push_back(fold.characters());
+    fold.Push(token);
+  }
+  EXPECT_EQ(before, (std::vector<int64_t>{0, 1, 1, 2, 2}));
+  EXPECT_EQ(fold.BytesOfNext(1), "\xE2\x82");
+  EXPECT_EQ(fold.BytesOfNext(3), "<s>");
+  EXPECT_EQ(fold.BytesOfNext(9), "");
+}
+
 TEST(OutputFold, CountsTokens) {
   const FakeTokenizer tokenizer({"a"});
   OutputFold fold(&tokenizer, {});
@@ -260,6 +329,45 @@ std::string RandomText(Random& random, size_t length_max) {
   return text;
 }
 
+// Of the first tokens, without stop strings; an unfinished character counts, or not.
+size_t CharactersOf(const FakeTokenizer& tokenizer, std::span<const TokenId> tokens,
+                    bool unfinished) {
+  Utf8Assembler assembler;
+  std::string text;
+  for (const TokenId token : tokens) {
+    if (!tokenizer.IsSpecial(token)) assembler.Push(tokenizer.TokenBytes(token), &text);
+  }
+  if (unfinished) assembler.Finish(&text);
+  return CountCharacters(text);
+}
+
+// `tokens`: those that the pieces are of, without a last EOS.
+void ExpectTokensOut(const FakeTokenizer& tokenizer, const std::vector<OutputPiece>& pieces,
+                     std::span<const TokenId> tokens) {
+  size_t characters = 0;
+  int before = 0;
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    characters += CountCharacters(pieces[i].text);
+    ASSERT_GE(pieces[i].tokens_out, before);
+    before = pieces[i].tokens_out;
+    const auto out = static_cast<size_t>(before);
+    const size_t pushed = std::min(i + 1, tokens.size());
+    ASSERT_LE(out, pushed);
+    if (pieces[i].finish == OutputFinish::kLength) {
+      ASSERT_EQ(out, pushed);
+    } else if (pieces[i].finish) {
+      if (out < pushed) {
+        ASSERT_GE(CharactersOf(tokenizer, tokens.first(out), false), characters);
+      }
+    } else {
+      ASSERT_LE(CharactersOf(tokenizer, tokens.first(out), true), characters);
+      if (out < pushed) {
+        ASSERT_GT(CharactersOf(tokenizer, tokens.first(out + 1), true), characters);
+      }
+    }
+  }
+}
+
 TEST(OutputFoldProperty, PiecesTogetherAreTheReferenceAndFoldingAgainGivesTheSame) {
   for (uint32_t seed = 0; seed < 20'000; ++seed) {
     Random random(seed);
@@ -303,6 +411,11 @@ TEST(OutputFoldProperty, PiecesTogetherAreTheReferenceAndFoldingAgainGivesTheSam
     }
     ASSERT_EQ(text, expected.text) << "seed " << seed;
     for (const OutputPiece& piece : pieces) ASSERT_TRUE(IsValidUtf8(piece.text)) << "seed " << seed;
+
+    const bool eos = !settings.ignore_eos && !settings.eos_ids.empty() && expected.finish &&
+                     tokens[pieces.size() - 1] >= 10;
+    ExpectTokensOut(tokenizer, pieces, std::span(tokens).first(pieces.size() - (eos ? 1 : 0)));
+    ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
 
     // A copy from the middle goes on like the original.
     OutputFold fold(&tokenizer, settings);

@@ -37,6 +37,7 @@ struct Schedule {
 struct Answer {
   std::vector<TokenId> ids;
   std::vector<uint32_t> logprob_bits;
+  std::vector<std::vector<std::string>> told;  // to the client, by choice
   bool operator==(const Answer&) const = default;
 };
 
@@ -57,36 +58,60 @@ protocol::Submit RequestNumber(int k, int vocab) {
   if (k % 4 == 1) request.sampling.repetition_penalty = 1.2f;
   if (k % 4 == 2) request.sampling.frequency_penalty = 0.5f;
   if (k % 4 == 3) request.sampling.presence_penalty = 0.5f;
-  submit.credit_bytes = limits::kCreditBytes;
+  request.top_logprobs = std::min(20, 3 * k);
+  if (k == 1) request.choices = 2;  // its prompt fills no page that they would share
+  submit.credit_bytes = 4 * limits::kCreditBytes;
   return submit;
 }
+
+// Models, the worker's parts around them, and what they sent.
+struct Running {
+  Model model;
+  std::unique_ptr<shm::PageStore> store;
+  shm::StatusBlock status = shm::StatusBlock::Create().value();
+  RecordingSink sink;
+  std::unique_ptr<Generator> generator;
+
+  std::vector<std::vector<std::string>> Told(protocol::RequestId rid) {
+    std::vector<std::vector<std::string>> told;
+    for (const auto& [index, choice] : sink[rid].choices) told.push_back(BitsOf(choice.logprobs));
+    return told;
+  }
+};
 
 class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
  protected:
   DeterminismTest() { engine::WriteSynthModel(GetParam(), dir_.path()); }
 
-  // `prefilled`: tokens that were computed more than one at a time.
-  std::vector<Answer> Run(const Schedule& schedule, uint64_t* prefilled) {
-    FakeModel fake = MakeFakeModel();  // for its tokenizer alone
-    Model model = std::move(fake.model);
+  std::unique_ptr<Running> Start(const Schedule& schedule) {
+    auto running = std::make_unique<Running>();
+    running->model = std::move(MakeFakeModel().model);  // for its tokenizer alone
     engine::EngineOptions engine_options;
     engine_options.threads = schedule.threads;
     auto engine = engine::Engine::Load(dir_.path(), engine_options);
     EXPECT_TRUE(engine) << engine.error().message;
-    if (!engine) return {};
-    model.engine = std::move(*engine);
-    CollectEosIds(&model);
+    if (!engine) return nullptr;
+    running->model.engine = std::move(*engine);
+    CollectEosIds(&running->model);
 
     GeneratorOptions options;
     options.admission.max_context = 1024;
     options.scheduler = {schedule.sequences, schedule.prefill, limits::kSequencesMax};
     options.slow_client_timeout_us = 1'000'000'000;
     options.now_us = &MonotonicUs;
-    auto store = MakeStore(model.engine->info().kv.PageBytes(), schedule.pages);
-    FillWithNan(store.get());
-    auto status = shm::StatusBlock::Create().value();
-    RecordingSink sink;
-    Generator generator(&model, options, store.get(), &*status, &sink);
+    running->store = MakeStore(running->model.engine->info().kv.PageBytes(), schedule.pages);
+    FillWithNan(running->store.get());
+    running->generator = std::make_unique<Generator>(&running->model, options, running->store.get(),
+                                                     &*running->status, &running->sink);
+    return running;
+  }
+
+  // `prefilled`: tokens that were computed more than one at a time.
+  std::vector<Answer> Run(const Schedule& schedule, uint64_t* prefilled) {
+    const std::unique_ptr<Running> running = Start(schedule);
+    if (!running) return {};
+    Generator& generator = *running->generator;
+    RecordingSink& sink = running->sink;
     for (int k = 0; k < kRequests; ++k) {
       const auto submit = RequestNumber(k, GetParam().vocab);
       EXPECT_TRUE(generator.Submit(submit));
@@ -105,13 +130,14 @@ class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
         const auto first = generator.answer(rid, 0), second = generator.answer(rid + kRequests, 0);
         EXPECT_TRUE(first && second && std::ranges::equal(first->ids, second->ids) &&
                     std::ranges::equal(first->logprobs, second->logprobs));
+        EXPECT_EQ(running->Told(rid), running->Told(rid + kRequests));
         const auto& usage = sink[rid + kRequests].choices[0].end->usage;
         const int whole = (usage.prompt_tokens - 1) / engine::kPageTokens * engine::kPageTokens;
         EXPECT_EQ(usage.from_arena, whole);
       }
       return {};
     }
-    *prefilled = status->tokens_prefilled.load();
+    *prefilled = running->status->tokens_prefilled.load();
 
     std::vector<Answer> answers;
     for (int k = 0; k < kRequests; ++k) {
@@ -124,8 +150,49 @@ class DeterminismTest : public testing::TestWithParam<engine::SynthSpec> {
         answer.logprob_bits.push_back(std::bit_cast<uint32_t>(logprob));
       EXPECT_EQ(answer.ids, sink[static_cast<protocol::RequestId>(k + 1)].choices[0].ids);
       EXPECT_EQ(answer.ids.size(), static_cast<size_t>(kAnswer));
+      answer.told = running->Told(static_cast<protocol::RequestId>(k + 1));
+      EXPECT_EQ(answer.told.size(), k == 1 ? 2u : 1u);
+      EXPECT_EQ(answer.told[0].size(), static_cast<size_t>(kAnswer));
     }
     return answers;
+  }
+
+  // All requests go on in a new process after their first `taken` tokens; what follows is told.
+  void Resume(const Schedule& schedule, size_t taken, const std::vector<Answer>& expected) {
+    const std::unique_ptr<Running> whole = Start(schedule), rest = Start(schedule);
+    ASSERT_TRUE(whole && rest);
+    for (int k = 0; k < kRequests; ++k)
+      ASSERT_TRUE(whole->generator->Submit(RequestNumber(k, GetParam().vocab)));
+    while (whole->generator->HasWork()) whole->generator->Step();
+    for (int k = 0; k < kRequests; ++k) {
+      const auto submit = RequestNumber(k, GetParam().vocab);
+      protocol::Resume resume;
+      resume.rid = submit.rid;
+      resume.request = submit.request;
+      resume.prompt_ids = *submit.request.prompt_ids;
+      resume.credit_bytes = submit.credit_bytes;
+      rest->sink[submit.rid].accepted.emplace();
+      for (const auto& [index, choice] : whole->sink[submit.rid].choices) {
+        protocol::ChoiceSoFar so_far;
+        so_far.last_seq = taken;
+        so_far.token_ids.assign(choice.ids.begin(),
+                                choice.ids.begin() + static_cast<ptrdiff_t>(taken));
+        RecordedChoice& recorded = rest->sink[submit.rid].choices[index];
+        recorded.last_seq = taken;
+        recorded.ids = so_far.token_ids;
+        resume.choices.push_back(std::move(so_far));
+      }
+      ASSERT_TRUE(rest->generator->Resume(resume));
+    }
+    while (rest->generator->HasWork()) rest->generator->Step();
+    for (int k = 0; k < kRequests; ++k) {
+      const protocol::RequestId rid = static_cast<protocol::RequestId>(k + 1);
+      EXPECT_EQ(rest->sink[rid].choices[0].ids, expected[static_cast<size_t>(k)].ids);
+      auto told = expected[static_cast<size_t>(k)].told;
+      for (auto& choice : told)
+        choice.erase(choice.begin(), choice.begin() + static_cast<ptrdiff_t>(taken));
+      EXPECT_EQ(rest->Told(rid), told) << "request " << rid;
+    }
   }
 
   // Every page is NaN as binary16 throughout: what was never computed shows where it is read.
@@ -149,7 +216,7 @@ TEST_P(DeterminismTest, EqualBitsUnderEverySchedule) {
   bool lost_pages = false;
   for (const int threads : {1, 2}) {
     for (const int prefill : {16, 64, 256}) {
-      // At their ends the eight need 37 pages together, the longest one 7 of them.
+      // At their ends the nine need 40 pages together, the longest one 7 of them.
       uint64_t with_enough = 0;
       for (const PageIndex pages : {256u, 8u}) {
         SCOPED_TRACE(testing::Message() << threads << " threads, " << prefill << " tokens a step, "
@@ -166,6 +233,16 @@ TEST_P(DeterminismTest, EqualBitsUnderEverySchedule) {
 TEST_P(DeterminismTest, EqualBitsFromTheCache) {
   uint64_t prefilled = 0;
   for (const int prefill : {16, 256}) Run({2, 8, prefill, 256, true}, &prefilled);
+}
+
+TEST_P(DeterminismTest, EqualBitsAfterADeath) {
+  uint64_t prefilled = 0;
+  const std::vector<Answer> expected = Run({1, 1, 64, 256}, &prefilled);
+  ASSERT_EQ(expected.size(), static_cast<size_t>(kRequests));
+  for (const size_t taken : {0u, 1u, 31u, 47u}) {
+    SCOPED_TRACE(testing::Message() << "after " << taken << " tokens");
+    Resume({2, 8, 64, 256}, taken, expected);
+  }
 }
 
 TEST_P(DeterminismTest, AnotherSeedIsAnotherAnswer) {

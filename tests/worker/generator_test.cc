@@ -222,6 +222,10 @@ TEST_F(GeneratorTest, RefusesBadRequests) {
   submit.request.choices = 1'000'000'000;
   Submit(submit);
   ExpectFailed(7, ErrorCode::invalid_request, "n");
+  submit = Completion(21, "x", 5);
+  submit.request.top_logprobs = limits::kTopLogprobsMax + 1;
+  Submit(submit);
+  ExpectFailed(21, ErrorCode::invalid_request, "top_logprobs");
   submit = Completion(20, "x", 5);
   submit.request.stop = {"fine", ""};
   Submit(submit);
@@ -235,6 +239,26 @@ TEST_F(GeneratorTest, RefusesBadRequests) {
   ExpectFailed(9, ErrorCode::unsupported, "messages");
   EXPECT_FALSE(generator_->HasWork());
   EXPECT_EQ(status_->manifest_step.load(), 0u);
+}
+
+TEST_F(GeneratorTest, RefusesMoreTokensOfAllChoicesThanCanGoOn) {
+  model_options_.max_context = 1 << 20;
+  Start();
+  protocol::Submit submit = Completion(1, "x", 100'000);
+  submit.request.choices = 42;
+  Submit(submit);
+  ExpectFailed(1, ErrorCode::invalid_request, "n");
+  EXPECT_NE(sink_[1].failed->message.find("lower n or max_tokens"), std::string::npos);
+  submit.rid = 2;
+  submit.request.choices = 41;
+  Submit(submit);
+  EXPECT_TRUE(sink_[2].accepted);
+  generator_->Cancel(2);
+  submit.rid = 3;
+  submit.request.max_tokens.reset();
+  submit.request.choices = 1;
+  Submit(submit);
+  EXPECT_TRUE(sink_[3].accepted);
 }
 
 TEST_F(GeneratorTest, ARequestIdInUseIsAProtocolError) {
@@ -294,6 +318,97 @@ TEST_F(GeneratorTest, SeveralChoicesDifferAndTheFirstIsTheOnlyOnes) {
   EXPECT_NE(sink_[2].choices[1].ids, sink_[2].choices[2].ids);
   for (const auto& [index, choice] : sink_[2].choices) EXPECT_TRUE(choice.end);
   EXPECT_EQ(generator_->live(), 0u);
+}
+
+TEST_F(GeneratorTest, TellsLogprobsWhereTheyAreWanted) {
+  Start();
+  protocol::Submit submit = Completion(1, "hello", 30);
+  submit.request.top_logprobs = 3;
+  Submit(submit);
+  submit.rid = 2;
+  submit.request.top_logprobs = 0;
+  Submit(submit);
+  Submit(Completion(3, "hello", 30));
+  RunAll();
+  const RecordedChoice& with = sink_[1].choices[0];
+  const RecordedChoice& own = sink_[2].choices[0];
+  ASSERT_EQ(with.logprobs.size(), 30u);
+  ASSERT_EQ(own.logprobs.size(), 30u);
+  EXPECT_TRUE(sink_[3].choices[0].logprobs.empty());
+  EXPECT_EQ(sink_[3].choices[0].tokens_out, 0u);
+  EXPECT_EQ(with.ids, sink_[3].choices[0].ids);
+  EXPECT_EQ(with.tokens_out, 30u);
+  const auto drawn = generator_->answer(1, 0)->logprobs;
+  bool other_than_likeliest = false;
+  for (size_t i = 0; i < 30; ++i) {
+    const protocol::TokenLogprobs& told = with.logprobs[i];
+    EXPECT_EQ(told.token.logprob, drawn[i]);
+    EXPECT_EQ(told.token.bytes, std::string(1, static_cast<char>(with.ids[i])));
+    EXPECT_FALSE(told.token.special);
+    EXPECT_EQ(told.text_offset, i);
+    ASSERT_EQ(told.top.size(), 3u);
+    EXPECT_GE(told.top[0].logprob, told.top[1].logprob);
+    EXPECT_GE(told.top[1].logprob, told.top[2].logprob);
+    EXPECT_GE(told.top[0].logprob, told.token.logprob);
+    if (told.top[0].bytes == told.token.bytes) {
+      EXPECT_EQ(told.top[0].logprob, told.token.logprob);
+    } else {
+      other_than_likeliest = true;
+    }
+    EXPECT_TRUE(own.logprobs[i].top.empty());
+    EXPECT_EQ(own.logprobs[i].token.logprob, drawn[i]);
+  }
+  EXPECT_TRUE(other_than_likeliest);
+}
+
+TEST_F(GeneratorTest, AnEndTokenIsNoPartOfTheLogprobs) {
+  model_options_.eos_logit = 10.0f;
+  Start();
+  protocol::Submit submit = Completion(1, "hello", 50);
+  submit.request.top_logprobs = 1;
+  Submit(submit);
+  submit.rid = 2;
+  submit.request.ignore_eos = true;
+  Submit(submit);
+  RunAll();
+  const RecordedChoice& answer = sink_[1].choices[0];
+  EXPECT_EQ(answer.ids.back(), model_options_.eos);
+  EXPECT_EQ(answer.tokens_out + 1, answer.ids.size());
+  const RecordedChoice& on = sink_[2].choices[0];
+  EXPECT_EQ(on.tokens_out, 50u);
+  const protocol::TokenLogprob& end = on.logprobs[answer.ids.size() - 1].token;
+  EXPECT_TRUE(end.special);
+  EXPECT_EQ(end.bytes, "<eos>");
+}
+
+TEST_F(GeneratorTest, AFirstTokensLogprobsAreOfATextOfItsOwn) {
+  model_options_.first_mark = "^";
+  Start();
+  protocol::Submit submit = Chat(1, R"({"messages":[{"role":"user","content":"a"}]})", 5);
+  submit.request.top_logprobs = 1;
+  Submit(submit);
+  RunAll();
+  std::string text;
+  for (const protocol::TokenLogprobs& token : sink_[1].choices[0].logprobs) {
+    EXPECT_EQ(token.top[0].bytes.starts_with('^'), text.empty());
+    text += token.token.bytes;
+  }
+  EXPECT_EQ(text, sink_[1].choices[0].text);
+}
+
+TEST_F(GeneratorTest, AnEventWithAllAlternativesIsSmall) {
+  Start();
+  protocol::Submit submit = Completion(1, "hello", 10);
+  submit.request.top_logprobs = limits::kTopLogprobsMax;
+  Submit(submit);
+  RunAll();
+  const RecordedChoice& answer = sink_[1].choices[0];
+  EXPECT_EQ(answer.logprobs[0].top.size(), 20u);
+  EXPECT_LT(answer.payload_bytes / 10, 400u);
+  // The largest there can be fits a window.
+  static_assert((limits::kTopLogprobsMax + 1) * (limits::kLogprobBytesMax + 16) +
+                    limits::kTokenBytesMax + limits::kStopStringBytesMax + 64 <
+                limits::kCreditBytes);
 }
 
 TEST_F(GeneratorTest, NeverSendsMoreThanTheCredit) {
@@ -531,6 +646,7 @@ TEST_F(GeneratorTest, AStreamGoesOnAfterAnyEventAsIfNothingHadHappened) {
     if (kind % 3 == 1) submit.request.echo = true;
     if (kind % 4 == 1) submit.request.choices = 3;
     if (kind == 7) submit.request.max_tokens = 0;
+    if (kind % 3 != 1) submit.request.top_logprobs = kind % 3;
     Start();
     Submit(submit);
     RunAll();
@@ -560,6 +676,11 @@ TEST_F(GeneratorTest, AStreamGoesOnAfterAnyEventAsIfNothingHadHappened) {
         const RecordedChoice& got = rest.choices[index];
         EXPECT_EQ(got.ids, choice.ids);
         EXPECT_TRUE(choice.text.ends_with(got.text));
+        std::vector<std::string> told = BitsOf(choice.logprobs);
+        const std::vector<std::string> told_now = BitsOf(got.logprobs);
+        ASSERT_LE(told_now.size(), told.size());
+        told.erase(told.begin(), told.end() - static_cast<ptrdiff_t>(told_now.size()));
+        EXPECT_EQ(told_now, told);
         ASSERT_TRUE(got.end);
         EXPECT_EQ(got.end->seq, choice.end->seq);
         EXPECT_EQ(got.end->reason, choice.end->reason);

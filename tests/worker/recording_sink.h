@@ -17,11 +17,20 @@ namespace perdure::worker {
 struct RecordedChoice {
   std::vector<TokenId> ids;
   std::string text;
+  std::vector<protocol::TokenLogprobs> logprobs;
+  uint32_t tokens_out = 0;
   uint64_t last_seq = 0;
   size_t payload_bytes = 0;
   std::optional<int32_t> from_arena;
   std::optional<protocol::End> end;
 };
+
+// Equal strings are equal bits.
+inline std::vector<std::string> BitsOf(const std::vector<protocol::TokenLogprobs>& logprobs) {
+  std::vector<std::string> bits;
+  for (const protocol::TokenLogprobs& token : logprobs) bits.push_back(protocol::Encode(token));
+  return bits;
+}
 
 struct RecordedRequest {
   std::optional<protocol::Accepted> accepted;
@@ -52,6 +61,9 @@ class RecordingSink : public EventSink {
     choice.last_seq = message.seq;
     choice.ids.insert(choice.ids.end(), message.token_ids.begin(), message.token_ids.end());
     choice.text += message.text;
+    choice.logprobs.insert(choice.logprobs.end(), message.logprobs.begin(), message.logprobs.end());
+    EXPECT_GE(message.tokens_out, choice.tokens_out);
+    choice.tokens_out = message.tokens_out;
     choice.payload_bytes += protocol::Encode(message).size();
     ++events;
   }

@@ -5,6 +5,15 @@
 #include "base/check.h"
 
 namespace perdure::text {
+namespace {
+
+// Of valid UTF-8: all bytes but those that continue a character.
+int64_t CharactersIn(std::string_view text) {
+  return std::count_if(text.begin(), text.end(),
+                       [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+}
+
+}  // namespace
 
 OutputFold::OutputFold(const Tokenizer* tokenizer, OutputSettings settings)
     : tokenizer_(tokenizer),
@@ -18,38 +27,60 @@ bool OutputFold::IsEos(TokenId token) const {
   return !settings_->ignore_eos && std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
-std::string_view OutputFold::BytesOf(TokenId token) {
-  if (tokenizer_->IsSpecial(token)) return {};
-  const std::string_view bytes = tokenizer_->TokenBytes(token);
-  const bool first = settings_->own_text && !text_begun_;
-  text_begun_ = text_begun_ || !bytes.empty();
-  return first ? tokenizer_->FirstTokenBytes(token) : bytes;
+std::string_view OutputFold::BytesOfNext(TokenId token) const {
+  const bool first = settings_->own_text && !text_begun_ && !tokenizer_->IsSpecial(token);
+  return first ? tokenizer_->FirstTokenBytes(token) : tokenizer_->TokenBytes(token);
+}
+
+bool OutputFold::Scan(const std::string& characters, std::string* out) {
+  characters_made_ += CharactersIn(characters);
+  return scanner_.Push(characters, out);
 }
 
 bool OutputFold::Settle(std::string* out) {
   std::string characters;
   characters_.Finish(&characters);
-  if (scanner_.Push(characters, out)) return true;
+  if (Scan(characters, out)) return true;
   scanner_.Finish(out);
   return false;
+}
+
+void OutputFold::CountOut(const OutputPiece& piece, bool stopped) {
+  characters_out_ += CharactersIn(piece.text);
+  while (!held_.empty() &&
+         (stopped ? held_.front().begin < characters_out_ : held_.front().end <= characters_out_)) {
+    held_.pop_front();
+    ++tokens_out_;
+  }
 }
 
 OutputPiece OutputFold::Push(TokenId token) {
   CHECK(!finished_);
   ++tokens_;
   OutputPiece piece;
+  bool stopped = false;  // by a stop string
   if (IsEos(token)) {
-    Settle(&piece.text);
+    stopped = Settle(&piece.text);
     piece.finish = OutputFinish::kStop;
   } else {
+    const int64_t begin = characters_made_;
     std::string characters;
-    characters_.Push(BytesOf(token), &characters);
-    if (scanner_.Push(characters, &piece.text)) {
+    if (!tokenizer_->IsSpecial(token)) {
+      const std::string_view bytes = BytesOfNext(token);
+      text_begun_ = text_begun_ || !tokenizer_->TokenBytes(token).empty();
+      characters_.Push(bytes, &characters);
+    }
+    stopped = Scan(characters, &piece.text);
+    held_.push_back({begin, characters_made_ + (characters_.pending() ? 1 : 0)});
+    if (stopped) {
       piece.finish = OutputFinish::kStop;
     } else if (tokens_ >= std::min(settings_->max_tokens, settings_->context_left)) {
-      piece.finish = Settle(&piece.text) ? OutputFinish::kStop : OutputFinish::kLength;
+      stopped = Settle(&piece.text);
+      piece.finish = stopped ? OutputFinish::kStop : OutputFinish::kLength;
     }
   }
+  CountOut(piece, stopped);
+  piece.tokens_out = tokens_out_;
   finished_ = piece.finish.has_value();
   return piece;
 }

@@ -9,9 +9,12 @@
 #pragma once
 
 #include <climits>
+#include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/token.h"
@@ -37,6 +40,9 @@ enum class OutputFinish { kStop, kLength };
 struct OutputPiece {
   // Whole characters, none of which a stop string could still take back; often empty.
   std::string text;
+  // How many tokens, from the first one, have given all their text by now; it never becomes less.
+  // With the last piece: all but those that a stop string cut off entirely and an EOS.
+  int tokens_out = 0;
   // Set on the last piece; everything that was held back is settled with it. A stop string or EOS
   // goes before the length.
   std::optional<OutputFinish> finish;
@@ -51,21 +57,38 @@ class OutputFold {
   // Must not be called after a piece with `finish`.
   OutputPiece Push(TokenId token);
 
+  // What the next token adds to the answer if it is this one, EOS or not; the name of a special
+  // token, which adds nothing.
+  std::string_view BytesOfNext(TokenId token) const;
+  // Characters of the answer before the next token's.
+  int64_t characters() const { return characters_made_; }
+
   bool finished() const { return finished_; }
   // Tokens pushed so far, the one that ended the answer included.
   int tokens() const { return tokens_; }
 
  private:
+  // A token whose text is not out: its first character, and how many must be out for all of it.
+  struct Held {
+    int64_t begin;
+    int64_t end;
+  };
   bool IsEos(TokenId token) const;
-  std::string_view BytesOf(TokenId token);
+  // Characters that a token has completed go on to the stop strings; true if they complete one.
+  bool Scan(const std::string& characters, std::string* out);
   // Ends the text; true if its very last character completed a stop string.
   bool Settle(std::string* out);
+  void CountOut(const OutputPiece& piece, bool stopped);
 
   const Tokenizer* tokenizer_;
   std::shared_ptr<const OutputSettings> settings_;
   Utf8Assembler characters_;
   StopScanner scanner_;
+  std::deque<Held> held_;
+  int64_t characters_made_ = 0;  // by the tokens
+  int64_t characters_out_ = 0;   // in pieces
   int tokens_ = 0;
+  int tokens_out_ = 0;
   bool text_begun_ = false;
   bool finished_ = false;
 };

@@ -13,6 +13,8 @@ class Utf8Assembler {
   void Push(std::string_view bytes, std::string* out);
   // The end of the text: an unfinished character becomes U+FFFD.
   void Finish(std::string* out);
+  // A character has begun and is not complete.
+  bool pending() const { return !pending_.empty(); }
 
  private:
   std::string pending_;  // the beginning of a character
