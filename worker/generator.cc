@@ -38,6 +38,7 @@ struct Generator::Choice {
   std::deque<protocol::Event> unsent;  // wait for credit, in order
   std::optional<protocol::End> unsent_end;
   SequenceId sequence = 0;  // 0: not in the scheduler (any more)
+  bool follows = false;     // waits until another choice has computed the prompt for all
   bool ended = false;       // End is sent
   // Of its pages in residence: these are in the cache, full and found by others.
   size_t sealed_pages = 0;
@@ -236,6 +237,12 @@ void Generator::Schedule(Request* request, Choice* choice, bool suspect) {
   choice->sequence =
       scheduler_.Add(static_cast<int>(request->prompt_ids.size() + choice->ids.size()));
   places_[choice->sequence] = {request, choice};
+  const auto leads = [choice](const Choice& other) {
+    return &other != choice && other.sequence != 0;
+  };
+  choice->follows = request->prompt_ids.size() > engine::kPageTokens &&
+                    std::any_of(request->choices.begin(), request->choices.end(), leads);
+  scheduler_.SetBlocked(choice->sequence, choice->follows);
   if (!suspect) return;
   choice->suspect = true;
   scheduler_.SetSuspect(choice->sequence, true);
@@ -322,7 +329,7 @@ void Generator::Flush(Request* request) {
       choice.unsent_end.reset();
       choice.ended = true;
     }
-    if (choice.sequence != 0) scheduler_.SetBlocked(choice.sequence, waits);
+    if (choice.sequence != 0) scheduler_.SetBlocked(choice.sequence, waits || choice.follows);
     all_ended = all_ended && choice.ended;
   }
   if (!starved) {
@@ -565,6 +572,10 @@ void Generator::Draw(const Place& place, std::span<const float> logits) {
   if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
   if (choice.comeback) LogComeback(place);
   scheduler_.Append(choice.sequence);
+  for (Choice& other : place.request->choices) {
+    if (!std::exchange(other.follows, false)) continue;
+    scheduler_.SetBlocked(other.sequence, !other.unsent.empty());
+  }
   std::optional<protocol::TokenLogprobs> logprobs;
   if (place.request->top_logprobs)
     logprobs = LogprobsOf(choice, token, logits, *place.request->top_logprobs);

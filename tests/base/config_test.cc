@@ -130,6 +130,12 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
       case ConfigKind::kLogLevel:
         value = "WARNING";
         break;
+      case ConfigKind::kQuantize:
+        value = "q8";
+        break;
+      case ConfigKind::kActivations:
+        value = "float32";
+        break;
     }
     variables_[std::string(key.variable)] = value;
     const auto config = Load();

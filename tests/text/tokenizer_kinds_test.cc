@@ -80,7 +80,8 @@ Kind LoadKind(const std::string& name, Form form = Form::kFile) {
                                   : file == "tekken.json" ? "tekken.json"
                                                           : "tokenizer.json";
     EXPECT_TRUE(WriteFileAtomically(folder.path() / file_name, bytes, 0600));
-    PreparedFolder prepared{.tokenizer_bytes_min = 0};
+    PreparedFolder prepared;
+    prepared.tokenizer_bytes_min = 0;
     if (form == Form::kPrepared) {
       prepared.dir = folder.path() / "prepared";
       EXPECT_TRUE(Tokenizer::Load(folder.path(), prepared));  // writes it
