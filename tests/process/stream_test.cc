@@ -58,7 +58,7 @@ size_t ResidentKiB(pid_t pid) {
   return resident * 4096 >> 10;
 }
 
-// More of them on demand: docs/performance.md has the figures of a thousand.
+// More of them on demand: docs/lifecycle.md has the figures of a thousand.
 int StormKills() {
   const char* text = std::getenv("PERDURE_STORM_KILLS");
   return text == nullptr ? 50 : std::atoi(text);
