@@ -1,0 +1,62 @@
+// What the generator keeps of each request and of each of its answers. For generator*.cc alone.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "engine/sampler.h"
+#include "protocol/messages.h"
+#include "text/output/output_fold.h"
+#include "worker/generator.h"
+
+namespace perdure::worker {
+
+// What it costs a stream to go on with this worker, for the log.
+struct Comeback {
+  size_t known = 0;  // tokens of prompt and answer
+  int cached = 0;    // of them: their KV was found
+  int64_t readmit_us = 0, verify_us = 0, begin_us = 0;
+};
+
+// One answer to a request.
+struct Generator::Choice {
+  Choice(int index_, text::OutputFold fold_) : index(index_), fold(std::move(fold_)) {}
+
+  int index;
+  text::OutputFold fold;
+  engine::SamplingParams sampling;
+  std::vector<TokenId> ids;
+  std::vector<float> logprobs;
+  uint64_t next_seq = 1;
+  uint64_t sent_seq = 0;  // events up to this one were sent by a worker that died
+  bool suspect = false;   // a worker died in its step, and it has not been beyond that since
+  std::deque<protocol::Event> unsent;  // wait for credit, in order
+  std::optional<protocol::End> unsent_end;
+  SequenceId sequence = 0;  // 0: not in the scheduler (any more)
+  bool follows = false;     // waits until another choice has computed the prompt for all
+  bool ended = false;       // End is sent
+  // Of its pages in residence: these are in the cache, full and found by others.
+  size_t sealed_pages = 0;
+  std::optional<int32_t> from_arena;  // tokens of the prompt, where this or an earlier worker began
+  int64_t first_step_us = 0;
+  int64_t first_token_us = 0;
+  std::optional<Comeback> comeback;  // until its next token
+};
+
+struct Generator::Request {
+  protocol::RequestId rid = 0;
+  std::vector<TokenId> prompt_ids;
+  std::optional<int> top_logprobs;  // absent: no logprobs are wanted
+  std::vector<Choice> choices;      // never grows beyond its reserve: places_ point into it
+  size_t choices_wanted = 0;
+  int64_t credit_bytes = 0;
+  int64_t received_us = 0;
+  int64_t starved_since_us = 0;  // 0: nothing waits for credit
+  bool live = true;
+};
+
+}  // namespace perdure::worker

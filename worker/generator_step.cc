@@ -1,0 +1,218 @@
+// A step of the generator: the forward pass, and what each token leads to.
+#include <algorithm>
+#include <utility>
+
+#include "base/check.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "engine/kv_view.h"
+#include "shm/status.h"
+#include "worker/generator_state.h"
+
+namespace perdure::worker {
+
+using protocol::RequestId;
+
+Generator::Place Generator::PlaceOf(SequenceId id) const {
+  const auto it = places_.find(id);
+  CHECK(it != places_.end());
+  return it->second;
+}
+
+void Generator::Step() {
+  scheduler_.SetPrefillTokensPerStep(pace_.tokens());
+  const StepPlan plan = scheduler_.PlanStep();
+  for (SequenceId id : plan.preempted)
+    LogInfo("request {:016x} gave its KV pages to an older one and will be computed again",
+            PlaceOf(id).request->rid);
+  std::vector<RequestId> lost;
+  for (SequenceId id : plan.out_of_memory) {
+    const Place place = PlaceOf(id);
+    places_.erase(id);
+    place.choice->sequence = 0;
+    lost.push_back(place.request->rid);
+  }
+  if (!plan.entries.empty()) Compute(plan);
+  for (RequestId rid : lost) {
+    const auto it = requests_.find(rid);
+    if (it == requests_.end()) continue;
+    Fail(it->second.get(),
+         Error{ErrorCode::out_of_memory,
+               "the system has no memory for this request's KV cache, as the service's log tells; "
+               "try again later, or a shorter one",
+               {},
+               0});
+  }
+  PublishCounts();
+}
+
+void Generator::Compute(const StepPlan& plan) {
+  const int64_t begin_us = options_.now_us();
+  std::vector<RequestId> rids;
+  std::vector<engine::SequenceStep> steps(plan.entries.size());
+  std::vector<std::vector<std::byte*>> views(plan.entries.size());
+  std::vector<std::vector<TokenId>> joined(plan.entries.size());
+  uint64_t prefilled = 0;
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const StepEntry& entry = plan.entries[i];
+    const Place place = PlaceOf(entry.id);
+    if (rids.empty() || rids.back() != place.request->rid) rids.push_back(place.request->rid);
+    if (place.choice->first_step_us == 0) place.choice->first_step_us = begin_us;
+    if (!place.choice->from_arena) {
+      place.choice->from_arena = entry.start;
+      sink_->Send(protocol::Begun{place.request->rid, place.choice->index, entry.start});
+    }
+    for (PageIndex page : scheduler_.pages(entry.id)) views[i].push_back(store_->address(page));
+    steps[i].kv.pages = views[i];
+    steps[i].start = entry.start;
+    steps[i].tokens = TokensOf(place, entry, &joined[i]);
+    steps[i].logits_from = entry.draws ? entry.count - 1 : entry.count;
+    if (entry.count > 1) prefilled += static_cast<uint64_t>(entry.count);
+  }
+  const Place first = PlaceOf(plan.entries[0].id);
+  ++step_;
+  // The manifest stands until the step's events are out: sampling and folding can die as well.
+  shm::BeginStep(*status_, step_, rids);
+  const std::span<const float> logits = model_->engine->Step(steps);
+  pace_.Note(static_cast<int>(prefilled), options_.now_us() - begin_us);
+  scheduler_.FinishStep(plan);
+  for (const StepEntry& entry : plan.entries) SealFullPages(entry, PlaceOf(entry.id));
+  const auto vocab = static_cast<size_t>(model_->engine->info().vocab_size);
+  size_t row = 0;
+  for (const StepEntry& entry : plan.entries) {
+    if (!entry.draws) continue;
+    CHECK((row + 1) * vocab <= logits.size());
+    Draw(PlaceOf(entry.id), logits.subspan(row * vocab, vocab));
+    ++row;
+  }
+  status_->tokens_prefilled.fetch_add(prefilled, std::memory_order_relaxed);
+  status_->tokens_generated.fetch_add(row, std::memory_order_relaxed);
+  shm::EndStep(*status_);
+  // Not before the step is over: folding can die as well.
+  if (first.choice->suspect && plan.entries[0].draws) Clear(first);
+}
+
+// A step that this suspect had to itself has drawn its token.
+void Generator::Clear(const Place& place) {
+  place.choice->suspect = false;
+  if (place.choice->sequence != 0) scheduler_.SetSuspect(place.choice->sequence, false);
+  const std::vector<Choice>& choices = place.request->choices;
+  if (std::none_of(choices.begin(), choices.end(), [](const Choice& c) { return c.suspect; }))
+    sink_->Send(protocol::Cleared{place.request->rid});
+}
+
+std::vector<PageIndex> Generator::CachedPrefix(SequenceId id) {
+  const Place place = PlaceOf(id);
+  std::vector<TokenId> tokens = place.request->prompt_ids;
+  tokens.insert(tokens.end(), place.choice->ids.begin(), place.choice->ids.end());
+  const int64_t begin_us = options_.now_us();
+  // The last token is computed in any case: its logits are wanted.
+  std::vector<PageIndex> pages = store_->Acquire(options_.cache_root, tokens, tokens.size() - 1);
+  place.choice->sealed_pages = pages.size();
+  if (auto& comeback = place.choice->comeback) {
+    comeback->verify_us += options_.now_us() - begin_us;
+    comeback->cached = static_cast<int>(pages.size()) * engine::kPageTokens;
+  }
+  return pages;
+}
+
+// Pages that this step has filled become part of the cache.
+void Generator::SealFullPages(const StepEntry& entry, const Place& place) {
+  size_t& sealed = place.choice->sealed_pages;
+  const auto full = static_cast<size_t>((entry.start + entry.count) / engine::kPageTokens);
+  std::vector<TokenId> joined;
+  for (; sealed < full; ++sealed) {
+    const StepEntry page{entry.id, static_cast<int>(sealed) * engine::kPageTokens,
+                         engine::kPageTokens, false};
+    const std::vector<PageIndex>& pages = scheduler_.pages(entry.id);
+    const PageIndex parent = sealed == 0 ? shm::kNoPage : pages[sealed - 1];
+    scheduler_.SetPage(
+        entry.id, sealed,
+        store_->Seal(pages[sealed], parent, options_.cache_root, TokensOf(place, page, &joined)));
+  }
+}
+
+// The known tokens at [start, start + count): of the prompt, of the answer, or of both.
+std::span<const TokenId> Generator::TokensOf(const Place& place, const StepEntry& entry,
+                                             std::vector<TokenId>* joined) {
+  const std::vector<TokenId>& prompt = place.request->prompt_ids;
+  const std::vector<TokenId>& answer = place.choice->ids;
+  const auto start = static_cast<size_t>(entry.start);
+  const auto count = static_cast<size_t>(entry.count);
+  CHECK(start + count <= prompt.size() + answer.size());
+  if (start + count <= prompt.size()) return std::span(prompt).subspan(start, count);
+  if (start >= prompt.size()) return std::span(answer).subspan(start - prompt.size(), count);
+  joined->assign(prompt.begin() + static_cast<ptrdiff_t>(start), prompt.end());
+  const size_t of_answer = count - joined->size();
+  joined->insert(joined->end(), answer.begin(), answer.begin() + static_cast<ptrdiff_t>(of_answer));
+  return *joined;
+}
+
+void Generator::Draw(const Place& place, std::span<const float> logits) {
+  Choice& choice = *place.choice;
+  const engine::SampledToken token =
+      sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
+  if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
+  if (choice.comeback) LogComeback(place);
+  scheduler_.Append(choice.sequence);
+  for (Choice& other : place.request->choices) {
+    if (!std::exchange(other.follows, false)) continue;
+    scheduler_.SetBlocked(other.sequence, !other.unsent.empty());
+  }
+  std::optional<protocol::TokenLogprobs> logprobs;
+  if (place.request->top_logprobs)
+    logprobs = LogprobsOf(choice, token, logits, *place.request->top_logprobs);
+  Take(place, token.id, token.logprob, std::move(logprobs));
+}
+
+protocol::TokenLogprobs Generator::LogprobsOf(const Choice& choice,
+                                              const engine::SampledToken& token,
+                                              std::span<const float> logits, int top) {
+  const auto told = [&](const engine::SampledToken& one) {
+    const std::string_view bytes = choice.fold.BytesOfNext(one.id);
+    return protocol::TokenLogprob{one.logprob,
+                                  std::string(bytes.substr(0, limits::kLogprobBytesMax)),
+                                  model_->tokenizer->IsSpecial(one.id)};
+  };
+  protocol::TokenLogprobs logprobs;
+  logprobs.token = told(token);
+  if (top > 0) {
+    for (const engine::SampledToken& one : sampler_.Top(logits, top))
+      logprobs.top.push_back(told(one));
+  }
+  logprobs.text_offset = static_cast<uint32_t>(choice.fold.characters());
+  return logprobs;
+}
+
+void Generator::LogComeback(const Place& place) {
+  const auto ms = [](int64_t us) { return static_cast<double>(us) / 1000; };
+  const Comeback comeback = *std::exchange(place.choice->comeback, std::nullopt);
+  LogInfo(
+      "request {:016x} goes on after {} tokens, {} of them cached: {:.1f} ms to take it over, "
+      "{:.1f} to verify, {:.1f} to compute",
+      place.request->rid, comeback.known, comeback.cached, ms(comeback.readmit_us),
+      ms(comeback.verify_us), ms(options_.now_us() - comeback.begin_us - comeback.verify_us));
+}
+
+// The next token of an answer, and what follows from it.
+void Generator::Take(const Place& place, TokenId id, float logprob,
+                     std::optional<protocol::TokenLogprobs> logprobs) {
+  Choice& choice = *place.choice;
+  choice.ids.push_back(id);
+  choice.logprobs.push_back(logprob);
+  text::OutputPiece piece = choice.fold.Push(id);
+  protocol::Event event;
+  event.token_ids = {id};
+  event.text = std::move(piece.text);
+  if (logprobs) {
+    event.logprobs.push_back(std::move(*logprobs));
+    event.tokens_out = static_cast<uint32_t>(piece.tokens_out);
+  }
+  Deliver(place.request, &choice, std::move(event));
+  if (piece.finish)
+    Finish(place.request, &choice,
+           *piece.finish == text::OutputFinish::kStop ? protocol::FinishReason::kStop
+                                                      : protocol::FinishReason::kLength);
+}
+
+}  // namespace perdure::worker
