@@ -8,7 +8,8 @@ namespace perdure {
 // Milliseconds / microseconds on CLOCK_MONOTONIC.
 int64_t MonotonicMs();
 int64_t MonotonicUs();
-// Seconds since the epoch, UTC.
+// Seconds / milliseconds since the epoch, UTC.
 int64_t UnixSeconds();
+int64_t UnixMs();
 
 }  // namespace perdure

@@ -1,6 +1,7 @@
 #include "base/config.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <pwd.h>
 #include <unistd.h>
 
@@ -21,12 +22,6 @@ namespace fs = std::filesystem;
 // Variables of MLX Server Nano that set something which this version does not have.
 constexpr std::string_view kVariablesWithoutEffect[] = {
     "MLX_MODEL_IDLE_TIMEOUT",
-    "MLX_CONVERSATION_CACHE_ENABLED",
-    "MLX_AUTO_DETECT_CONVERSATIONS",
-    "MLX_MAX_CONVERSATIONS",
-    "MLX_CONVERSATION_IDLE_TIMEOUT",
-    "MLX_CONVERSATION_DETECTION_THRESHOLD",
-    "MLX_CACHE_TYPE",
 };
 
 // Empty counts as unset, as people write `VARIABLE= command`.
@@ -54,6 +49,10 @@ Status Apply(const ConfigKey& key, const std::string& what, const std::string& t
   if (value) value = CheckConfigValue(key.kind, key.min, key.max, *value);
   if (!value) return Err(ErrorCode::bad_config, fmt::format("{}: {}", what, value.error().message));
   if (key.kind == ConfigKind::kPath) *value = Absolute(text, env).string();
+  if (key.kind == ConfigKind::kPaths) {
+    for (std::string& path : std::get<std::vector<std::string>>(*value))
+      path = Absolute(path, env).string();
+  }
   key.set(*config, *value);
   return {};
 }
@@ -226,6 +225,25 @@ bool IsLoopback(const std::string& host) {
          });
 }
 
+// Such a type is kv, as it is where a request names one.
+void WarnOfCacheTypes(const Config& config, std::vector<std::string>* warnings) {
+  std::vector<std::string_view> known(std::begin(kCacheTypes), std::end(kCacheTypes));
+  for (const NamedCacheType& named : config.cache_types) known.push_back(named.name);
+  const auto check = [&](const std::string& where, const std::string& type) {
+    if (type.empty() || std::find(known.begin(), known.end(), type) != known.end()) return;
+    warnings->push_back(fmt::format("{}: there is no cache type \"{}\", so it is kv; there are {}",
+                                    where, type, fmt::join(known, ", ")));
+  };
+  check("cache.type", config.cache.settings.type);
+  for (const ModelConfig& model : config.models)
+    check(fmt::format("models.{}.cache_type", model.name), model.cache_type);
+  for (const NamedCacheType& named : config.cache_types) {
+    check("cache_types." + named.name, named.choice.settings.type);
+    for (const CachePhase& phase : named.choice.then)
+      check(fmt::format("cache_types.{}.then", named.name), phase.settings.type);
+  }
+}
+
 Status CheckWhole(Config* config) {
   // As in URLs.
   if (config->host.size() > 2 && config->host.front() == '[' && config->host.back() == ']')
@@ -280,6 +298,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
     if (model.max_context == 0) model.max_context = config.max_context;
   }
   RETURN_IF_ERROR(CheckWhole(&config));
+  WarnOfCacheTypes(config, warnings);
   return config;
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "base/cache_settings.h"
 #include "base/log.h"
 #include "base/result.h"
 
@@ -26,7 +27,8 @@ struct ModelConfig {
   uint64_t kv_bytes_max = 0;  // 0: derived from memory
   std::string activations;    // of quantized weights: "int8", "float32"; empty: int8
   std::optional<float> default_temperature;
-  int quantize_bits = 0;  // 8, 4; 0: weights stay as they are
+  int quantize_bits = 0;   // 8, 4; 0: weights stay as they are
+  std::string cache_type;  // of its conversations; empty: [cache] says
   bool is_default = false;
 };
 
@@ -51,6 +53,14 @@ struct Config {
   int default_max_tokens = 0;  // 0: up to the context
   int max_context = 0;         // of models whose own table does not say
   std::optional<float> default_temperature;
+
+  // [cache]: of conversations of which nothing is said. [cache_types.NAME].
+  CacheChoice cache;
+  std::vector<NamedCacheType> cache_types;
+  std::vector<std::string> shared_prompts;  // files
+
+  // [conversations]
+  ConversationSettings conversations;
 
   // [paths]
   std::filesystem::path state_dir;

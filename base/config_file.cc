@@ -31,6 +31,12 @@ class FileReader {
         RETURN_IF_ERROR(ReadModels(*table));
         continue;
       }
+      if (name == "cache_types") {
+        if (table == nullptr)
+          return ErrAt(node.source(), "cache_types must be [cache_types.NAME] tables");
+        RETURN_IF_ERROR(ReadCacheTypes(*table));
+        continue;
+      }
       const bool known = std::any_of(ConfigKeys().begin(), ConfigKeys().end(),
                                      [&](const ConfigKey& k) { return k.table == name; });
       if (!known) return UnknownTable(key, table == nullptr);
@@ -53,8 +59,8 @@ class FileReader {
           return ErrAt(key.source(), fmt::format("{} belongs below [{}]", k.name, k.table));
       }
     }
-    constexpr std::string_view kTables[] = {"server", "generation", "paths", "supervisor",
-                                            "models"};
+    constexpr std::string_view kTables[] = {"server", "generation",    "paths",  "supervisor",
+                                            "cache",  "conversations", "models", "cache_types"};
     return ErrAt(key.source(), fmt::format("unknown {} \"{}\"{}", is_value ? "key" : "table",
                                            key.str(), Hint(key.str(), kTables)));
   }
@@ -97,6 +103,9 @@ class FileReader {
     if (!checked)
       return ErrAt(node.source(), fmt::format("{}: {}", key.str(), checked.error().message));
     if (kind == ConfigKind::kPath) *checked = Absolute(std::get<std::string>(*checked));
+    if (kind == ConfigKind::kPaths) {
+      for (std::string& path : std::get<std::vector<std::string>>(*checked)) path = Absolute(path);
+    }
     return checked;
   }
 
@@ -127,6 +136,74 @@ class FileReader {
       ASSIGN_OR_RETURN(const ConfigValue value,
                        Take(key, node, found->kind, found->min, found->max));
       found->set(*config_, value);
+    }
+    return {};
+  }
+
+  Status ReadCacheTypes(const toml::table& types) {
+    for (const auto& [key, node] : types) {
+      const toml::table* table = node.as_table();
+      if (table == nullptr)
+        return ErrAt(key.source(), fmt::format("cache_types.{} must be a table", key.str()));
+      NamedCacheType named;
+      named.name = std::string(key.str());
+      if (named.name.empty() || named.name.size() > limits::kCacheTypeNameBytesMax)
+        return ErrAt(key.source(), fmt::format("a cache type's name must have 1 to {} bytes",
+                                               limits::kCacheTypeNameBytesMax));
+      const toml::array* then = nullptr;
+      RETURN_IF_ERROR(ReadCacheSettings(*table, "cache_types." + named.name, &named.choice.settings,
+                                        &then, nullptr));
+      if (then != nullptr) {
+        if (then->size() >= static_cast<size_t>(limits::kCacheSegmentsMax))
+          return ErrAt(then->source(), fmt::format("then has {} entries, allowed are {}",
+                                                   then->size(), limits::kCacheSegmentsMax - 1));
+        for (const toml::node& item : *then) {
+          if (!item.is_table())
+            return ErrAt(item.source(),
+                         "then must be a list of tables such as { at = 4096, type "
+                         "= \"rotating_kv\" }");
+          CachePhase phase;
+          RETURN_IF_ERROR(
+              ReadCacheSettings(*item.as_table(), "then", &phase.settings, nullptr, &phase.at));
+          if (phase.at == 0)
+            return ErrAt(item.source(), "a phase needs `at`, the position from which on it holds");
+          named.choice.then.push_back(std::move(phase));
+        }
+      }
+      config_->cache_types.push_back(std::move(named));
+    }
+    return {};
+  }
+
+  // `then` and `at` where they may stand.
+  Status ReadCacheSettings(const toml::table& table, const std::string& where,
+                           CacheSettings* settings, const toml::array** then, int32_t* at) {
+    std::vector<std::string_view> known;
+    for (const CacheKey& k : CacheKeys()) known.push_back(k.name);
+    if (then != nullptr) known.push_back("then");
+    if (at != nullptr) known.push_back("at");
+    for (const auto& [key, node] : table) {
+      if (then != nullptr && key.str() == "then") {
+        *then = node.as_array();
+        if (*then == nullptr) return ErrAt(node.source(), "then must be a list of tables");
+        continue;
+      }
+      if (at != nullptr && key.str() == "at") {
+        ASSIGN_OR_RETURN(const ConfigValue value,
+                         Take(key, node, ConfigKind::kInteger, 1, limits::kContextMax));
+        *at = static_cast<int32_t>(std::get<int64_t>(value));
+        continue;
+      }
+      const CacheKey* found = nullptr;
+      for (const CacheKey& k : CacheKeys()) {
+        if (k.name == key.str()) found = &k;
+      }
+      if (found == nullptr)
+        return ErrAt(key.source(), fmt::format("unknown key \"{}\" below [{}]{}", key.str(), where,
+                                               Hint(key.str(), known)));
+      ASSIGN_OR_RETURN(const ConfigValue value,
+                       Take(key, node, found->kind, found->min, found->max));
+      found->set(*settings, value);
     }
     return {};
   }

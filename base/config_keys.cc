@@ -63,6 +63,38 @@ constexpr ConfigKey kKeys[] = {
      "MLX_DEFAULT_TEMPERATURE", [](Config& c, const V& v) { c.default_temperature = Number(v); }},
     {"generation", "max_context", K::kInteger, 0, limits::kContextMax, "PERDURE_MAX_CONTEXT", "",
      [](Config& c, const V& v) { c.max_context = Int(v); }},
+    {"cache", "type", K::kText, 0, 0, "PERDURE_CACHE_TYPE", "MLX_CACHE_TYPE",
+     [](Config& c, const V& v) { c.cache.settings.type = Text(v); }},
+    {"cache", "bits", K::kInteger, 1, 16, "PERDURE_CACHE_BITS", "",
+     [](Config& c, const V& v) { c.cache.settings.bits = Int(v); }},
+    {"cache", "max_size", K::kInteger, 1, limits::kContextMax, "PERDURE_CACHE_MAX_SIZE", "",
+     [](Config& c, const V& v) { c.cache.settings.max_size = Int(v); }},
+    {"cache", "keep", K::kInteger, 0, limits::kContextMax, "PERDURE_CACHE_KEEP", "",
+     [](Config& c, const V& v) { c.cache.settings.keep = Int(v); }},
+    {"cache", "chunk_size", K::kInteger, 1, limits::kCacheChunkMax, "PERDURE_CACHE_CHUNK_SIZE", "",
+     [](Config& c, const V& v) { c.cache.settings.chunk_size = Int(v); }},
+    {"cache", "compression_ratio", K::kNumber, 0, 1, "PERDURE_CACHE_COMPRESSION_RATIO", "",
+     [](Config& c, const V& v) { c.cache.settings.compression_ratio = Number(v); }},
+    {"cache", "optimization_interval", K::kInteger, 1, INT32_MAX,
+     "PERDURE_CACHE_OPTIMIZATION_INTERVAL", "",
+     [](Config& c, const V& v) { c.cache.settings.optimization_interval = Int(v); }},
+    {"cache", "shared_prompts", K::kPaths, 0, 0, "PERDURE_CACHE_SHARED_PROMPTS", "",
+     [](Config& c, const V& v) { c.shared_prompts = Texts(v); }},
+    {"conversations", "enabled", K::kBoolean, 0, 0, "PERDURE_CONVERSATIONS_ENABLED",
+     "MLX_CONVERSATION_CACHE_ENABLED",
+     [](Config& c, const V& v) { c.conversations.enabled = Flag(v); }},
+    {"conversations", "auto_detect", K::kBoolean, 0, 0, "PERDURE_CONVERSATIONS_AUTO_DETECT",
+     "MLX_AUTO_DETECT_CONVERSATIONS",
+     [](Config& c, const V& v) { c.conversations.auto_detect = Flag(v); }},
+    {"conversations", "max", K::kInteger, 1, limits::kConversationsMax - 1,
+     "PERDURE_CONVERSATIONS_MAX", "MLX_MAX_CONVERSATIONS",
+     [](Config& c, const V& v) { c.conversations.conversations_max = Int(v); }},
+    {"conversations", "idle_timeout_s", K::kInteger, 1, INT32_MAX,
+     "PERDURE_CONVERSATIONS_IDLE_TIMEOUT_S", "MLX_CONVERSATION_IDLE_TIMEOUT",
+     [](Config& c, const V& v) { c.conversations.idle_timeout_s = Int(v); }},
+    {"conversations", "detection_threshold", K::kNumber, 0, 1,
+     "PERDURE_CONVERSATIONS_DETECTION_THRESHOLD", "MLX_CONVERSATION_DETECTION_THRESHOLD",
+     [](Config& c, const V& v) { c.conversations.detection_threshold = Number(v); }},
     {"paths", "state_dir", K::kPath, 0, 0, "PERDURE_STATE_DIR", "",
      [](Config& c, const V& v) { c.state_dir = Text(v); }},
     {"paths", "runtime_dir", K::kPath, 0, 0, "PERDURE_RUNTIME_DIR", "",
@@ -103,7 +135,23 @@ constexpr ModelKey kModelKeys[] = {
      [](ModelConfig& m, const V& v) { m.default_temperature = Number(v); }},
     {"quantize", K::kQuantize, 0, 0,
      [](ModelConfig& m, const V& v) { m.quantize_bits = Text(v).empty() ? 0 : Text(v)[1] - '0'; }},
+    {"cache_type", K::kText, 0, 0, [](ModelConfig& m, const V& v) { m.cache_type = Text(v); }},
     {"default", K::kBoolean, 0, 0, [](ModelConfig& m, const V& v) { m.is_default = Flag(v); }},
+};
+
+constexpr CacheKey kCacheKeys[] = {
+    {"type", K::kText, 0, 0, [](CacheSettings& s, const V& v) { s.type = Text(v); }},
+    {"bits", K::kInteger, 1, 16, [](CacheSettings& s, const V& v) { s.bits = Int(v); }},
+    {"max_size", K::kInteger, 1, limits::kContextMax,
+     [](CacheSettings& s, const V& v) { s.max_size = Int(v); }},
+    {"keep", K::kInteger, 0, limits::kContextMax,
+     [](CacheSettings& s, const V& v) { s.keep = Int(v); }},
+    {"chunk_size", K::kInteger, 1, limits::kCacheChunkMax,
+     [](CacheSettings& s, const V& v) { s.chunk_size = Int(v); }},
+    {"compression_ratio", K::kNumber, 0, 1,
+     [](CacheSettings& s, const V& v) { s.compression_ratio = Number(v); }},
+    {"optimization_interval", K::kInteger, 1, INT32_MAX,
+     [](CacheSettings& s, const V& v) { s.optimization_interval = Int(v); }},
 };
 
 std::string Found(const ConfigValue& value) {
@@ -154,6 +202,7 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::span<const ConfigKey> ConfigKeys() { return kKeys; }
 std::span<const ModelKey> ModelKeys() { return kModelKeys; }
+std::span<const CacheKey> CacheKeys() { return kCacheKeys; }
 
 Result<uint64_t> ParseBytes(std::string_view text) {
   uint64_t number = 0;
@@ -229,12 +278,14 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
     case K::kBoolean:
       if (!std::holds_alternative<bool>(value)) return NotAllowed(value, "true or false");
       return value;
-    case K::kTexts: {
+    case K::kTexts:
+    case K::kPaths: {
       const auto* texts = std::get_if<std::vector<std::string>>(&value);
       if (texts == nullptr) return NotAllowed(value, "a list of texts");
       for (const std::string& text : *texts) {
-        const bool plain = std::all_of(text.begin(), text.end(),
-                                       [](unsigned char c) { return c > 0x20 && c != 0x7f; });
+        const unsigned char least = kind == K::kPaths ? 0x20 : 0x21;  // paths may have blanks
+        const bool plain = std::all_of(
+            text.begin(), text.end(), [least](unsigned char c) { return c >= least && c != 0x7f; });
         if (text.empty() || !plain)
           return Err(ErrorCode::bad_config,
                      "a list's texts must not be empty, nor hold blanks or control characters");
@@ -275,7 +326,8 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
         return ConfigValue(false);
       return NotAllowed(text, "true or false");
     }
-    case K::kTexts: {
+    case K::kTexts:
+    case K::kPaths: {
       std::vector<std::string> texts;
       for (size_t begin = 0; begin <= text.size() && !text.empty();) {
         const size_t comma = std::min(text.find(',', begin), text.size());

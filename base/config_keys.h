@@ -25,6 +25,7 @@ enum class ConfigKind {
   kBoolean,
   kTexts,
   kPath,
+  kPaths,
   kLogLevel,
   kQuantize,     // "q8", "q4" or ""
   kActivations,  // "int8", "float32" or ""
@@ -49,6 +50,15 @@ struct ModelKey {
   void (*set)(ModelConfig& model, const ConfigValue& checked);
 };
 std::span<const ModelKey> ModelKeys();
+
+// Keys of [cache_types.NAME], and of what follows in its `then`.
+struct CacheKey {
+  std::string_view name;
+  ConfigKind kind;
+  double min, max;
+  void (*set)(CacheSettings& settings, const ConfigValue& checked);
+};
+std::span<const CacheKey> CacheKeys();
 
 // The value in the form that `set` wants: kInteger and kBytes int64_t, kNumber double, kText,
 // kPath and kLogLevel text. The error is the end of a sentence: what was found, what is allowed.

@@ -180,12 +180,30 @@ inline constexpr int kPrefillTokensPerStepDefault = 256;
 inline constexpr int kStepTargetMs = 400;
 // Fewer prompt tokens a step would read all weights for too little work.
 inline constexpr int kPrefillTokensPerStepMin = 16;
+// Positions for which a sequence that rotates has pages beyond those that are computed: what a step
+// computes of it at most.
+inline constexpr int kRotatingAheadTokens = 512;
+// Positions that it sees beside those kept from the start: the page before is always among them.
+inline constexpr int kRotatingWindowMin = 64;
+// Positions of a segment that lies in a row: a large prompt's worth.
+inline constexpr int kCacheChunkMax = 8192;
+// Tokens of a stretch of an answer that is tokenized otherwise than it was drawn: both ways meet
+// again at the next word.
+inline constexpr size_t kSpliceTokensMax = 64;
+// Pinned conversations may hold one of so many parts of a model's memory for KV: others need some.
+inline constexpr uint64_t kPinnedPart = 2;
+// Answers to one request that are remembered as conversations: its client goes on with one of them.
+inline constexpr int kChoicesRemembered = 8;
+// How often idle conversations are looked for.
+inline constexpr int kExpiryIntervalMs = 1000;
+// A system prompt that tenants share: real ones are below 100 KB.
+inline constexpr size_t kSharedPromptBytesMax = size_t{1} << 20;
 // Longest sleep of an idle worker: it shows that it lives this often.
 inline constexpr int kHeartbeatMs = 500;
 
 // --- The arena (KV in shared memory) -----------------------------------------------------------
 
-// Pages of one arena: eight of the longest contexts; their descriptors take 768 MiB of addresses.
+// Pages of one arena in its largest format: eight of the longest contexts.
 inline constexpr uint32_t kArenaPagesMax = uint32_t{1} << 22;
 // The largest page that the bounds on models' shapes allow; keeps every product within 64 bits.
 inline constexpr uint64_t kArenaPageBytesMax = uint64_t{1} << 36;
@@ -202,6 +220,28 @@ inline constexpr int kArenaLockWaitMs = 5000;
 inline constexpr size_t kScrubBytes = size_t{4} << 20;
 // Between two such portions: a tenth of a core, and 400 MB/s.
 inline constexpr int kScrubPauseMs = 10;
+// Slabs are no larger than this part of the arena, so that pages of several formats find room
+// beside each other.
+inline constexpr uint32_t kArenaSlabsMin = 16;
+// Descriptors for each slot: pages whose numbers were dropped keep theirs, so that a conversation
+// that rotates through ten times its size is still found.
+inline constexpr uint32_t kArenaDescriptorsPerSlot = 2;
+// All of an arena's: those of kArenaPagesMax pages with 4 bits, four of which take the place of one
+// with 16. 8 GiB of addresses; memory is asked for as they are needed.
+inline constexpr uint32_t kArenaDescriptorsMax = 4 * kArenaDescriptorsPerSlot * kArenaPagesMax;
+// Parts of a cache schedule: a rule has two or three, calls may append more.
+inline constexpr int kCacheSegmentsMax = 16;
+// Newest messages of a conversation whose hashes outlive its worker: enough to see that nine tenths
+// of a long one are repeated.
+inline constexpr int kMessageHashesKept = 32;
+// Ids of conversations: OpenAI's have 50 bytes.
+inline constexpr size_t kConversationIdBytesMax = 128;
+// Names of cache types in the config.
+inline constexpr size_t kCacheTypeNameBytesMax = 64;
+// Conversations of one model that are remembered in memory; their records take 840 bytes each.
+inline constexpr int kConversationsMax = 16'384;
+// Pages that are looked at for one that begins as a sequence goes on: nearly always the first.
+inline constexpr int kNeighboursMax = 64;
 // Problems that a report on an arena lists, and damaged pages that the log names; the rest is
 // counted.
 inline constexpr size_t kArenaProblemsShown = 20;

@@ -54,11 +54,8 @@ void Rate(const char* what, double seconds, double bytes, double bound) {
 
 void SealAndVerify(uint64_t page_bytes, PageIndex pages) {
   const UniqueFd fd(memfd_create("bench", MFD_CLOEXEC));
-  const ArenaSpec spec{.fingerprint = 1,
-                       .numerics = 1,
-                       .page_bytes = page_bytes,
-                       .pages_max = pages,
-                       .pages_budget = pages};
+  const ArenaSpec spec{
+      .fingerprint = 1, .numerics = 1, .shape = {{{page_bytes}}, pages, 0}, .pages_budget = pages};
   const std::vector<TokenId> tokens = Tokens(pages);
   const double bytes = static_cast<double>(page_bytes) * pages;
   double read = 0;
@@ -95,37 +92,42 @@ void SealAndVerify(uint64_t page_bytes, PageIndex pages) {
     begin = Now();
     PageIndex parent = kNoPage;
     for (PageIndex i = 0; i < pages; ++i)
-      parent = store.Seal(open[i], parent, 1, PageTokens(tokens, i));
+      parent = store.Seal(open[i], parent, {}, PageTokens(tokens, i));
     Rate("seal", Now() - begin, bytes, read);
   }
   double begin = Now();
   PageStore store(Attach(fd, spec), pages);
   fmt::print("{:<34}{:8.1f} ms\n", "attach", (Now() - begin) * 1e3);
   begin = Now();
-  const auto chain = store.Acquire(1, tokens, SIZE_MAX);
+  const auto acquire = [&] {
+    auto path = store.FindPath(tokens, [](size_t) { return perdure::shm::PageKey(); });
+    for (const PageIndex page : path)
+      if (!store.Acquire(page)) std::exit(1);
+    return path;
+  };
+  const auto chain = acquire();
   Rate("acquire, mapping and verifying", Now() - begin, bytes, read);
   for (const PageIndex page : chain) store.Release(page);
   begin = Now();
-  const size_t again = store.Acquire(1, tokens, SIZE_MAX).size();
+  const size_t again = acquire().size();
   fmt::print("{:<34}{:8.3f} ms\n", "acquire again", (Now() - begin) * 1e3);
   if (again != pages) std::exit(1);
 }
 
 void AttachMany(PageIndex pages) {
   const UniqueFd fd(memfd_create("bench", MFD_CLOEXEC));
-  const ArenaSpec spec{.fingerprint = 1,
-                       .numerics = 1,
-                       .page_bytes = 4096,
-                       .pages_max = pages,
-                       .pages_budget = pages};
+  const ArenaSpec spec{
+      .fingerprint = 1, .numerics = 1, .shape = {{{4096}}, pages, 0}, .pages_budget = pages};
   const std::vector<TokenId> tokens = Tokens(pages);
   {
     PageStore store(Attach(fd, spec), pages);
     PageIndex parent = kNoPage;
     for (PageIndex i = 0; i < pages; ++i)
       // Chains of 64 pages: 2,048 tokens.
-      parent = store.Seal(*store.Allocate(), i % 64 == 0 ? kNoPage : parent, i / 64,
-                          PageTokens(tokens, i));
+      parent =
+          store.Seal(*store.Allocate(), i % 64 == 0 ? kNoPage : parent,
+                     {.format = perdure::shm::PageFormat::kFloat16, .owner = i / 64, .mask = 0},
+                     PageTokens(tokens, i));
   }
   const double begin = Now();
   PageStore store(Attach(fd, spec), pages);

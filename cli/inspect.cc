@@ -16,9 +16,7 @@ namespace {
 
 std::string Hex(uint64_t number) { return fmt::format("{:016x}", number); }
 
-uint64_t TokensOf(const shm::ArenaReport& report, uint32_t pages) {
-  return uint64_t{pages} * report.page_tokens;
-}
+constexpr const char* kFormatNames[] = {"16", "8", "4"};  // bits
 
 // The one arena of a model with this name; else the name itself.
 std::string FullName(const std::string& name) {
@@ -39,24 +37,32 @@ Json ArenaJson(const std::string& name, const shm::ArenaReport& report) {
     chains.push_back({{"chain_hash", Hex(chain.chain_hash)},
                       {"last_page", chain.page},
                       {"pages", chain.pages},
-                      {"tokens", TokensOf(report, chain.pages)}});
-  return Json{{"name", name},
-              {"version", report.version},
-              {"fingerprint", Hex(report.fingerprint)},
-              {"numerics", Hex(report.numerics)},
-              {"epoch", report.epoch},
-              {"writer", report.writer},
-              {"page_tokens", report.page_tokens},
-              {"page_bytes", report.page_bytes},
-              {"pages_max", report.pages_max},
-              {"pages_per_slab", report.pages_per_slab},
-              {"slab_bytes", report.slab_bytes},
-              {"file_bytes", report.file_bytes},
-              {"bytes_granted", report.bytes_granted},
-              {"pages", {{"free", report.free}, {"open", report.open}, {"sealed", report.sealed}}},
-              {"longest_chains", std::move(chains)},
-              {"problems", report.problems},
-              {"problems_found", report.problems_found}};
+                      {"tokens", chain.tokens}});
+  Json formats = Json::array();
+  for (const shm::PageFormat format : shm::kAllFormats)
+    formats.push_back({{"bits", std::stoi(kFormatNames[static_cast<size_t>(format)])},
+                       {"page_bytes", report.page_bytes[format]},
+                       {"slots_per_slab", report.slots_per_slab[format]},
+                       {"sealed", report.sealed[format]}});
+  return Json{
+      {"name", name},
+      {"version", report.version},
+      {"fingerprint", Hex(report.fingerprint)},
+      {"numerics", Hex(report.numerics)},
+      {"epoch", report.epoch},
+      {"writer", report.writer},
+      {"page_tokens", report.page_tokens},
+      {"formats", std::move(formats)},
+      {"pages_max", report.pages_wanted},
+      {"descriptors_max", report.pages_max},
+      {"slab_bytes", report.slab_bytes},
+      {"file_bytes", report.file_bytes},
+      {"bytes_granted", report.bytes_granted},
+      {"pages", {{"open", report.open}, {"sealed", report.Sealed()}, {"hollow", report.hollow}}},
+      {"conversations", report.conversations},
+      {"longest_chains", std::move(chains)},
+      {"problems", report.problems},
+      {"problems_found", report.problems_found}};
 }
 
 std::string FormatArena(const std::string& name, const shm::ArenaReport& report) {
@@ -67,18 +73,25 @@ std::string FormatArena(const std::string& name, const shm::ArenaReport& report)
   rows.push_back({"last writer",
                   fmt::format("process {}, number {} of this arena", report.writer, report.epoch)});
   rows.push_back(
-      {"pages", fmt::format("{} of {} tokens, {} each: {} sealed, {} open, {} free",
-                            Grouped(report.pages_max), report.page_tokens, Bytes(report.page_bytes),
-                            Grouped(report.sealed), Grouped(report.open), Grouped(report.free))});
+      {"pages",
+       fmt::format("room for {} of {} tokens: {} sealed, {} open; {} without their numbers",
+                   Grouped(report.pages_wanted), report.page_tokens, Grouped(report.Sealed()),
+                   Grouped(report.open), Grouped(report.hollow))});
+  for (const shm::PageFormat format : shm::kAllFormats)
+    if (report.page_bytes[format] > 0)
+      rows.push_back(
+          {fmt::format("{} bits", kFormatNames[static_cast<size_t>(format)]),
+           fmt::format("{} sealed pages of {}, {} in a slab", Grouped(report.sealed[format]),
+                       Bytes(report.page_bytes[format]), report.slots_per_slab[format])});
+  rows.push_back({"conversations", Grouped(report.conversations)});
   rows.push_back(
-      {"memory", fmt::format("{} of up to {}, in slabs of {} pages", Bytes(report.bytes_granted),
-                             Bytes(report.file_bytes), report.pages_per_slab)});
+      {"memory", fmt::format("{} of up to {}, in slabs of {}", Bytes(report.bytes_granted),
+                             Bytes(report.file_bytes), Bytes(report.slab_bytes))});
   std::string text = Table(rows);
   if (!report.longest_chains.empty()) {
     std::vector<std::vector<std::string>> chains{{"CHAIN", "PAGES", "TOKENS"}};
     for (const auto& chain : report.longest_chains)
-      chains.push_back(
-          {Hex(chain.chain_hash), Grouped(chain.pages), Grouped(TokensOf(report, chain.pages))});
+      chains.push_back({Hex(chain.chain_hash), Grouped(chain.pages), Grouped(chain.tokens)});
     text += "\n" + Table(chains);
   }
   if (report.problems.empty()) return text;

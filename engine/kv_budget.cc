@@ -33,6 +33,21 @@ std::string DerivedReason(const KvBudgetInputs& in) {
   return text;
 }
 
+uint64_t ContextBytes(const KvBudgetInputs& in, int tokens) {
+  if (in.context_bytes) return in.context_bytes(tokens);
+  return static_cast<uint64_t>(KvShape::PagesFor(tokens)) * in.page_bytes;
+}
+
+// In whole pages.
+int LongestContext(const KvBudgetInputs& in, uint64_t bytes, int tokens_max) {
+  int fits = 0, too_many = KvShape::PagesFor(tokens_max) + 1;
+  while (too_many - fits > 1) {
+    const int pages = fits + (too_many - fits) / 2;
+    (ContextBytes(in, pages * kPageTokens) <= bytes ? fits : too_many) = pages;
+  }
+  return std::min(fits * kPageTokens, tokens_max);
+}
+
 // The context asked for: the config's where it is the shorter one.
 void ChooseContext(const KvBudgetInputs& in, KvBudget* budget) {
   budget->max_context = in.model_context;
@@ -47,15 +62,15 @@ void ChooseContext(const KvBudgetInputs& in, KvBudget* budget) {
   }
 }
 
-void CutContext(const KvBudgetInputs& in, uint64_t needed_pages, KvBudget* budget) {
+void CutContext(const KvBudgetInputs& in, KvBudget* budget) {
   const int asked = budget->max_context;
-  budget->max_context = static_cast<int>(budget->pages_max) * kPageTokens;
+  budget->max_context = LongestContext(in, budget->pages_max * in.page_bytes, asked);
   budget->bound = ContextBound::kMemory;
   budget->warnings.push_back(fmt::format(
       "{} tokens of context take {} of KV, the budget has {} ({}): {} tokens are served; {}, "
       "or set max_context to what is enough",
-      asked, Size(needed_pages * in.page_bytes), Size(budget->pages_max * in.page_bytes),
-      budget->reason, budget->max_context,
+      asked, Size(ContextBytes(in, asked)), Size(budget->pages_max * in.page_bytes), budget->reason,
+      budget->max_context,
       in.kv_bytes_max > 0 ? "raise kv_bytes_max" : "free memory, set kv_bytes_max"));
 }
 
@@ -80,7 +95,7 @@ Result<KvBudget> DeriveKvBudget(const KvBudgetInputs& in) {
   const uint64_t bytes = in.kv_bytes_max > 0 ? in.kv_bytes_max : DerivedBytes(in);
   budget.reason =
       in.kv_bytes_max > 0 ? fmt::format("as configured ({})", Size(bytes)) : DerivedReason(in);
-  const auto one = static_cast<uint64_t>(KvShape::PagesFor(budget.max_context));
+  const uint64_t one = (ContextBytes(in, budget.max_context) + in.page_bytes - 1) / in.page_bytes;
   const uint64_t pages =
       std::min({bytes / in.page_bytes, one * static_cast<uint64_t>(in.sequences_max),
                 uint64_t{std::numeric_limits<uint32_t>::max()}});
@@ -97,7 +112,7 @@ Result<KvBudget> DeriveKvBudget(const KvBudgetInputs& in) {
         "kv_bytes_max allows {} of KV, but only {} of memory are available: a machine that "
         "runs out of memory kills processes; lower it, or free memory",
         Size(pages * in.page_bytes), Size(in.memory.available)));
-  if (pages < one) CutContext(in, one, &budget);
+  if (pages < one) CutContext(in, &budget);
   return budget;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,8 +17,11 @@ struct KvBudgetInputs {
   int max_context = 0;        // configured, in tokens; 0: the model's
   int model_context = 0;      // the model's own, > 0
   int sequences_max = 1;      // ≥ 1
-  size_t page_bytes = 0;      // > 0
-  MemoryState memory;         // with this model's weights loaded
+  size_t page_bytes = 0;      // of binary16, > 0
+  // What a sequence of so many tokens takes at most, by the way in which the model keeps its KV.
+  // Nothing: whole pages of page_bytes. Must not fall with the number.
+  std::function<uint64_t(int tokens)> context_bytes = nullptr;
+  MemoryState memory;  // with this model's weights loaded
   // What all models that share the memory claim: their weights, and the KV of those that configure
   // it (this one's excepted).
   uint64_t claimed_bytes = 0;
@@ -29,7 +33,7 @@ const char* ContextBoundName(ContextBound bound);  // "model", "config", "memory
 
 struct KvBudget {
   uint32_t pages_max = 0;
-  int max_context = 0;  // tokens of prompt and answer; a pool of pages_max holds that many
+  int max_context = 0;  // tokens of prompt and answer; the pages hold that many
   ContextBound bound = ContextBound::kModel;  // what max_context comes from
   std::string reason;                         // for people: where the bytes come from
   std::vector<std::string> warnings;          // what was configured and cannot be

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/hash.h"
 #include "frontend/request_fields.h"
 
 namespace perdure::frontend {
@@ -36,6 +37,17 @@ bool EqualInConstantTime(std::string_view a, std::string_view b) {
     difference |= static_cast<unsigned char>(a[i]) ^ other;
   }
   return difference == 0;
+}
+
+// What follows "Bearer"; nothing where that is not what the header says.
+std::optional<std::string_view> BearerOf(const HttpRequest& request) {
+  const std::string* field = request.Find("authorization");
+  if (!field) return std::nullopt;
+  const std::string_view value = TrimBlanks(*field);
+  const size_t blank = value.find(' ');
+  if (blank == std::string_view::npos || AsciiLower(value.substr(0, blank)) != "bearer")
+    return std::nullopt;
+  return TrimBlanks(value.substr(blank + 1));
 }
 
 }  // namespace
@@ -116,20 +128,20 @@ Status CheckOrigin(const HttpRequest& request, const FrontendSettings& settings)
 
 Status CheckKey(const HttpRequest& request, const FrontendSettings& settings) {
   if (settings.api_keys.empty()) return {};
-  const std::string* field = request.Find("authorization");
-  if (!field)
+  if (!request.Find("authorization"))
     return Err(ErrorCode::unauthorized,
                "An API key is required: send the header \"Authorization: Bearer <key>\".");
-  const std::string_view value = TrimBlanks(*field);
-  const size_t blank = value.find(' ');
+  const std::optional<std::string_view> given = BearerOf(request);
   bool matches = false;
-  if (blank != std::string_view::npos && AsciiLower(value.substr(0, blank)) == "bearer") {
-    const std::string_view given = TrimBlanks(value.substr(blank + 1));
-    for (const std::string& key : settings.api_keys)
-      matches |= EqualInConstantTime(given, key);  // all of them, always
-  }
+  for (const std::string& key : settings.api_keys)
+    matches |= given && EqualInConstantTime(*given, key);  // all of them, always
   if (matches) return {};
   return Err(ErrorCode::unauthorized, "The API key is not valid.");
+}
+
+std::string TenantOf(const HttpRequest& request, const FrontendSettings& settings) {
+  if (settings.api_keys.empty()) return {};
+  return fmt::format("{:016x}", Hash64(BearerOf(request).value_or(std::string_view())));
 }
 
 }  // namespace perdure::frontend

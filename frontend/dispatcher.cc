@@ -385,7 +385,10 @@ Status Dispatcher::OnEnd(Generation& generation, const protocol::End& end, int64
 
 // `end`: that of the choice that was the last to end.
 void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_t now_ms) {
-  const AnswerEnd answer_end{UsageOf(generation.choices), generation.waited_ms};
+  const protocol::Accepted& accepted = generation.ledger.accepted();
+  const AnswerEnd answer_end{
+      UsageOf(generation.choices),     generation.waited_ms, accepted.ticket.cache.type,
+      accepted.ticket.conversation_id, accepted.spliced,     accepted.warnings};
   AnswerSink* const sink = generation.sink;
   if (generation.stream) {
     BeginStream(generation, now_ms);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "base/check.h"
 #include "base/limits.h"
@@ -16,7 +17,11 @@ tl::unexpected<Error> Breach(std::string_view what, protocol::RequestId rid) {
 }
 
 size_t BytesOf(const protocol::GenerationRequest& request) {
-  size_t bytes = sizeof request + request.chat_json.size() + request.prompt.size();
+  size_t bytes = sizeof request + request.chat_json.size() + request.prompt.size() +
+                 request.tenant.size() + request.conversation_id.size() +
+                 request.cache.settings.type.size();
+  for (const CachePhase& phase : request.cache.then)
+    bytes += sizeof phase + phase.settings.type.size();
   if (request.prompt_ids) bytes += request.prompt_ids->size() * sizeof(TokenId);
   for (const std::string& stop : request.stop) bytes += stop.size();
   return bytes + request.sampling.logit_bias.size() * sizeof(request.sampling.logit_bias[0]);
@@ -48,7 +53,7 @@ protocol::Resume RequestLedger::MakeResume(bool suspect) {
   resume.request = request_;
   resume.request.chat_json.clear();  // is never rendered again
   resume.prompt_ids = prompt_ids_;
-  resume.cache_schedule = cache_schedule_;
+  resume.ticket = accepted_.ticket;
   for (const Choice& choice : choices_)
     resume.choices.push_back({choice.last_seq, choice.token_ids, choice.ended, choice.from_arena});
   resume.credit_bytes = static_cast<uint32_t>(
@@ -65,8 +70,8 @@ void RequestLedger::TakeBack() {
 Status RequestLedger::OnAccepted(protocol::Accepted accepted) {
   if (state_ != State::kSubmitted) return Breach("a request was accepted twice", rid_);
   state_ = State::kAccepted;
-  prompt_ids_ = std::move(accepted.prompt_ids);
-  cache_schedule_ = std::move(accepted.cache_schedule);
+  prompt_ids_ = std::exchange(accepted.prompt_ids, {});
+  accepted_ = std::move(accepted);
   return {};
 }
 

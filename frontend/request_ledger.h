@@ -63,7 +63,8 @@ class RequestLedger {
   };
   const std::vector<Choice>& choices() const { return choices_; }
   const std::vector<TokenId>& prompt_ids() const { return prompt_ids_; }
-  const std::string& cache_schedule() const { return cache_schedule_; }
+  // What Accepted told beside the prompt; its prompt_ids are empty.
+  const protocol::Accepted& accepted() const { return accepted_; }
   const protocol::GenerationRequest& request() const { return request_; }
 
  private:
@@ -75,7 +76,7 @@ class RequestLedger {
   size_t request_bytes_;
   State state_ = State::kWaiting;
   std::vector<TokenId> prompt_ids_;
-  std::string cache_schedule_;
+  protocol::Accepted accepted_;
   std::vector<Choice> choices_;
   // received = credited back + taken and not credited yet + under way.
   size_t received_bytes_ = 0;

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "frontend/cache_fields.h"
 #include "frontend/message_parser.h"
 #include "frontend/request_fields.h"
 
@@ -154,20 +155,12 @@ Status RefuseUnsupported(const Json& body) {
                                                 [](const Json& one) { return one == "text"; }))
       return Err(Unsupported("modalities", "modalities may be [\"text\"] only."));
   }
-  if (const Json* cache = FindField(body, "cache")) {
-    if (!cache->is_object()) return Err(FieldError("cache", "an object", *cache));
-    const Json* type = FindField(*cache, "type");
-    const bool only_type = cache->size() == (type ? 1u : 0u);
-    if ((type && *type != "kv") || !only_type)
-      return Err(
-          Unsupported("cache", "The only cache type in this version is {\"type\": \"kv\"}."));
-  }
   return {};
 }
 
 // Fields that change nothing in the answer of this version, but have a type all the same.
 Status CheckIgnored(const Json& body) {
-  for (std::string_view name : {"conversation_id", "user", "reasoning_effort"}) {
+  for (std::string_view name : {"user", "reasoning_effort"}) {
     const Json* value = FindField(body, name);
     if (value && !value->is_string()) return Err(FieldError(std::string(name), "a string", *value));
   }
@@ -204,6 +197,7 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   GenerationRequest& generation = parsed.generation;
   generation.kind = kind;
   generation.unix_time = defaults.unix_time;
+  generation.tenant = defaults.tenant;
 
   if (const Json* model = FindField(body, "model")) {
     if (!model->is_string()) return Err(FieldError("model", "a string", *model));
@@ -231,6 +225,8 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
     if (max_completion_tokens) max_tokens = max_completion_tokens;
   }
   if (max_tokens) generation.max_tokens = static_cast<int32_t>(*max_tokens);
+  ASSIGN_OR_RETURN(generation.cache, ReadCache(body));
+  ASSIGN_OR_RETURN(generation.conversation_id, ReadConversationId(body));
   RETURN_IF_ERROR(RefuseResponseFormat(body));
   RETURN_IF_ERROR(RefuseUnsupported(body));
   RETURN_IF_ERROR(CheckIgnored(body));

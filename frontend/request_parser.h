@@ -21,10 +21,11 @@ struct ParsedRequest {
   protocol::GenerationRequest generation;
 };
 
-// What the request gets where the client is silent.
+// What the request gets that its body does not say.
 struct RequestDefaults {
   uint64_t seed = 0;
   int64_t unix_time = 0;
+  std::string tenant = {};  // of its key
 };
 
 // POST /v1/chat/completions.

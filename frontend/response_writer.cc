@@ -30,6 +30,13 @@ Json TimingsJson(const AnswerEnd& end) {
   auto per_second = [](int64_t count, int64_t us) {
     return us > 0 ? static_cast<double>(count) * 1e6 / static_cast<double>(us) : 0.0;
   };
+  Json cache = {{"arena", usage.from_arena},
+                {"snapshot", usage.from_snapshot},
+                {"computed", usage.computed},
+                {"spliced", end.spliced},
+                {"type", end.cache_type}};
+  if (!end.conversation_id.empty()) cache["conversation_id"] = end.conversation_id;
+  if (!end.warnings.empty()) cache["warnings"] = end.warnings;
   return {{"queue_ms", static_cast<double>(end.waited_ms) + ms(usage.queue_us)},
           {"prefill_ms", ms(usage.prefill_us)},
           {"decode_ms", ms(usage.decode_us)},
@@ -37,10 +44,7 @@ Json TimingsJson(const AnswerEnd& end) {
           {"completion_tokens", usage.completion_tokens},
           {"prefill_tokens_per_second", per_second(usage.computed, usage.prefill_us)},
           {"decode_tokens_per_second", per_second(usage.completion_tokens, usage.decode_us)},
-          {"cache",
-           {{"arena", usage.from_arena},
-            {"snapshot", usage.from_snapshot},
-            {"computed", usage.computed}}}};
+          {"cache", std::move(cache)}};
 }
 
 std::string_view ReasonName(FinishReason reason) {

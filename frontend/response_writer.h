@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "frontend/choice_answer.h"
@@ -33,6 +34,11 @@ struct AnswerIdentity {
 struct AnswerEnd {
   protocol::Usage usage;
   int64_t waited_ms = 0;
+  // How its KV is kept, and what of it was asked for in vain.
+  std::string cache_type;
+  std::string conversation_id;
+  int32_t spliced = 0;  // tokens of the prompt that are as they were drawn once
+  std::vector<std::string> warnings;
 };
 
 struct WholeChoice {

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "frontend/access.h"
 #include "frontend/api.h"
 #include "frontend/http_response.h"
 #include "protocol/frame.h"
@@ -151,8 +152,8 @@ std::vector<std::pair<std::string, std::string>> Server::CorsHeaders(const HttpR
 
 std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol::RequestId rid,
                                            AnswerSink* sink) {
-  auto handled =
-      HandleRequest(request, {settings_, models_, draining()}, {RandomU64(), UnixSeconds()});
+  auto handled = HandleRequest(request, {settings_, models_, draining()},
+                               {RandomU64(), UnixSeconds(), TenantOf(request, settings_)});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
   auto started =
       dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)), sink, MonotonicMs());

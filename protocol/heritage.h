@@ -7,7 +7,9 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <vector>
 
+#include "base/cache_settings.h"
 #include "base/result.h"
 #include "protocol/messages.h"
 
@@ -43,12 +45,16 @@ struct WorkerHeritage {
   int32_t quantize_bits = 0;        // of floats, while loading; 0: they stay as they are
   std::string prepared_dir;         // empty: nothing is prepared
   uint64_t prepared_bytes_max = 0;  // 0: derived from the disk
+  CacheChoice cache;                // of conversations of which nothing is said
+  std::vector<NamedCacheType> cache_types;
+  ConversationSettings conversations;
+  std::vector<std::string> shared_prompts;  // files: system prompts that all tenants may share
   auto Fields() {
     return std::tie(model, model_dir, epoch, channel_fd, arena_fd, threads, max_context,
                     max_sequences, kv_bytes_max, memory_claimed_bytes, memory_sharers,
                     prefill_tokens_per_step, isa, activations, default_temperature,
                     default_max_tokens, slow_client_timeout_s, quantize_bits, prepared_dir,
-                    prepared_bytes_max);
+                    prepared_bytes_max, cache, cache_types, conversations, shared_prompts);
   }
 };
 

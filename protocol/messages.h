@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/cache_settings.h"
 #include "base/token.h"
 
 namespace perdure::protocol {
@@ -90,9 +91,12 @@ struct GenerationRequest {
   int64_t unix_time = 0;  // what templates see as now
   // Logprobs are wanted, with so many alternatives of each token; they exclude echo.
   std::optional<int32_t> top_logprobs;
+  std::string tenant;           // who may find what is cached; equal for requests of one key
+  std::string conversation_id;  // the client's; may be empty
+  CacheChoice cache;            // as the client has it
   auto Fields() {
     return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
-                    ignore_eos, echo, unix_time, top_logprobs);
+                    ignore_eos, echo, unix_time, top_logprobs, tenant, conversation_id, cache);
   }
 };
 
@@ -114,19 +118,28 @@ struct ChoiceSoFar {
   auto Fields() { return std::tie(last_seq, token_ids, ended, from_arena); }
 };
 
+// Which conversation a request's turns become part of, and how its KV is kept: made by the worker
+// that accepts it, kept by F for the next one.
+struct ConversationTicket {
+  CacheSchedule cache;
+  std::string conversation_id;           // empty: nothing is remembered
+  std::vector<uint64_t> message_hashes;  // of the request's messages, each with all before it
+  auto Fields() { return std::tie(cache, conversation_id, message_hashes); }
+};
+
 // A stream goes on with the next worker, which neither renders nor draws again what F has, and
 // sends what follows last_seq: the bytes that the dead one would have sent.
 struct Resume {
   static constexpr MessageType kType = MessageType::kResume;
   RequestId rid = 0;
   GenerationRequest request;
-  std::vector<TokenId> prompt_ids;  // of Accepted
-  std::string cache_schedule;
+  std::vector<TokenId> prompt_ids;   // of Accepted
+  ConversationTicket ticket;         // of Accepted
   std::vector<ChoiceSoFar> choices;  // request.choices of them
   uint32_t credit_bytes = 0;
   bool suspect = false;
   auto Fields() {
-    return std::tie(rid, request, prompt_ids, cache_schedule, choices, credit_bytes, suspect);
+    return std::tie(rid, request, prompt_ids, ticket, choices, credit_bytes, suspect);
   }
 };
 
@@ -136,8 +149,10 @@ struct Accepted {
   static constexpr MessageType kType = MessageType::kAccepted;
   RequestId rid = 0;
   std::vector<TokenId> prompt_ids;
-  std::string cache_schedule;
-  auto Fields() { return std::tie(rid, prompt_ids, cache_schedule); }
+  ConversationTicket ticket{};
+  int32_t spliced = 0;                  // tokens of the prompt that are as they were drawn once
+  std::vector<std::string> warnings{};  // what was asked for and cannot be, a sentence each
+  auto Fields() { return std::tie(rid, prompt_ids, ticket, spliced, warnings); }
 };
 
 // A choice is computed for the first time. What a later worker finds cached is another number.

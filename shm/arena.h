@@ -20,13 +20,13 @@ namespace perdure::shm {
 struct ArenaSpec {
   uint64_t fingerprint = 0;   // of the model's weights and settings
   uint64_t numerics = 0;      // hash of the numerics id
-  uint64_t page_bytes = 0;    // > 0
-  uint32_t pages_max = 0;     // what a new arena has room for
-  uint32_t pages_budget = 0;  // what this writer needs room for; ≤ pages_max
+  ArenaShape shape;           // what a new arena has room for
+  uint32_t pages_budget = 0;  // what this writer needs room for; ≤ shape.pages_max
 };
 
 // Memory for a PageStore, which takes over what is in it. Pages are kept where model, numerics and
-// page size are as in `ArenaSpec` and there is room for the budget. Not thread-safe.
+// sizes of pages are as in `ArenaSpec` and there is room for the budget and the conversations. Not
+// thread-safe.
 class Arena : public PageMemory {
  public:
   // `fd` stays the caller's. overloaded: another process writes to this arena; it can be tried
@@ -35,6 +35,8 @@ class Arena : public PageMemory {
   static Result<std::unique_ptr<Arena>> Attach(int fd, const ArenaSpec& spec);
 
   bool Grant(uint32_t slab) override;
+  bool GrantDescriptors(uint32_t pages) override;
+  uint32_t descriptors_granted() const override { return descriptors_granted_; }
   void Return(uint32_t slab) override;
   bool Adopt(const std::vector<bool>& slabs) override;
 
@@ -43,14 +45,16 @@ class Arena : public PageMemory {
   const std::string& reset_reason() const { return reset_reason_; }
 
  private:
-  Arena(UniqueFd fd, const ArenaGeometry& geometry, MappedFile mapping);
+  Arena(UniqueFd fd, const ArenaGeometry& geometry, MappedFile mapping, uint64_t root);
   ArenaHeaderShm& header() const;
   void Initialize(const ArenaSpec& spec);
+  bool Ask(uint64_t offset, uint64_t bytes);
 
   UniqueFd fd_;
   MappedFile mapping_;
   uint64_t epoch_ = 0;
   std::string reset_reason_;
+  uint32_t descriptors_granted_ = 0;
   bool is_full_ = false;  // the last slab that was asked for was refused
 };
 

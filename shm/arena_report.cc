@@ -24,8 +24,10 @@ struct PageNote {
   bool has_child = false;
   uint32_t position = 0;
   uint32_t parent = kNoPage;
+  uint32_t count = 0;
   uint64_t chain_hash = 0;
-  uint64_t parent_hash = 0;
+  PageKey key;
+  uint64_t tokens_hash = 0;
 };
 
 uint32_t StateOf(const PageDescriptorShm& descriptor) {
@@ -47,6 +49,7 @@ class Reader {
     report_.file_bytes = static_cast<uint64_t>(st.st_size);
     report_.bytes_granted = static_cast<uint64_t>(st.st_blocks) * 512;
     ReadHeader();
+    CountConversations();
     ReadDescriptors();
     LookAtChains();
     return std::move(report_);
@@ -82,9 +85,10 @@ class Reader {
     report_.fingerprint = header.fingerprint;
     report_.numerics = header.numerics;
     report_.page_tokens = header.page_tokens;
-    report_.page_bytes = header.page_bytes;
+    std::ranges::copy(header.page_bytes, report_.page_bytes.values.begin());
+    std::ranges::copy(header.slots_per_slab, report_.slots_per_slab.values.begin());
     report_.pages_max = header.pages_max;
-    report_.pages_per_slab = header.pages_per_slab;
+    report_.pages_wanted = header.pages_wanted;
     report_.slab_bytes = header.slab_bytes;
     report_.epoch = header.epoch.load();
     report_.writer = header.writer.load();
@@ -101,18 +105,40 @@ class Reader {
     if (header.file_bytes != report_.file_bytes)
       AddProblem(fmt::format("it has {} bytes, its header says {}", report_.file_bytes,
                              header.file_bytes));
+    conversations_max_ = std::min<uint32_t>(header.conversations_max, limits::kConversationsMax);
+    // Where a writer with so many conversations has put them.
+    descriptors_offset_ = kArenaConversationsOffset +
+                          (conversations_max_ * sizeof(ConversationShm) + 4095) / 4096 * 4096;
+    if (header.descriptors_offset != descriptors_offset_)
+      return AddProblem("its header is of no arena: the next worker will start it anew");
+    granted_ = header.descriptors_granted.load();
     is_readable_ = true;
   }
 
+  void CountConversations() {
+    if (!is_readable_) return;
+    std::vector<std::byte> records(conversations_max_ * sizeof(ConversationShm));
+    records.resize(ReadAt(records.data(), records.size(), kArenaConversationsOffset));
+    static_assert(offsetof(ConversationShm, state) == 0);
+    for (size_t at = 0; at + sizeof(ConversationShm) <= records.size();
+         at += sizeof(ConversationShm)) {
+      uint32_t state = 0;
+      std::memcpy(&state, &records[at], sizeof state);
+      report_.conversations += state == 1;
+    }
+  }
+
   void ReadDescriptors() {
-    if (!is_readable_ || report_.file_bytes < kArenaDescriptorsOffset) return;
-    const uint64_t places =
-        (report_.file_bytes - kArenaDescriptorsOffset) / sizeof(PageDescriptorShm);
-    const auto pages = static_cast<uint32_t>(
-        std::min({places, uint64_t{report_.pages_max}, uint64_t{limits::kArenaPagesMax}}));
-    if (pages < report_.pages_max)
+    if (!is_readable_ || report_.file_bytes < descriptors_offset_) return;
+    const uint64_t places = (report_.file_bytes - descriptors_offset_) / sizeof(PageDescriptorShm);
+    const auto pages_max = static_cast<uint32_t>(
+        std::min({places, uint64_t{report_.pages_max}, uint64_t{limits::kArenaDescriptorsMax}}));
+    if (pages_max < report_.pages_max)
       AddProblem(fmt::format("its header says {} pages, the file has descriptors of {}",
-                             report_.pages_max, pages));
+                             report_.pages_max, pages_max));
+    // Those behind were never written.
+    const uint32_t pages = std::min(pages_max, granted_);
+    report_.free = pages_max - pages;
     const auto buffer = std::make_unique<PageDescriptorShm[]>(kReadDescriptors);
     notes_.reserve(pages);
     while (notes_.size() < pages) {
@@ -129,8 +155,8 @@ class Reader {
     report_.pages_read = static_cast<uint32_t>(notes_.size());
   }
 
-  static uint64_t OffsetOf(size_t page) {
-    return kArenaDescriptorsOffset + page * sizeof(PageDescriptorShm);
+  uint64_t OffsetOf(size_t page) const {
+    return descriptors_offset_ + page * sizeof(PageDescriptorShm);
   }
 
   // Whether it is one that a writer has published. Copies again while it changes.
@@ -158,13 +184,19 @@ class Reader {
         ++report_.open;
         return;
       case static_cast<uint32_t>(PageState::kSealed):
-        ++report_.sealed;
+        if (descriptor->slot.load() == kNoSlot)
+          ++report_.hollow;
+        else if (static_cast<uint32_t>(descriptor->format) < kPageFormats)
+          ++report_.sealed[descriptor->format];
         note = {true,
                 false,
                 descriptor->position,
                 descriptor->parent_page,
+                std::min(descriptor->count, kArenaPageTokens),
                 descriptor->chain_hash,
-                descriptor->parent_hash};
+                {descriptor->format, descriptor->owner, descriptor->mask},
+                TokensHash(std::span(descriptor->tokens)
+                               .first(std::min(descriptor->count, kArenaPageTokens)))};
         return;
       default:
         AddProblem(fmt::format("page {}: there is no state {}", page, StateOf(*descriptor)));
@@ -175,8 +207,9 @@ class Reader {
     if (note.position == 0) return note.parent == kNoPage;
     if (note.parent >= notes_.size()) return false;
     const PageNote& parent = notes_[note.parent];
-    return parent.is_sealed && parent.chain_hash == note.parent_hash &&
-           uint64_t{parent.position} + 1 == note.position;
+    return parent.is_sealed && parent.count == kArenaPageTokens &&
+           uint64_t{parent.position} + 1 == note.position &&
+           note.chain_hash == ChainHash(parent.chain_hash, note.key, note.tokens_hash);
   }
 
   // Both may have been replaced between the copies of the one and of the other.
@@ -202,16 +235,21 @@ class Reader {
       const PageNote& note = notes_[page];
       // A position beyond all pages is damage that was told above.
       if (note.is_sealed && !note.has_child && note.position < notes_.size())
-        chains.push_back({note.chain_hash, page, note.position + 1});
+        chains.push_back({note.chain_hash, page, note.position + 1,
+                          note.position * kArenaPageTokens + note.count});
     }
     const size_t shown = std::min(chains.size(), kChainsShown);
     std::partial_sort(chains.begin(), chains.begin() + static_cast<std::ptrdiff_t>(shown),
-                      chains.end(), [](const auto& a, const auto& b) { return a.pages > b.pages; });
+                      chains.end(),
+                      [](const auto& a, const auto& b) { return a.tokens > b.tokens; });
     chains.resize(shown);
   }
 
   const int fd_;
   bool is_readable_ = false;
+  uint32_t conversations_max_ = 0;
+  uint32_t granted_ = 0;  // descriptors
+  uint64_t descriptors_offset_ = 0;
   ArenaReport report_;
   std::vector<PageNote> notes_;
 };

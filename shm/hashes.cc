@@ -10,26 +10,38 @@ uint64_t HashOf(const uint64_t (&numbers)[kCount]) {
   return Hash64(std::as_bytes(std::span(numbers)));
 }
 
+// Of the bytes from one field's offset to another's.
+template <class T>
+uint64_t HashOfFields(const T& object, size_t from, size_t to) {
+  return Hash64(std::as_bytes(std::span(&object, 1)).subspan(from, to - from));
+}
+
 }  // namespace
 
-uint64_t RootHash(uint64_t fingerprint, uint64_t numerics, std::string_view salt) {
-  return HashOf({fingerprint, numerics, Hash64(salt)});
+uint64_t RootHash(uint64_t fingerprint, uint64_t numerics) {
+  return HashOf({fingerprint, numerics});
 }
 
-uint64_t ChainHash(uint64_t parent, std::span<const TokenId> tokens) {
-  return HashOf({parent, Hash64(std::as_bytes(tokens))});
+uint64_t ChainHash(uint64_t parent, const PageKey& key, uint64_t tokens_hash) {
+  return HashOf({parent, static_cast<uint64_t>(key.format), key.owner, key.mask, tokens_hash});
 }
+
+uint64_t TokensHash(std::span<const TokenId> tokens) { return Hash64(std::as_bytes(tokens)); }
 
 uint64_t HeaderChecksum(const ArenaHeaderShm& header) {
-  const auto bytes = std::as_bytes(std::span(&header, 1));
-  constexpr size_t kFrom = offsetof(ArenaHeaderShm, version);
-  return Hash64(bytes.subspan(kFrom, offsetof(ArenaHeaderShm, checksum) - kFrom));
+  return HashOfFields(header, offsetof(ArenaHeaderShm, version),
+                      offsetof(ArenaHeaderShm, checksum));
 }
 
 uint64_t DescriptorChecksum(const PageDescriptorShm& descriptor, uint32_t page) {
-  return HashOf({uint64_t{descriptor.position} << 32 | page, descriptor.parent_page,
-                 descriptor.chain_hash, descriptor.parent_hash, descriptor.data_checksum,
-                 Hash64(std::as_bytes(std::span(descriptor.tokens)))});
+  using D = PageDescriptorShm;
+  return HashOf({page, HashOfFields(descriptor, offsetof(D, position), offsetof(D, checksum)),
+                 HashOfFields(descriptor, offsetof(D, tokens), sizeof(D))});
+}
+
+uint64_t ConversationChecksum(const ConversationShm& record, uint32_t index) {
+  using C = ConversationShm;
+  return HashOf({index, HashOfFields(record, offsetof(C, tail_page), offsetof(C, checksum))});
 }
 
 }  // namespace perdure::shm

@@ -3,24 +3,26 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 
 #include "base/token.h"
 #include "shm/layout.h"
+#include "shm/page_key.h"
 
 namespace perdure::shm {
 
-// Where chains begin: equal for sequences that may share pages. `salt` keeps tenants apart.
-uint64_t RootHash(uint64_t fingerprint, uint64_t numerics, std::string_view salt);
+// Where chains begin: equal where pages may be of use.
+uint64_t RootHash(uint64_t fingerprint, uint64_t numerics);
 
 // Of a page with these tokens after a chain with the hash `parent` (or after the root). Stands for
 // all tokens up to the page's end, but tokens that are made for it can have equal hashes: who looks
-// a page up also compares its tokens and the page before it.
-uint64_t ChainHash(uint64_t parent, std::span<const TokenId> tokens);
+// a page up also compares its key, its tokens and the page before it.
+uint64_t ChainHash(uint64_t parent, const PageKey& key, uint64_t tokens_hash);
+uint64_t TokensHash(std::span<const TokenId> tokens);
 
 // What ArenaHeaderShm::checksum and PageDescriptorShm::checksum should be. `page` is the index of
 // the descriptor.
 uint64_t HeaderChecksum(const ArenaHeaderShm& header);
 uint64_t DescriptorChecksum(const PageDescriptorShm& descriptor, uint32_t page);
+uint64_t ConversationChecksum(const ConversationShm& record, uint32_t index);
 
 }  // namespace perdure::shm

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 
 #include "base/check.h"
 #include "base/hash.h"
@@ -13,333 +14,503 @@
 #include "shm/hashes.h"
 
 namespace perdure::shm {
+namespace {
+
+uint32_t SlabsOf(const ArenaGeometry& geometry, PageIndex pages_budget) {
+  return geometry.SlabsFor(PageFormat::kFloat16, pages_budget);
+}
+
+}  // namespace
 
 PageStore::PageStore(std::unique_ptr<PageMemory> memory, PageIndex pages_budget)
     : memory_(std::move(memory)),
-      budget_(std::min(pages_budget, memory_->geometry().pages_max)),
-      granted_(memory_->geometry().slabs()) {
+      budget_bytes_(pages_budget * memory_->geometry().page_bytes[PageFormat::kFloat16]),
+      pool_(memory_.get(), SlabsOf(memory_->geometry(), pages_budget),
+            [this](SlotIndex from, SlotIndex to) { MoveData(from, to); }),
+      page_of_slot_(size_t{memory_->geometry().slabs} * memory_->geometry().slot_stride, kNoPage),
+      tree_(this, memory_->root()) {
   Recover();
-  if (used_ <= budget_) return;
-  while (used_ > budget_ && Evict()) {
-  }
-  ReleaseUnused();
 }
 
-// --- What a predecessor has left ---------------------------------------------------------------
+// --- Memory ------------------------------------------------------------------------------------
 
-std::vector<PageIndex> PageStore::ReadDescriptors() {
-  std::vector<PageIndex> found;
-  for (PageIndex index = 0; index < memory_->geometry().pages_max; ++index) {
-    const PageDescriptorShm& descriptor = memory_->descriptor(index);
-    const uint32_t state = descriptor.state.load(std::memory_order_acquire);
-    if (state == static_cast<uint32_t>(PageState::kFree)) continue;
-    if (state != static_cast<uint32_t>(PageState::kSealed)) {
-      SetState(index, PageState::kFree);
-      continue;
+PageIndex PageStore::pages_left() const {
+  return memory_->geometry().pages_max - static_cast<PageIndex>(pages_.size() - free_.size());
+}
+
+std::optional<PageIndex> PageStore::TakeNode() {
+  for (;;) {
+    if (!free_.empty()) {
+      const PageIndex index = free_.back();
+      free_.pop_back();
+      return index;
     }
-    if (descriptor.checksum != DescriptorChecksum(descriptor, index)) {
-      ++recovery_.dropped;
-      SetState(index, PageState::kFree);
-      continue;
+    const auto index = static_cast<PageIndex>(pages_.size());
+    if (index < memory_->geometry().pages_max && memory_->GrantDescriptors(index + 1)) {
+      pages_.emplace_back();
+      return index;
     }
-    if (pages_.size() <= index) pages_.resize(index + 1);
-    Page& page = pages_[index];
-    page.parent = descriptor.parent_page;
-    page.position = descriptor.position;
-    page.chain_hash = descriptor.chain_hash;
-    page.parent_hash = descriptor.parent_hash;
-    page.data_checksum = descriptor.data_checksum;
-    page.last_use = descriptor.last_use.load(std::memory_order_relaxed);
-    std::copy(std::begin(descriptor.tokens), std::end(descriptor.tokens), page.tokens.begin());
-    found.push_back(index);
-  }
-  return found;
-}
-
-// A child stands one position behind its parent, so there can be no cycle.
-bool PageStore::IsLinked(const Page& page) const {
-  if (page.position == 0) return page.parent == kNoPage;
-  if (page.parent >= pages_.size()) return false;
-  const Page& parent = pages_[page.parent];
-  return parent.use == Use::kCached && parent.position + 1 == page.position &&
-         parent.chain_hash == page.parent_hash;
-}
-
-void PageStore::Recover() {
-  std::vector<PageIndex> found = ReadDescriptors();
-  std::stable_sort(found.begin(), found.end(), [&](PageIndex a, PageIndex b) {
-    return pages_[a].position < pages_[b].position;
-  });
-  std::vector<PageIndex> kept;
-  for (const PageIndex index : found) {
-    const Page& page = pages_[index];
-    if (IsLinked(page) && !Find(page.parent, page.parent_hash, page.chain_hash, page.tokens)) {
-      Link(index);
-      kept.push_back(index);
-    } else {
-      pages_[index] = {};
-      SetState(index, PageState::kFree);
-    }
-  }
-
-  const ArenaGeometry& geometry = memory_->geometry();
-  std::vector<bool> slabs(geometry.slabs());
-  for (const PageIndex index : kept) slabs[geometry.SlabOf(index)] = true;
-  const bool adopted = memory_->Adopt(slabs);
-  used_ = static_cast<PageIndex>(kept.size());
-  if (!adopted) {
-    // Backwards: children before their parents.
-    for (auto it = kept.rbegin(); it != kept.rend(); ++it) Unlink(*it);
-    kept.clear();
-    free_.clear();
-    pages_.clear();
-  } else {
-    for (uint32_t slab = geometry.slabs(); slab-- > 0;)
-      if (slabs[slab]) AddGrantedSlab(slab);
-  }
-  recovery_.kept = static_cast<PageIndex>(kept.size());
-  recovery_.dropped += static_cast<PageIndex>(found.size() - kept.size());
-
-  // The order of use survives, counted anew: the numbers may be anything.
-  std::stable_sort(kept.begin(), kept.end(), [&](PageIndex a, PageIndex b) {
-    return pages_[a].last_use < pages_[b].last_use;
-  });
-  evict_next_.clear();
-  for (const PageIndex index : kept) {
-    Touch(index);
-    scrub_end_ = std::max(scrub_end_, index + 1);
-    if (IsLeaf(pages_[index])) evict_next_.emplace(pages_[index].last_use, index);
+    if (!(reclaim_ && reclaim_()) && !Evict()) return std::nullopt;
   }
 }
 
-// The lowest of its free pages will be handed out first.
-void PageStore::AddGrantedSlab(uint32_t slab) {
-  const ArenaGeometry& geometry = memory_->geometry();
-  const PageIndex first = slab * geometry.pages_per_slab;
-  const PageIndex end = std::min(first + geometry.pages_per_slab, geometry.pages_max);
-  if (pages_.size() < end) pages_.resize(end);
-  for (PageIndex page = end; page-- > first;)
-    if (pages_[page].use == Use::kFree) free_.push_back(page);
-  granted_[slab] = true;
-  ++slabs_granted_;
+// Drops numbers until so many pages more could be had; false where too many are referenced.
+bool PageStore::MakeRoom(PageFormat format, uint64_t pages) {
+  const uint64_t bytes = pages * page_bytes(format);
+  while (used_bytes_ + bytes > budget_bytes_ || pool_.Room(format, loaded_) < pages)
+    if (!Evict()) return false;
+  return true;
 }
 
-// --- Pages -------------------------------------------------------------------------------------
-
-std::optional<PageIndex> PageStore::Allocate() {
-  const bool has_free = used_ < budget_ && (!free_.empty() || GrantSlab());
-  if (!has_free && !Evict()) return std::nullopt;
-  const PageIndex index = free_.back();
-  free_.pop_back();
-  SetState(index, PageState::kOpen);
+PageIndex PageStore::Open(PageIndex index, PageFormat format, SlotIndex slot) {
   Page& page = pages_[index];
   page = {};
   page.use = Use::kOpen;
+  page.key.format = format;
   page.verified = true;
-  page.references = page.pins = 1;
+  page.references = 1;
+  SetState(index, PageState::kOpen);
+  SetSlot(&page, index, slot);
   ++used_;
   ++referenced_;
+  ++loaded_[format];
+  ++held_[format];
+  used_bytes_ += page_bytes(format);
   return index;
 }
 
-PageIndex PageStore::Seal(PageIndex index, PageIndex parent, uint64_t root,
-                          std::span<const TokenId> tokens) {
-  CHECK(index < pages_.size() && pages_[index].use == Use::kOpen);
-  CHECK(tokens.size() == kArenaPageTokens);
-  CHECK(parent == kNoPage || (parent < pages_.size() && pages_[parent].use == Use::kCached &&
-                              pages_[parent].references > 0));
-  const uint64_t parent_hash = parent == kNoPage ? root : pages_[parent].chain_hash;
-  const uint64_t chain_hash = ChainHash(parent_hash, tokens);
-  const auto same = Find(parent, parent_hash, chain_hash, tokens);
-  if (same && Verify(*same)) {
-    AddReference(*same);
-    Touch(*same);
-    Release(index);
-    return *same;
+std::optional<PageIndex> PageStore::Allocate(PageFormat format) {
+  if (page_bytes(format) == 0 || !MakeRoom(format, 1)) return std::nullopt;
+  auto slot = pool_.Take(format);
+  while (!slot && Evict()) slot = pool_.Take(format);
+  if (!slot) return std::nullopt;
+  const auto index = TakeNode();
+  if (!index) {
+    pool_.Give(*slot);
+    return std::nullopt;
   }
-  Page& page = pages_[index];
-  page.parent = parent;
-  page.position = parent == kNoPage ? 0 : pages_[parent].position + 1;
-  page.chain_hash = chain_hash;
-  page.parent_hash = parent_hash;
-  page.data_checksum = Hash64(std::span(address(index), page_bytes()));
-  std::copy(tokens.begin(), tokens.end(), page.tokens.begin());
-  Touch(index);
-  Publish(index);
-  Link(index);
-  return index;
+  return Open(*index, format, *slot);
 }
 
-std::vector<PageIndex> PageStore::Acquire(uint64_t root, std::span<const TokenId> tokens,
-                                          size_t tokens_max) {
-  tokens = tokens.first(std::min(tokens.size(), tokens_max));
-  std::vector<PageIndex> chain;
-  PageIndex parent = kNoPage;
-  uint64_t parent_hash = root;
-  while (tokens.size() >= kArenaPageTokens) {
-    const auto ids = tokens.first(kArenaPageTokens);
-    const auto page = Find(parent, parent_hash, ChainHash(parent_hash, ids), ids);
-    if (!page || !Verify(*page)) break;
-    AddReference(*page);
-    Touch(*page);
-    chain.push_back(*page);
-    parent = *page;
-    parent_hash = pages_[parent].chain_hash;
-    tokens = tokens.subspan(kArenaPageTokens);
+std::vector<PageIndex> PageStore::AllocateRun(PageFormat format, uint32_t count) {
+  std::vector<PageIndex> pages;
+  if (page_bytes(format) == 0 || !MakeRoom(format, count)) return pages;
+  for (const SlotIndex slot : pool_.TakeRun(format, count)) {
+    const auto index = TakeNode();
+    if (index)
+      pages.push_back(Open(*index, format, slot));
+    else
+      pool_.Give(slot);
   }
-  return chain;
+  if (pages.size() == count) return pages;
+  for (const PageIndex page : pages) Release(page);
+  return {};
 }
 
-void PageStore::Release(PageIndex index) {
-  CHECK(index < pages_.size() && pages_[index].references > 0);
-  Page& page = pages_[index];
-  if (--page.references > 0) {
-    --page.pins;
-    return;
-  }
-  --referenced_;
-  if (page.use == Use::kOpen) {
-    page.pins = 0;
-    Free(index);
-    return;
-  }
-  Touch(index);
-  for (PageIndex at = index; at != kNoPage; at = pages_[at].parent) {
-    if (--pages_[at].pins > 0) break;
-    ++evictable_;
-    if (IsLeaf(pages_[at])) evict_next_.emplace(pages_[at].last_use, at);
-  }
+void PageStore::SetSlot(Page* page, PageIndex index, SlotIndex slot) {
+  page->slot = slot;
+  if (slot != kNoSlot) page_of_slot_[slot] = index;
 }
 
-void PageStore::Scrub(size_t bytes_max) {
-  for (size_t bytes = 0; needs_scrub() && (bytes == 0 || bytes + page_bytes() <= bytes_max);
-       ++scrub_next_) {
-    if (pages_[scrub_next_].use != Use::kCached || pages_[scrub_next_].verified) continue;
-    Verify(scrub_next_);
-    bytes += page_bytes();
-  }
+void PageStore::MoveData(SlotIndex from, SlotIndex to) {
+  const PageIndex index = page_of_slot_[from];
+  const PageFormat format = pages_[index].key.format;
+  std::memcpy(memory_->address(to, format), memory_->address(from, format), page_bytes(format));
+  page_of_slot_[from] = kNoPage;
+  SetSlot(&pages_[index], index, to);
+  if (pages_[index].use == Use::kCached) StoreSlot(index);
 }
 
-void PageStore::DropUnused() {
-  while (Evict()) {
-  }
+void PageStore::Copy(PageIndex from, PageIndex to) {
+  CHECK(is_loaded(from) && pages_[to].use == Use::kOpen && format(from) == format(to));
+  std::memcpy(address(to), address(from), page_bytes(format(from)));
 }
 
-uint64_t PageStore::ReleaseUnused() {
-  const ArenaGeometry& geometry = memory_->geometry();
-  std::vector<bool> is_empty = granted_;
-  for (PageIndex page = 0; page < pages_.size(); ++page)
-    if (pages_[page].use != Use::kFree) is_empty[geometry.SlabOf(page)] = false;
-  std::erase_if(free_, [&](PageIndex page) { return is_empty[geometry.SlabOf(page)]; });
+uint64_t PageStore::held_bytes() const {
   uint64_t bytes = 0;
-  for (uint32_t slab = 0; slab < is_empty.size(); ++slab) {
-    if (!is_empty[slab]) continue;
-    memory_->Return(slab);
-    granted_[slab] = false;
-    --slabs_granted_;
-    bytes += geometry.slab_bytes;
-  }
+  for (const PageFormat format : kAllFormats) bytes += held_[format] * page_bytes(format);
   return bytes;
 }
 
-// --- The tree and the order of use -------------------------------------------------------------
+PageIndex PageStore::available(PageFormat format) const {
+  const uint64_t held = held_bytes();
+  if (page_bytes(format) == 0 || held >= budget_bytes_) return 0;
+  return static_cast<PageIndex>(
+      std::min(pool_.Room(format, held_), (budget_bytes_ - held) / page_bytes(format)));
+}
 
-std::optional<PageIndex> PageStore::Find(PageIndex parent, uint64_t parent_hash,
-                                         uint64_t chain_hash,
-                                         std::span<const TokenId> tokens) const {
-  const auto [begin, end] = cache_.equal_range(chain_hash);
-  for (auto it = begin; it != end; ++it) {
-    const Page& page = pages_[it->second];
-    if (page.parent == parent && page.parent_hash == parent_hash &&
-        std::equal(tokens.begin(), tokens.end(), page.tokens.begin(), page.tokens.end()))
-      return it->second;
+bool PageStore::CanHold(const PerFormat<uint64_t>& pages) const {
+  PerFormat<uint64_t> all = held_;
+  for (const PageFormat format : kAllFormats) all[format] += pages[format];
+  return CanEverHold(all);
+}
+
+bool PageStore::CanEverHold(const PerFormat<uint64_t>& pages) const {
+  uint64_t bytes = 0;
+  for (const PageFormat format : kAllFormats) {
+    if (pages[format] > 0 && page_bytes(format) == 0) return false;
+    bytes += pages[format] * page_bytes(format);
   }
-  return std::nullopt;
+  return bytes <= budget_bytes_ && pool_.Fits(pages);
 }
 
-bool PageStore::Verify(PageIndex index) {
+// --- Sealing and finding -----------------------------------------------------------------------
+
+PageIndex PageStore::Seal(PageIndex index, PageIndex parent, const PageKey& key,
+                          std::span<const TokenId> tokens, uint32_t drawn) {
+  CHECK(index < pages_.size() && pages_[index].use == Use::kOpen);
+  CHECK(!tokens.empty() && tokens.size() <= kArenaPageTokens);
+  CHECK(key.format == pages_[index].key.format);
+  CHECK(parent == kNoPage || (parent < pages_.size() && pages_[parent].use == Use::kCached &&
+                              pages_[parent].count == kArenaPageTokens));
+  if (const auto same = tree_.Find(parent, key, tokens)) {
+    if (is_loaded(*same) && Verify(*same)) {
+      AddReference(*same);
+      Touch(*same);
+      Release(index);
+      return *same;
+    }
+    // It may have been damaged, and be gone now.
+    if (tree_.Find(parent, key, tokens) == same) {
+      TakeData(*same, index);
+      return *same;
+    }
+  }
   Page& page = pages_[index];
-  if (page.verified) return true;
-  page.verified = Hash64(std::span(address(index), page_bytes())) == page.data_checksum;
-  if (!page.verified) DropDamaged(index);
-  return pages_[index].verified;
+  page.parent = parent;
+  page.key = key;
+  page.count = static_cast<uint32_t>(tokens.size());
+  std::copy(tokens.begin(), tokens.end(), page.tokens.begin());
+  page.drawn = drawn;
+  page.data_checksum = Hash64(std::span(address(index), page_bytes(key.format)));
+  page.use = Use::kCached;
+  ++cached_;
+  tree_.Link(index);
+  if (parent != kNoPage) {
+    ++pages_[parent].loaded_children;
+    UpdateEvictable(parent);
+  }
+  Touch(index);
+  Publish(index);
+  for (const PageIndex beginning : tree_.Beginnings(index)) DropIfBeginning(beginning);
+  return index;
 }
 
-bool PageStore::GrantSlab() {
-  const auto next = std::find(granted_.begin(), granted_.end(), false);
-  if (next == granted_.end()) return false;
-  const auto slab = static_cast<uint32_t>(next - granted_.begin());
-  if (!memory_->Grant(slab)) return false;
-  AddGrantedSlab(slab);
+// A hollow page gets the numbers of an open one, which are those that it had.
+void PageStore::TakeData(PageIndex index, PageIndex open) {
+  Page& page = pages_[index];
+  CHECK(page.use == Use::kCached && page.slot == kNoSlot);
+  const uint64_t checksum = Hash64(std::span(address(open), page_bytes(format(open))));
+  const SlotIndex slot = std::exchange(pages_[open].slot, kNoSlot);
+  SetSlot(&page, index, slot);
+  page.verified = true;
+  page.skipped = false;
+  --hollow_;
+  ++cached_;
+  if (page.data_checksum == checksum) {
+    StoreSlot(index);
+  } else {
+    page.data_checksum = checksum;
+    SetState(index, PageState::kOpen);
+    Publish(index);
+  }
+  // The slot, its bytes and its reference are the other page's now.
+  SetState(open, PageState::kFree);
+  pages_[open] = {};
+  free_.push_back(open);
+  page.references = 1;
+  if (page.parent != kNoPage) {
+    ++pages_[page.parent].loaded_children;
+    UpdateEvictable(page.parent);
+  }
+  Touch(index);
+}
+
+std::vector<PageIndex> PageStore::FindPath(std::span<const TokenId> tokens,
+                                           const KeyOf& key) const {
+  std::vector<PageIndex> path;
+  PageIndex parent = kNoPage;
+  while (tokens.size() >= kArenaPageTokens) {
+    const auto page = tree_.Find(parent, key(path.size()), tokens.first(kArenaPageTokens));
+    if (!page) break;
+    path.push_back(*page);
+    parent = *page;
+    tokens = tokens.subspan(kArenaPageTokens);
+  }
+  return path;
+}
+
+std::optional<PageTree::Match> PageStore::FindFragment(PageIndex parent, const PageKey& key,
+                                                       std::span<const TokenId> tokens) {
+  tokens = tokens.first(std::min<size_t>(tokens.size(), kArenaPageTokens));
+  for (;;) {
+    const auto match =
+        tree_.Nearest(parent, key, tokens, [this](PageIndex page) { return is_loaded(page); });
+    if (!match) return std::nullopt;
+    if (!Verify(match->page)) continue;
+    Touch(match->page);
+    return match;
+  }
+}
+
+bool PageStore::Acquire(PageIndex index) {
+  CHECK(index < pages_.size() && pages_[index].use == Use::kCached);
+  if (!is_loaded(index) || !Verify(index)) return false;
+  pages_[index].skipped = false;
+  AddReference(index);
+  Touch(index);
   return true;
+}
+
+bool PageStore::IsCached(PageIndex page, uint64_t chain_hash) const {
+  return page < pages_.size() && pages_[page].use == Use::kCached &&
+         pages_[page].chain_hash == chain_hash;
+}
+
+// --- References and claims ---------------------------------------------------------------------
+
+void PageStore::AddReference(PageIndex index) {
+  Page& page = pages_[index];
+  if (++page.references > 1) return;
+  ++referenced_;
+  ++held_[page.key.format];
+  UpdateEvictable(index);
+}
+
+void PageStore::DropReference(PageIndex index) {
+  CHECK(index < pages_.size() && pages_[index].references > 0);
+  Page& page = pages_[index];
+  if (--page.references > 0) return;
+  --referenced_;
+  --held_[page.key.format];
+  if (page.use == Use::kCached) Touch(index);
+}
+
+void PageStore::Release(PageIndex index) {
+  DropReference(index);
+  Page& page = pages_[index];
+  if (page.references > 0) return;
+  if (page.use == Use::kCached) return DropIfBeginning(index);
+  --used_;
+  --loaded_[page.key.format];
+  used_bytes_ -= page_bytes(page.key.format);
+  SetState(index, PageState::kFree);
+  pool_.Give(page.slot);
+  page = {};
+  free_.push_back(index);
+}
+
+void PageStore::Retire(PageIndex index) {
+  CHECK(index < pages_.size() && pages_[index].use == Use::kCached);
+  DropReference(index);
+  Page& page = pages_[index];
+  if (page.references > 0) return;
+  if (page.ends <= 1 && page.claims == 0) return Unload(index);
+  Skip(index);
+}
+
+void PageStore::Skip(PageIndex index) {
+  pages_[index].skipped = true;
+  UpdateEvictable(index);
+}
+
+void PageStore::Claim(PageIndex index) {
+  CHECK(index < pages_.size() && pages_[index].use == Use::kCached);
+  ++pages_[index].claims;
+}
+
+void PageStore::Unclaim(PageIndex index) {
+  CHECK(index < pages_.size() && pages_[index].claims > 0);
+  --pages_[index].claims;
+  if (!IsNeeded(pages_[index]) && !is_loaded(index)) return Remove(index);
+  DropIfBeginning(index);
+}
+
+bool PageStore::IsNeeded(const Page& page) const {
+  return page.references > 0 || page.claims > 0 || page.children > 0;
+}
+
+// Nobody looks for a partial page of which there is a longer one.
+void PageStore::DropIfBeginning(PageIndex index) {
+  const Page& page = pages_[index];
+  if (page.count == kArenaPageTokens || IsNeeded(page) || !tree_.IsContinued(index)) return;
+  if (is_loaded(index))
+    Unload(index);
+  else
+    Remove(index);
+}
+
+// --- Dropping ----------------------------------------------------------------------------------
+
+void PageStore::UpdateEvictable(PageIndex index) {
+  Page& page = pages_[index];
+  const bool should = page.use == Use::kCached && page.slot != kNoSlot && page.references == 0 &&
+                      (page.loaded_children == 0 || page.skipped);
+  if (should == page.evictable) return;
+  page.evictable = should;
+  if (should)
+    evict_next_.emplace(page.last_use, index);
+  else
+    evict_next_.erase({page.last_use, index});
 }
 
 bool PageStore::Evict() {
   if (evict_next_.empty()) return false;
-  Unlink(evict_next_.begin()->second);
+  Unload(evict_next_.begin()->second);
   return true;
 }
 
-bool PageStore::IsLeaf(const Page& page) const { return page.pins == 0 && page.children == 0; }
-
-void PageStore::Link(PageIndex index) {
+// Of a cached page without references: its numbers are gone, and it as well where nobody needs it.
+void PageStore::Unload(PageIndex index) {
   Page& page = pages_[index];
-  page.use = Use::kCached;
-  cache_.emplace(page.chain_hash, index);
-  ++cached_;
-  if (page.pins == 0) ++evictable_;
-  if (page.parent == kNoPage) return;
-  // A leaf that gets a child is one no longer; its pins grow with a pinned child.
-  Page& parent = pages_[page.parent];
-  if (IsLeaf(parent)) evict_next_.erase({parent.last_use, page.parent});
-  ++parent.children;
-  if (page.pins > 0) ++parent.pins;
-}
-
-// Of a leaf.
-void PageStore::Unlink(PageIndex index) {
-  Page& page = pages_[index];
-  CHECK(page.use == Use::kCached && IsLeaf(page));
-  evict_next_.erase({page.last_use, index});
-  const auto [begin, end] = cache_.equal_range(page.chain_hash);
-  cache_.erase(std::find_if(begin, end, [&](const auto& entry) { return entry.second == index; }));
+  CHECK(page.use == Use::kCached && page.slot != kNoSlot && page.references == 0);
+  if (page.evictable) evict_next_.erase({page.last_use, index});
+  page.evictable = false;
+  page_of_slot_[page.slot] = kNoPage;
+  const SlotIndex slot = std::exchange(page.slot, kNoSlot);
+  --used_;
   --cached_;
-  --evictable_;
-  if (page.parent != kNoPage) {
-    Page& parent = pages_[page.parent];
-    --parent.children;
-    if (IsLeaf(parent)) evict_next_.emplace(parent.last_use, page.parent);
+  ++hollow_;
+  --loaded_[page.key.format];
+  used_bytes_ -= page_bytes(page.key.format);
+  const PageIndex parent = page.parent;
+  if (parent != kNoPage) {
+    --pages_[parent].loaded_children;
+    UpdateEvictable(parent);
   }
-  Free(index);
+  if (IsNeeded(page))
+    StoreSlot(index);
+  else
+    Remove(index);
+  pool_.Give(slot);
 }
 
-// With all that follows it, which is of no use without it.
-void PageStore::DropDamaged(PageIndex page) {
-  std::unordered_multimap<PageIndex, PageIndex> children;
+// Of a hollow page that is not needed, and hollow ones before it that were needed for it alone.
+void PageStore::Remove(PageIndex index) {
+  while (index != kNoPage && pages_[index].use == Use::kCached && !is_loaded(index) &&
+         !IsNeeded(pages_[index])) {
+    const PageIndex parent = pages_[index].parent;
+    tree_.Unlink(index);
+    SetState(index, PageState::kFree);
+    pages_[index] = {};
+    free_.push_back(index);
+    --hollow_;
+    index = parent;
+  }
+}
+
+void PageStore::DropUnneeded(PageIndex index) {
+  while (index != kNoPage && pages_[index].use == Use::kCached && !IsNeeded(pages_[index])) {
+    const PageIndex parent = pages_[index].parent;
+    if (is_loaded(index))
+      Unload(index);
+    else
+      Remove(index);
+    index = parent;
+  }
+}
+
+uint64_t PageStore::DropUnneeded() {
+  const uint64_t before = used_bytes_;
+  for (PageIndex page = 0; page < pages_.size(); ++page) DropUnneeded(page);
+  return before - used_bytes_;
+}
+
+void PageStore::DropHollow() {
+  for (PageIndex page = 0; page < pages_.size(); ++page) Remove(page);
+}
+
+// Not while it waits in evict_next_ under its old number.
+void PageStore::Touch(PageIndex index) {
+  Page& page = pages_[index];
+  if (page.evictable) evict_next_.erase({page.last_use, index});
+  page.evictable = false;
+  page.last_use = ++clock_;
+  UpdateEvictable(index);
+  memory_->descriptor(index).last_use.store(clock_, std::memory_order_relaxed);
+  memory_->Stored();
+}
+
+// --- Damage ------------------------------------------------------------------------------------
+
+bool PageStore::Verify(PageIndex index) {
+  Page& page = pages_[index];
+  if (page.verified) return true;
+  page.verified =
+      Hash64(std::span(address(index), page_bytes(format(index)))) == page.data_checksum;
+  if (page.verified) return true;
+  DropDamaged(index);
+  return false;
+}
+
+void PageStore::BeginCheck() {
+  scrub_next_ = 0;
+  scrub_end_ = static_cast<PageIndex>(pages_.size());
+  checks_all_ = true;
+}
+
+void PageStore::Scrub(size_t bytes_max) {
+  size_t bytes = 0;
+  for (; needs_scrub(); ++scrub_next_) {
+    const PageIndex index = scrub_next_;
+    Page& page = pages_[index];
+    if (page.use != Use::kCached || page.slot == kNoSlot || (page.verified && !checks_all_))
+      continue;
+    const size_t size = page_bytes(page.key.format);
+    if (bytes > 0 && bytes + size > bytes_max) return;
+    bytes += size;
+    page.verified = Hash64(std::span(address(index), size)) == page.data_checksum;
+    if (page.verified) continue;
+    const std::vector<PageIndex> doomed = WithFollowers(index);
+    if (std::ranges::any_of(doomed, [this](PageIndex each) { return pages_[each].references > 0; }))
+      damaged_in_use_.push_back(index);
+    else
+      DropDamaged(index);
+  }
+}
+
+std::vector<PageIndex> PageStore::WithFollowers(PageIndex page) const {
+  std::vector<PageIndex> found{page};
+  std::vector<std::pair<PageIndex, PageIndex>> children;  // parent, child
   for (PageIndex child = 0; child < pages_.size(); ++child)
-    if (pages_[child].use == Use::kCached) children.emplace(pages_[child].parent, child);
-  std::vector<PageIndex> doomed{page};
-  for (size_t i = 0; i < doomed.size(); ++i) {
-    const auto [begin, end] = children.equal_range(doomed[i]);
-    for (auto it = begin; it != end; ++it) doomed.push_back(it->second);
+    if (pages_[child].use == Use::kCached && pages_[child].parent != kNoPage)
+      children.emplace_back(pages_[child].parent, child);
+  std::sort(children.begin(), children.end());
+  for (size_t i = 0; i < found.size(); ++i) {
+    auto it = std::lower_bound(children.begin(), children.end(), std::pair(found[i], PageIndex{0}));
+    for (; it != children.end() && it->first == found[i]; ++it) found.push_back(it->second);
   }
-  damaged_ += doomed.size();
-  LogDamage(doomed, pages_[page].position);
-  for (auto it = doomed.rbegin(); it != doomed.rend(); ++it) Unlink(*it);
+  return found;
 }
 
-// `dropped`: the damaged page, which begins at `position`, then those that follow it.
-void PageStore::LogDamage(std::span<const PageIndex> dropped, uint32_t position) {
+// With all that follows it, which may have been computed from what was wrong already.
+void PageStore::DropDamaged(PageIndex page) {
+  if (pages_[page].use != Use::kCached) return;
+  std::vector<PageIndex> doomed = WithFollowers(page);
+  std::erase_if(doomed, [this](PageIndex each) {
+    return pages_[each].slot == kNoSlot || pages_[each].references > 0;
+  });
+  if (doomed.empty()) return;
+  damaged_ += doomed.size();
+  NoteDamage(doomed);
+  for (auto it = doomed.rbegin(); it != doomed.rend(); ++it) Unload(*it);
+}
+
+bool PageStore::IsBefore(PageIndex page, PageIndex after) const {
+  while (after != kNoPage && pages_[after].position > pages_[page].position)
+    after = pages_[after].parent;
+  return after == page;
+}
+
+// The damaged page, then those that follow it.
+void PageStore::NoteDamage(std::span<const PageIndex> dropped) {
   constexpr size_t kFollowersNamed = 8;
-  if (damages_logged_ > limits::kArenaProblemsShown) return;
-  if (damages_logged_++ == limits::kArenaProblemsShown)
-    return LogWarning("more KV pages are damaged: they are dropped without a line for each");
   const auto followers = dropped.subspan(1);
-  LogWarning(
+  std::string problem = fmt::format(
       "KV page {} (page {} of its chain) has changed in shared memory since it was computed: it is "
       "dropped{}, and computed again when it is needed; if this recurs, have the machine's memory "
       "tested",
-      dropped.front(), position,
+      dropped.front(), pages_[dropped.front()].position,
       followers.empty()
           ? ""
           : fmt::format(
@@ -347,35 +518,14 @@ void PageStore::LogDamage(std::span<const PageIndex> dropped, uint32_t position)
                 followers.size() == 1 ? "s" : "",
                 fmt::join(followers.first(std::min(followers.size(), kFollowersNamed)), ", "),
                 followers.size() > kFollowersNamed ? ", …" : ""));
-}
-
-void PageStore::Free(PageIndex page) {
-  SetState(page, PageState::kFree);
-  pages_[page] = {};
-  free_.push_back(page);
-  --used_;
-}
-
-void PageStore::AddReference(PageIndex index) {
-  Page& page = pages_[index];
-  if (IsLeaf(page)) evict_next_.erase({page.last_use, index});
-  ++page.pins;
-  if (++page.references > 1) return;
-  ++referenced_;
-  // The first pin of a page is also one of its parent.
-  for (PageIndex at = index; pages_[at].pins == 1;) {
-    --evictable_;
-    at = pages_[at].parent;
-    if (at == kNoPage) break;
-    ++pages_[at].pins;
+  if (damages_logged_ < limits::kArenaProblemsShown) {
+    LogWarning("{}", problem);
+  } else if (damages_logged_ == limits::kArenaProblemsShown) {
+    LogWarning("more KV pages are damaged: they are dropped without a line for each");
   }
-}
-
-// Not of a page that waits in evict_next_.
-void PageStore::Touch(PageIndex page) {
-  pages_[page].last_use = ++clock_;
-  memory_->descriptor(page).last_use.store(clock_, std::memory_order_relaxed);
-  memory_->Stored();
+  ++damages_logged_;
+  problems_.push_back(std::move(problem));
+  if (problems_.size() > limits::kArenaProblemsShown) problems_.pop_front();
 }
 
 // --- Stores to shared memory -------------------------------------------------------------------
@@ -388,28 +538,44 @@ void PageStore::SetState(PageIndex page, PageState state) {
   memory_->Stored();
 }
 
+// The same for the slot of a sealed page: what lies in the new one is there before, and the old one
+// is somebody else's only afterwards.
+void PageStore::StoreSlot(PageIndex page) {
+  memory_->descriptor(page).slot.exchange(pages_[page].slot, std::memory_order_acq_rel);
+  memory_->Stored();
+}
+
 void PageStore::Publish(PageIndex index) {
   const Page& page = pages_[index];
   // The checksum is of what should be there, whatever somebody else makes of it meanwhile.
   PageDescriptorShm wanted{};
   wanted.position = page.position;
   wanted.parent_page = page.parent;
+  wanted.format = page.key.format;
+  wanted.count = page.count;
+  wanted.drawn = page.drawn;
+  wanted.owner = page.key.owner;
+  wanted.mask = page.key.mask;
   wanted.chain_hash = page.chain_hash;
-  wanted.parent_hash = page.parent_hash;
   wanted.data_checksum = page.data_checksum;
-  std::copy(page.tokens.begin(), page.tokens.end(), wanted.tokens);
+  std::ranges::copy(page.tokens, wanted.tokens);
   wanted.checksum = DescriptorChecksum(wanted, index);
   PageDescriptorShm& descriptor = memory_->descriptor(index);
   const auto store = [this](auto& field, const auto& value) {
     field = value;
     memory_->Stored();
   };
+  StoreSlot(index);
   store(descriptor.position, wanted.position);
   store(descriptor.parent_page, wanted.parent_page);
+  store(descriptor.format, wanted.format);
+  store(descriptor.count, wanted.count);
+  store(descriptor.drawn, wanted.drawn);
+  store(descriptor.owner, wanted.owner);
+  store(descriptor.mask, wanted.mask);
   store(descriptor.chain_hash, wanted.chain_hash);
-  store(descriptor.parent_hash, wanted.parent_hash);
   store(descriptor.data_checksum, wanted.data_checksum);
-  std::copy(page.tokens.begin(), page.tokens.end(), descriptor.tokens);
+  std::ranges::copy(page.tokens, descriptor.tokens);
   memory_->Stored();
   store(descriptor.checksum, wanted.checksum);
   SetState(index, PageState::kSealed);

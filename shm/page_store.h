@@ -1,146 +1,236 @@
-// The cache of KV pages: which pages are free, open or cached, who uses them, which goes next.
+// The cache of KV pages: which pages are open or cached, who uses them, which numbers go next.
 //
 // A page is open while its sequence fills it. Sealed, it is cached: a node of a tree whose paths
 // from the roots are chains, found again by their tokens. Lookup compares the tokens and the page
-// before at each step, so equal hashes of different tokens are harmless. References keep pages; of
-// those without, the least recently used is evicted when a page is needed, leaves of the tree
-// first.
+// before at each step, so equal hashes of different tokens are harmless. A page of fewer than
+// kArenaPageTokens tokens ends its chain; who goes on from it, or forks within any page, copies.
+//
+// A page's numbers lie in a slot. References keep them; of those without, the least recently used
+// are dropped when memory is needed, ends of chains first. A claim keeps the page itself, and all
+// before it: without its numbers it is hollow, tells which tokens stand there, and gets its numbers
+// back when somebody has computed them.
 //
 // The memory may be shared and hold a predecessor's pages. Descriptors are read once, at the start,
 // and only written afterwards: what happens to them later cannot mislead this process. Recovered
 // data is compared with its checksum when it is first used, or before by Scrub. Everything else
-// (tree, references, order of use) is private. docs/shm_layout.md tells the order of stores.
+// (tree, references, claims, order of use) is private. docs/shm_layout.md tells the order of
+// stores.
 //
-// Allocate, Seal, Acquire and Release take time that does not grow with the number of pages (their
-// logarithm, to be exact), but for a damaged page that is found. Not thread-safe.
+// What is done to one page takes time that does not grow with the number of pages (their logarithm,
+// to be exact), unless pages are moved for it or it is found to be damaged. Not thread-safe.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
 #include <span>
-#include <unordered_map>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "base/token.h"
 #include "shm/page_memory.h"
+#include "shm/page_tree.h"
+#include "shm/slab_pool.h"
 
 namespace perdure::shm {
 
-class PageStore {
+class PageStore : private PageTree::Nodes {
  public:
-  // Takes over the sealed pages that lie in the memory. At most `pages_budget` pages are in use at
-  // any time (all of them where that is more); what was kept beyond is evicted.
+  // Takes over the sealed pages that lie in the memory. The pages in use take at most as much as
+  // `pages_budget` of kFloat16 would; what was kept beyond is dropped.
   PageStore(std::unique_ptr<PageMemory> memory, PageIndex pages_budget);
 
-  // An open page with one reference, its bytes arbitrary: a free one, the most recently freed
-  // first; else of a new slab; else the least recently used one that is cached and not needed.
-  // Nothing where all are needed, or the system has no memory.
-  std::optional<PageIndex> Allocate();
+  // An open page with one reference, its bytes arbitrary. Nothing where all memory is referenced,
+  // or the system has none.
+  std::optional<PageIndex> Allocate(PageFormat format = PageFormat::kFloat16);
+  // The same for several, whose slots lie in a row. Empty where there is no such place.
+  std::vector<PageIndex> AllocateRun(PageFormat format, uint32_t count);
 
-  // An open page is full: from here on it is found under `tokens` (kArenaPageTokens of them) after
-  // the chain that ends with `parent`, a sealed page that the caller references, or after `root`
-  // where `parent` is kNoPage. Returns the page to use instead: where the same chain is cached
-  // already, the reference moves there and `page` becomes free.
-  PageIndex Seal(PageIndex page, PageIndex parent, uint64_t root, std::span<const TokenId> tokens);
+  // An open page is complete: from here on it is found under `tokens` (up to kArenaPageTokens of
+  // them) and `key`, whose format is the page's, after the chain that ends with `parent`, a full
+  // cached page, or from the beginning where `parent` is kNoPage. `drawn`: bit i stands for a token
+  // that the model has drawn. Returns the page to use instead: where the same is cached already,
+  // the reference moves there and `page` becomes free.
+  PageIndex Seal(PageIndex page, PageIndex parent, const PageKey& key,
+                 std::span<const TokenId> tokens, uint32_t drawn = 0);
 
-  // The longest cached prefix of the first `tokens_max` tokens in whole pages, in order, with a
-  // reference to each.
-  std::vector<PageIndex> Acquire(uint64_t root, std::span<const TokenId> tokens, size_t tokens_max);
+  // The pages that `tokens` fill, in order, as far as they are known; hollow ones too. `key` tells
+  // each one's by its number.
+  using KeyOf = std::function<PageKey(size_t page)>;
+  std::vector<PageIndex> FindPath(std::span<const TokenId> tokens, const KeyOf& key) const;
+  // A page after `parent` whose first `tokens` agree; its numbers are there and whole.
+  std::optional<PageTree::Match> FindFragment(PageIndex parent, const PageKey& key,
+                                              std::span<const TokenId> tokens);
 
+  // Adds a reference to a cached page; false where its numbers are gone or damaged.
+  bool Acquire(PageIndex page);
   // Drops a reference. An open page becomes free, a sealed one stays cached.
   void Release(PageIndex page);
+  // Release, of a page whose numbers this chain's end will not look at any more: if no other chain
+  // goes on from it they are dropped at once, else before those of its successors.
+  void Retire(PageIndex page);
+  // For a cached page that nobody references: its numbers may go before those of its successors.
+  void Skip(PageIndex page);
+  // All bytes of a page, to an open one of the same format.
+  void Copy(PageIndex from, PageIndex to);
 
-  // Compares recovered pages that were not used yet with their checksums: one, and more up to
-  // `bytes_max` bytes. needs_scrub: that has not been done to all of them.
+  void Claim(PageIndex page);
+  void Unclaim(PageIndex page);
+  // Called when hollow pages take all descriptors: gives up a claim; false where there is none.
+  void SetReclaim(std::function<bool()> reclaim) { reclaim_ = std::move(reclaim); }
+
+  // Forgets all pages that are neither referenced nor claimed, nor stand before one that is; the
+  // bytes.
+  uint64_t DropUnneeded();
+  // The same for this page, and those before it that it was the reason for.
+  void DropUnneeded(PageIndex page);
+  // Moves pages of up to about `bytes_max` bytes so that slabs become empty. True: nothing is left
+  // to be gained.
+  bool Compact(uint64_t bytes_max) { return pool_.Compact(bytes_max); }
+  // Returns slabs in which no page is in use to the system; the bytes.
+  uint64_t ReleaseUnused() { return pool_.ReturnEmpty(); }
+
+  // Compares pages with their checksums: one, and more up to `bytes_max` bytes. After BeginCheck
+  // all of them in turn; else recovered ones that were not used yet. needs_scrub: some are left.
+  void BeginCheck();
   void Scrub(size_t bytes_max);
   bool needs_scrub() const { return scrub_next_ < scrub_end_; }
+  bool checks_all() const { return checks_all_ && needs_scrub(); }
+  // Pages that a check has found damaged while they, or what follows them, were referenced: once
+  // they are not, DropDamaged drops them.
+  std::vector<PageIndex> TakeDamagedInUse() { return std::exchange(damaged_in_use_, {}); }
+  void DropDamaged(PageIndex page);
+  // `page` is `after`, or stands before it.
+  bool IsBefore(PageIndex page, PageIndex after) const;
 
-  // Forgets all that is cached and not needed by a reference.
-  void DropUnused();
-  // Returns slabs in which no page is in use to the system; the bytes.
-  uint64_t ReleaseUnused();
+  // Of a page that is open or cached.
+  std::byte* address(PageIndex page) const {
+    return memory_->address(pages_[page].slot, pages_[page].key.format);
+  }
+  size_t page_bytes(PageFormat format = PageFormat::kFloat16) const {
+    return memory_->geometry().page_bytes[format];
+  }
+  bool is_loaded(PageIndex page) const { return pages_[page].slot != kNoSlot; }
+  SlotIndex slot(PageIndex page) const { return pages_[page].slot; }
+  PageFormat format(PageIndex page) const { return pages_[page].key.format; }
+  PageIndex parent(PageIndex page) const { return pages_[page].parent; }
+  uint64_t owner(PageIndex page) const { return pages_[page].key.owner; }
+  uint64_t chain_hash(PageIndex page) const { return pages_[page].chain_hash; }
+  std::span<const TokenId> tokens(PageIndex page) const { return pages_[page].Tokens(); }
+  uint32_t drawn(PageIndex page) const { return pages_[page].drawn; }
+  bool is_shared(PageIndex page) const { return pages_[page].ends > 1; }
+  // A cached page with this hash, claimed or not; for records that outlive a process.
+  bool IsCached(PageIndex page, uint64_t chain_hash) const;
 
-  std::byte* address(PageIndex page) const { return memory_->address(page); }
-  size_t page_bytes() const { return memory_->geometry().page_bytes; }
-  PageIndex pages_max() const { return budget_; }
-  PageIndex used() const { return used_; }              // open or cached
-  PageIndex cached() const { return cached_; }          // referenced or not
+  PageIndex used() const { return used_; }              // open, or cached with their numbers
+  PageIndex cached() const { return cached_; }          // with their numbers, referenced or not
+  PageIndex hollow() const { return hollow_; }          // cached without
   PageIndex referenced() const { return referenced_; }  // open or cached
+  PageIndex pages_left() const;                         // that could be opened, numbers aside
+  uint64_t used_bytes() const { return used_bytes_; }
+  uint64_t held_bytes() const;  // of referenced pages
+  uint64_t bytes_max() const { return budget_bytes_; }
+  uint64_t bytes_granted() const { return pool_.bytes_granted(); }
+  const PerFormat<uint64_t>& loaded() const { return loaded_; }  // pages with their numbers
   // Pages that Allocate would give one after another, as far as the system has the memory.
-  PageIndex available() const { return budget_ - used_ + evictable_; }
-  uint64_t bytes_granted() const { return slabs_granted_ * memory_->geometry().slab_bytes; }
+  PageIndex available(PageFormat format = PageFormat::kFloat16) const;
+  // Whether so many pages of each format could be referenced side by side: beside those that are,
+  // or, as far as the memory goes, alone.
+  bool CanHold(const PerFormat<uint64_t>& pages) const;
+  bool CanEverHold(const PerFormat<uint64_t>& pages) const;
+  PageMemory& memory() { return *memory_; }
 
   struct Recovery {
-    PageIndex kept = 0;     // sealed pages taken over
+    PageIndex kept = 0;     // sealed pages taken over, with their numbers
+    PageIndex hollow = 0;   // without
     PageIndex dropped = 0;  // sealed, but with a wrong descriptor or without their chain
   };
   const Recovery& recovery() const { return recovery_; }
-  // Recovered pages whose data was wrong when they were used or scrubbed, and pages after these.
+  // Hollow pages that nobody has claimed and nothing follows; for after the claims of a recovery.
+  void DropHollow();
+  // Pages whose data was wrong when they were used or scrubbed, and pages after these.
   uint64_t damaged() const { return damaged_; }
+  // What was found damaged, newest last; the first of them may be left out.
+  const std::deque<std::string>& problems() const { return problems_; }
 
  private:
   enum class Use : uint8_t { kFree, kOpen, kCached };
 
   // The truth about a page; its descriptor is a copy for a successor.
-  struct Page {
+  struct Page : TreeNode {
     Use use = Use::kFree;
-    bool verified = false;  // the data is as it was sealed; true of every referenced page
+    bool verified = false;   // the data is as it was sealed; true of every referenced page
+    bool skipped = false;    // its numbers need not outlive its successors'
+    bool evictable = false;  // in evict_next_
     uint32_t references = 0;
-    uint32_t pins = 0;      // references, and children with pins
-    uint32_t children = 0;  // cached
-    PageIndex parent = kNoPage;
-    uint32_t position = 0;
-    uint64_t chain_hash = 0;
-    uint64_t parent_hash = 0;
+    uint32_t claims = 0;
+    uint32_t loaded_children = 0;  // that have their numbers
+    SlotIndex slot = kNoSlot;
+    uint32_t drawn = 0;
     uint64_t data_checksum = 0;
     uint64_t last_use = 0;
-    std::array<TokenId, kArenaPageTokens> tokens{};
   };
+  TreeNode& node(PageIndex page) override { return pages_[page]; }
+  const TreeNode& node(PageIndex page) const override { return pages_[page]; }
 
-  // At the start.
+  // At the start (page_recovery.cc).
   void Recover();
   std::vector<PageIndex> ReadDescriptors();
-  bool IsLinked(const Page& page) const;
-  void AddGrantedSlab(uint32_t slab);
+  bool IsLinked(PageIndex page) const;
+  void KeepOrder(std::vector<PageIndex> kept);
+  void DropBeyondBudget();
 
-  std::optional<PageIndex> Find(PageIndex parent, uint64_t parent_hash, uint64_t chain_hash,
-                                std::span<const TokenId> tokens) const;
-  // False: the data is not what was sealed; the page and all after it are gone.
-  bool Verify(PageIndex page);
-  bool GrantSlab();
+  // Memory.
+  std::optional<PageIndex> TakeNode();
+  bool MakeRoom(PageFormat format, uint64_t pages);
   bool Evict();
-  void Link(PageIndex page);
-  void Unlink(PageIndex page);
-  void DropDamaged(PageIndex page);
-  void LogDamage(std::span<const PageIndex> dropped, uint32_t position);
-  void Free(PageIndex page);
+  PageIndex Open(PageIndex index, PageFormat format, SlotIndex slot);
+  void MoveData(SlotIndex from, SlotIndex to);
+  void SetSlot(Page* page, PageIndex index, SlotIndex slot);
+
+  // Of cached pages.
+  bool Verify(PageIndex page);
+  void TakeData(PageIndex hollow, PageIndex open);
+  void Unload(PageIndex page);
+  void Remove(PageIndex page);
+  bool IsNeeded(const Page& page) const;
+  void DropIfBeginning(PageIndex page);
   void AddReference(PageIndex page);
+  void DropReference(PageIndex page);
+  void UpdateEvictable(PageIndex page);
   void Touch(PageIndex page);
-  bool IsLeaf(const Page& page) const;
+  std::vector<PageIndex> WithFollowers(PageIndex page) const;
+  void NoteDamage(std::span<const PageIndex> dropped);
 
   void SetState(PageIndex page, PageState state);
+  void StoreSlot(PageIndex page);
   void Publish(PageIndex page);
 
   const std::unique_ptr<PageMemory> memory_;
-  const PageIndex budget_;
-  std::vector<Page> pages_;  // of all slabs up to the last that was ever granted
-  std::vector<bool> granted_;
-  std::vector<PageIndex> free_;                         // granted; the back is the next one
-  std::unordered_multimap<uint64_t, PageIndex> cache_;  // by chain hash
-  std::set<std::pair<uint64_t, PageIndex>>
-      evict_next_;      // by last use: cached, no pins, no children
-  uint64_t clock_ = 0;  // of last_use
-  PageIndex used_ = 0, cached_ = 0, referenced_ = 0, evictable_ = 0;
-  uint64_t slabs_granted_ = 0;
+  uint64_t budget_bytes_;
+  std::vector<Page> pages_;  // up to the highest that was ever in use
+  SlabPool pool_;
+  std::vector<PageIndex> page_of_slot_;
+  std::vector<PageIndex> free_;  // below pages_.size(); the back is the next one
+  PageTree tree_;
+  std::set<std::pair<uint64_t, PageIndex>> evict_next_;  // by last use
+  uint64_t clock_ = 0;                                   // of last_use
+  PageIndex used_ = 0, cached_ = 0, hollow_ = 0, referenced_ = 0;
+  uint64_t used_bytes_ = 0;
+  PerFormat<uint64_t> loaded_, held_;  // pages with their numbers; those of them referenced
   Recovery recovery_;
-  PageIndex scrub_next_ = 0, scrub_end_ = 0;  // among these may be pages that were not verified
+  PageIndex scrub_next_ = 0, scrub_end_ = 0;
+  bool checks_all_ = false;
   uint64_t damaged_ = 0;
   size_t damages_logged_ = 0;
+  std::vector<PageIndex> damaged_in_use_;
+  std::function<bool()> reclaim_;
+  std::deque<std::string> problems_;
 };
 
 }  // namespace perdure::shm

@@ -38,6 +38,15 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.quantize_bits = model.quantize_bits;
   if (config.prepared_weights) h.prepared_dir = (config.state_dir / "prepared").string();
   h.prepared_bytes_max = config.prepared_weights_max;
+  h.cache = config.cache;
+  // What [cache] says of its type is of no use to another.
+  if (!model.cache_type.empty() && model.cache_type != config.cache.settings.type) {
+    h.cache = {};
+    h.cache.settings.type = model.cache_type;
+  }
+  h.cache_types = config.cache_types;
+  h.conversations = config.conversations;
+  h.shared_prompts = config.shared_prompts;
   return settings;
 }
 

@@ -78,7 +78,7 @@ void AddPrefix(std::span<const TokenId> prefix, std::vector<TokenId>* ids) {
   ids->insert(ids->begin(), prefix.begin(), prefix.end());
 }
 
-Result<std::vector<TokenId>> TakePrompt(const Model& model, const GenerationRequest& request) {
+Result<std::vector<TokenId>> Tokenize(const Model& model, const GenerationRequest& request) {
   if (request.kind == RequestKind::kChat) return RenderChat(model, request);
   if (request.prompt_ids) return *request.prompt_ids;
   // A raw prompt is its author's to the last byte: the text of a special token is that token.
@@ -168,33 +168,36 @@ Status CheckRequest(const GenerationRequest& request) {
 
 }  // namespace
 
-Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
-                              const GenerationRequest& request) {
+Result<std::vector<TokenId>> TakePrompt(const Model& model, const AdmissionSettings& settings,
+                                        const GenerationRequest& request) {
   RETURN_IF_ERROR(CheckRequest(request));
   // Cheap, and an error in it is told before anything is rendered.
   RETURN_IF_ERROR(MergeSampling(model, settings, request));
-  ASSIGN_OR_RETURN(std::vector<TokenId> prompt_ids, TakePrompt(model, request));
-  return Readmit(model, settings, request, std::move(prompt_ids));
+  return Tokenize(model, request);
 }
 
-Result<AdmittedRequest> Readmit(const Model& model, const AdmissionSettings& settings,
-                                const GenerationRequest& request, std::vector<TokenId> prompt_ids) {
+Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
+                              const GenerationRequest& request, std::vector<TokenId> prompt_ids,
+                              int memory_tokens) {
   RETURN_IF_ERROR(CheckRequest(request));
   AdmittedRequest admitted;
   ASSIGN_OR_RETURN(admitted.sampling, MergeSampling(model, settings, request));
   if (prompt_ids.empty())
     return Err(ErrorCode::invalid_request, "the prompt is empty: it has no tokens",
                ParamOf(request));
-  if (prompt_ids.size() >= static_cast<size_t>(settings.max_context))
-    return Err(ErrorCode::context_length_exceeded,
-               fmt::format("the maximum context length is {} tokens{}, but the prompt alone has "
-                           "{} tokens: shorten it",
-                           settings.max_context,
-                           settings.context_cut ? " (bounded by the memory for the KV cache)" : "",
-                           prompt_ids.size()),
-               ParamOf(request));
+  const int max_context = std::min(settings.max_context, memory_tokens);
+  if (prompt_ids.size() >= static_cast<size_t>(max_context))
+    return Err(
+        ErrorCode::context_length_exceeded,
+        fmt::format(
+            "the maximum context length is {} tokens{}, but the prompt alone has "
+            "{} tokens: shorten it",
+            max_context,
+            max_context < settings.max_context ? " (bounded by the memory for the KV cache)" : "",
+            prompt_ids.size()),
+        ParamOf(request));
   RETURN_IF_ERROR(CheckIds(model, prompt_ids, ParamOf(request)));
-  int answer = settings.max_context - static_cast<int>(prompt_ids.size());
+  int answer = max_context - static_cast<int>(prompt_ids.size());
   if (request.max_tokens) {
     answer = std::min(answer, *request.max_tokens);
   } else if (settings.default_max_tokens > 0) {

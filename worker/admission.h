@@ -19,8 +19,7 @@
 namespace perdure::worker {
 
 struct AdmissionSettings {
-  int max_context = 0;       // tokens of prompt and answer
-  bool context_cut = false;  // by the KV budget: errors say so
+  int max_context = 0;  // tokens of prompt and answer
   // The server's, below the model's own generation_config.json.
   std::optional<float> default_temperature;
   int default_max_tokens = 0;  // 0: up to the context
@@ -33,14 +32,16 @@ struct AdmittedRequest {
   std::string echo;                 // UTF-8; empty unless the request asks for it
 };
 
-// Errors: invalid_request, context_length_exceeded, bad_template, unsupported (no template).
-Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
-                              const protocol::GenerationRequest& request);
+// The prompt's tokens. Errors: invalid_request, bad_template, unsupported (no template).
+Result<std::vector<TokenId>> TakePrompt(const Model& model, const AdmissionSettings& settings,
+                                        const protocol::GenerationRequest& request);
 
-// The same for a request that another worker had admitted: its prompt is not rendered again.
-Result<AdmittedRequest> Readmit(const Model& model, const AdmissionSettings& settings,
-                                const protocol::GenerationRequest& request,
-                                std::vector<TokenId> prompt_ids);
+// What else there is to a request with this prompt, which may have been rendered by another worker.
+// Prompt and answer have max_context tokens at most, and no more than memory allows,
+// `memory_tokens`. Errors: invalid_request, context_length_exceeded.
+Result<AdmittedRequest> Admit(const Model& model, const AdmissionSettings& settings,
+                              const protocol::GenerationRequest& request,
+                              std::vector<TokenId> prompt_ids, int memory_tokens);
 
 // The seed of one of several answers to a request; choice 0 has the request's own.
 uint64_t SeedOfChoice(uint64_t seed, int choice);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "protocol/codec.h"
 #include "shm/status.h"
+#include "worker/cache_schedule.h"
 #include "worker/generator_state.h"
 
 namespace perdure::worker {
@@ -26,6 +27,7 @@ Generator::Generator(const Model* model, const GeneratorOptions& options, shm::P
       store_(store),
       status_(status),
       sink_(sink),
+      conversations_(options.conversations, store, model->tokenizer.get(), options.unix_ms),
       scheduler_(options.scheduler, store, this),
       pace_(options.scheduler.prefill_tokens_per_step) {
   CHECK(options.now_us != nullptr);
@@ -86,16 +88,27 @@ Status Generator::Submit(const protocol::Submit& submit) {
     return {};
   }
   const Suspicion suspicion(status_, step_ + 1, submit.rid);
-  auto admitted = Admit(*model_, options_.admission, submit.request);
+  auto prompt_ids = TakePrompt(*model_, options_.admission, submit.request);
+  if (!prompt_ids) {
+    FailUnknown(submit.rid, prompt_ids.error());
+    return {};
+  }
+  auto owned = std::make_unique<Request>();
+  owned->rid = submit.rid;
+  protocol::Accepted accepted = Recognize(submit.request, &*prompt_ids, owned.get());
+  auto admitted = Admit(*model_, options_.admission, submit.request, std::move(*prompt_ids),
+                        MemoryTokens(owned->ticket.cache));
   if (admitted && prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
     admitted = Err(ErrorCode::overloaded, "the prompts that wait for this model are too long");
   if (!admitted) {
     FailUnknown(submit.rid, admitted.error());
     return {};
   }
-  Request* const request = Open(submit.rid, &*admitted, submit.credit_bytes, submit.request);
+  Request* const request =
+      Open(submit.rid, std::move(owned), &*admitted, submit.credit_bytes, submit.request);
   request->received_us = received_us;
-  sink_->Send(protocol::Accepted{submit.rid, request->prompt_ids, "kv"});
+  accepted.prompt_ids = request->prompt_ids;
+  sink_->Send(accepted);
   for (int i = 0; i < submit.request.choices; ++i) {
     Choice* const choice = AddChoice(request, submit.request, *admitted);
     if (admitted->answer_tokens_max > 0) Schedule(request, choice, submit.suspect);
@@ -112,20 +125,29 @@ Status Generator::Resume(const protocol::Resume& resume) {
     return Err(ErrorCode::protocol_error,
                fmt::format("request {:016x} has {} choices, {} are to go on", resume.rid,
                            resume.request.choices, resume.choices.size()));
+  if (!IsSound(resume.ticket.cache))
+    return Err(ErrorCode::protocol_error,
+               fmt::format("request {:016x} has a cache schedule that there is not", resume.rid));
   const int64_t received_us = options_.now_us();
   if (const auto refusal = Refusal()) {
     FailUnknown(resume.rid, *refusal);
     return {};
   }
   const Suspicion suspicion(status_, step_ + 1, resume.rid);
-  auto admitted = Readmit(*model_, options_.admission, resume.request, resume.prompt_ids);
+  auto owned = std::make_unique<Request>();
+  owned->rid = resume.rid;
+  owned->ticket = resume.ticket;
+  auto admitted = Admit(*model_, options_.admission, resume.request, resume.prompt_ids,
+                        MemoryTokens(owned->ticket.cache));
   if (const Status known = CheckVocabulary(resume, model_->engine->info().vocab_size); !known)
     admitted = Err(known.error());
   if (!admitted) {
     FailUnknown(resume.rid, admitted.error());
     return {};
   }
-  Request* const request = Open(resume.rid, &*admitted, resume.credit_bytes, resume.request);
+  Request* const request =
+      Open(resume.rid, std::move(owned), &*admitted, resume.credit_bytes, resume.request);
+  request->prompt_drawn = conversations_.DrawnOf(request->owner, request->prompt_ids);
   request->received_us = received_us;
   for (const protocol::ChoiceSoFar& so_far : resume.choices) {
     Choice* const choice = AddChoice(request, resume.request, *admitted);
@@ -158,15 +180,16 @@ std::optional<Error> Generator::Refusal() const {
   return std::nullopt;
 }
 
-Generator::Request* Generator::Open(RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
+Generator::Request* Generator::Open(RequestId rid, std::unique_ptr<Request> owned,
+                                    AdmittedRequest* admitted, uint32_t credit_bytes,
                                     const protocol::GenerationRequest& asked) {
-  auto owned = std::make_unique<Request>();
   Request* const request = owned.get();
   requests_.emplace(rid, std::move(owned));
   ++live_;
   prompt_tokens_ += admitted->prompt_ids.size();
-  request->rid = rid;
   request->prompt_ids = std::move(admitted->prompt_ids);
+  request->prompt_drawn.resize(request->prompt_ids.size());
+  Remember(asked, request);
   request->credit_bytes = credit_bytes;
   request->top_logprobs = asked.top_logprobs;
   request->choices_wanted = static_cast<size_t>(asked.choices);
@@ -191,8 +214,8 @@ Generator::Choice* Generator::AddChoice(Request* request, const protocol::Genera
 }
 
 void Generator::Schedule(Request* request, Choice* choice, bool suspect) {
-  choice->sequence =
-      scheduler_.Add(static_cast<int>(request->prompt_ids.size() + choice->ids.size()));
+  choice->sequence = scheduler_.Add(
+      static_cast<int>(request->prompt_ids.size() + choice->ids.size()), request->ticket.cache);
   places_[choice->sequence] = {request, choice};
   const auto leads = [choice](const Choice& other) {
     return &other != choice && other.sequence != 0;
@@ -242,11 +265,7 @@ void Generator::Deliver(Request* request, Choice* choice, protocol::Event event)
 }
 
 void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason reason) {
-  if (choice->sequence != 0) {
-    places_.erase(choice->sequence);
-    scheduler_.Remove(choice->sequence);
-    choice->sequence = 0;
-  }
+  Leave({request, choice}, true);
   const int64_t now_us = options_.now_us();
   const int64_t begin_us = choice->first_step_us == 0 ? now_us : choice->first_step_us;
   const int64_t token_us = choice->first_token_us == 0 ? now_us : choice->first_token_us;
@@ -303,6 +322,7 @@ void Generator::NoteEnd(Request* request) {
   request->live = false;
   --live_;
   prompt_tokens_ -= request->prompt_ids.size();
+  EndConversation(*request);
   ended_.push_back(request->rid);
   // Their Release may be lost with a frontend that forgets: what is kept for it is bounded.
   while (ended_.size() > limits::kWorkerEndedMax) {
@@ -328,14 +348,11 @@ void Generator::Forget(RequestId rid) {
   const auto it = requests_.find(rid);
   if (it == requests_.end()) return;
   Request& request = *it->second;
-  for (Choice& choice : request.choices) {
-    if (choice.sequence == 0) continue;
-    places_.erase(choice.sequence);
-    scheduler_.Remove(choice.sequence);
-  }
+  for (Choice& choice : request.choices) Leave({&request, &choice}, false);
   if (request.live) {
     --live_;
     prompt_tokens_ -= request.prompt_ids.size();
+    EndConversation(request);
   }
   requests_.erase(it);
 }
@@ -389,6 +406,21 @@ void Generator::FailSlowClients() {
 
 void Generator::Scrub() {
   store_->Scrub(limits::kScrubBytes);
+  // What is in use is computed again by all that have it.
+  for (const PageIndex damaged : store_->TakeDamagedInUse()) {
+    const auto is_damaged = [&](PageIndex page) { return store_->IsBefore(damaged, page); };
+    scheduler_.PreemptHolders(is_damaged);
+    conversations_.Unpin(is_damaged);
+    store_->DropDamaged(damaged);
+  }
+  PublishCounts();
+}
+
+void Generator::Tick() {
+  const int64_t now_us = options_.now_us();
+  if (now_us < next_expiry_us_) return;
+  next_expiry_us_ = now_us + int64_t{limits::kExpiryIntervalMs} * 1000;
+  conversations_.Expire();
   PublishCounts();
 }
 
@@ -397,8 +429,7 @@ void Generator::PublishCounts() {
                                    std::memory_order_relaxed);
   status_->sequences_waiting.store(static_cast<uint32_t>(scheduler_.waiting()),
                                    std::memory_order_relaxed);
-  status_->kv_bytes_used.store(uint64_t{store_->used()} * store_->page_bytes(),
-                               std::memory_order_relaxed);
+  status_->kv_bytes_used.store(store_->used_bytes(), std::memory_order_relaxed);
   status_->kv_bytes_reserved.store(store_->bytes_granted(), std::memory_order_relaxed);
   status_->kv_pages_damaged.store(store_->damaged() + store_->recovery().dropped,
                                   std::memory_order_relaxed);

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -25,6 +26,8 @@
 #include "shm/page_store.h"
 #include "text/output/output_fold.h"
 #include "worker/admission.h"
+#include "worker/cache_types.h"
+#include "worker/conversations.h"
 #include "worker/model.h"
 #include "worker/scheduler.h"
 #include "worker/step_pace.h"
@@ -49,8 +52,11 @@ struct GeneratorOptions {
   // A request that waits longer for credit is given up: a guard behind the frontend's own.
   int64_t slow_client_timeout_us = 0;
   int64_t (*now_us)() = nullptr;  // a monotonic clock
-  // Of the chains in the store: what must be equal for cached KV to be of use.
-  uint64_t cache_root = 0;
+  std::function<int64_t()> unix_ms = [] { return int64_t{0}; };
+  CacheTypes cache_types;
+  ConversationSettings conversations;
+  // Beginnings of prompts that all tenants may find cached, as tokens.
+  std::vector<std::vector<TokenId>> shared_prefixes;
 };
 
 class Generator : private PrefixFinder {
@@ -86,6 +92,12 @@ class Generator : private PrefixFinder {
   // for when there is no work.
   bool NeedsScrub() const { return store_->needs_scrub(); }
   void Scrub();
+  // What is due at times, whether there is work or not.
+  void Tick();
+
+  // How many tokens of prompt and answer memory has room for, in a cache of this kind.
+  int MemoryTokens(const CacheSchedule& schedule);
+  const ConversationTable& conversations() const { return conversations_; }
 
   // Requests that have neither ended nor failed.
   size_t live() const { return live_; }
@@ -107,7 +119,8 @@ class Generator : private PrefixFinder {
   };
 
   std::optional<Error> Refusal() const;
-  Request* Open(protocol::RequestId rid, AdmittedRequest* admitted, uint32_t credit_bytes,
+  Request* Open(protocol::RequestId rid, std::unique_ptr<Request> request,
+                AdmittedRequest* admitted, uint32_t credit_bytes,
                 const protocol::GenerationRequest& asked);
   Choice* AddChoice(Request* request, const protocol::GenerationRequest& asked,
                     const AdmittedRequest& admitted);
@@ -122,10 +135,29 @@ class Generator : private PrefixFinder {
   void Fail(Request* request, const Error& error);
   void FailUnknown(protocol::RequestId rid, const Error& error);
   void Forget(protocol::RequestId rid);
-  std::vector<PageIndex> CachedPrefix(SequenceId id) override;
   void Compute(const StepPlan& plan);
+
+  // Of what is cached (generator_cache.cc).
+  uint64_t OwnerOf(protocol::RequestId rid, const protocol::GenerationRequest& asked) const;
+  size_t SharedPages(std::span<const TokenId> ids) const;
+  void Remember(const protocol::GenerationRequest& asked, Request* request);
+  protocol::Accepted Recognize(const protocol::GenerationRequest& asked,
+                               std::vector<TokenId>* prompt_ids, Request* request);
+  shm::PageKey KeyOf(const Request& request, size_t page) const;
+  uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
+  CachedPages CachedPrefix(SequenceId id) override;
+  bool AcquireNeeded(const CacheSchedule& schedule, std::span<const PageIndex> path,
+                     CachedPages* found);
+  void AddFragment(const Request& request, std::span<const TokenId> tokens, PageIndex parent,
+                   CachedPages* found);
+  PageIndex SealPage(const Place& place, size_t page, size_t count, PageIndex open);
   void SealFullPages(const StepEntry& entry, const Place& place);
-  static std::span<const TokenId> TokensOf(const Place& place, const StepEntry& entry,
+  void SealTail(const Place& place);
+  void ShareTail(const Place& place);
+  void Leave(const Place& place, bool has_ended);
+  void Commit(const Place& place);
+  void EndConversation(const Request& request);
+  static std::span<const TokenId> TokensOf(const Place& place, size_t start, size_t count,
                                            std::vector<TokenId>* joined);
   void Draw(const Place& place, std::span<const float> logits);
   void LogComeback(const Place& place);
@@ -142,6 +174,7 @@ class Generator : private PrefixFinder {
   shm::PageStore* const store_;
   shm::StatusShm* const status_;
   EventSink* const sink_;
+  ConversationTable conversations_;
   Scheduler scheduler_;
   StepPace pace_;
   engine::Sampler sampler_;
@@ -151,6 +184,8 @@ class Generator : private PrefixFinder {
   size_t live_ = 0;
   size_t prompt_tokens_ = 0;  // of live requests
   uint64_t step_ = 0;
+  int64_t next_expiry_us_ = 0;
+  std::optional<std::pair<CacheSchedule, int>> memory_tokens_;  // the last answer
   bool admitting_ = true;
 };
 

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "engine/kv_view.h"
 #include "engine/sampler.h"
 #include "protocol/messages.h"
 #include "text/output/output_fold.h"
@@ -41,6 +43,7 @@ struct Generator::Choice {
   bool ended = false;       // End is sent
   // Of its pages in residence: these are in the cache, full and found by others.
   size_t sealed_pages = 0;
+  std::string text;                   // of the answer so far
   std::optional<int32_t> from_arena;  // tokens of the prompt, where this or an earlier worker began
   int64_t first_step_us = 0;
   int64_t first_token_us = 0;
@@ -50,6 +53,13 @@ struct Generator::Choice {
 struct Generator::Request {
   protocol::RequestId rid = 0;
   std::vector<TokenId> prompt_ids;
+  std::vector<bool> prompt_drawn;  // of prompt_ids: by the model, in an earlier turn
+  uint64_t owner = 0;              // of its pages, but for the first ones that all share
+  size_t shared_pages = 0;
+  protocol::ConversationTicket ticket;
+  std::vector<engine::KvRetention> retentions;  // of its schedule
+  bool named = false;                           // its conversation, by the client
+  uint64_t conversation_version = 0;
   std::optional<int> top_logprobs;  // absent: no logprobs are wanted
   std::vector<Choice> choices;      // never grows beyond its reserve: places_ point into it
   size_t choices_wanted = 0;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "engine/kv_view.h"
 #include "shm/status.h"
+#include "worker/cache_schedule.h"
 #include "worker/generator_state.h"
 
 namespace perdure::worker {
@@ -51,6 +52,7 @@ void Generator::Compute(const StepPlan& plan) {
   std::vector<RequestId> rids;
   std::vector<engine::SequenceStep> steps(plan.entries.size());
   std::vector<std::vector<std::byte*>> views(plan.entries.size());
+  std::vector<std::vector<engine::KvPrecision>> precisions(plan.entries.size());
   std::vector<std::vector<TokenId>> joined(plan.entries.size());
   uint64_t prefilled = 0;
   for (size_t i = 0; i < plan.entries.size(); ++i) {
@@ -62,10 +64,18 @@ void Generator::Compute(const StepPlan& plan) {
       place.choice->from_arena = entry.start;
       sink_->Send(protocol::Begun{place.request->rid, place.choice->index, entry.start});
     }
-    for (PageIndex page : scheduler_.pages(entry.id)) views[i].push_back(store_->address(page));
+    for (PageIndex page : scheduler_.pages(entry.id)) {
+      const bool is_there = page != shm::kNoPage;
+      views[i].push_back(is_there ? store_->address(page) : nullptr);
+      precisions[i].push_back(is_there ? PrecisionOf(store_->format(page))
+                                       : engine::KvPrecision::kF16);
+    }
     steps[i].kv.pages = views[i];
+    steps[i].kv.precisions = precisions[i];
+    steps[i].kv.retentions = place.request->retentions;
     steps[i].start = entry.start;
-    steps[i].tokens = TokensOf(place, entry, &joined[i]);
+    steps[i].tokens = TokensOf(place, static_cast<size_t>(entry.start),
+                               static_cast<size_t>(entry.count), &joined[i]);
     steps[i].logits_from = entry.draws ? entry.count - 1 : entry.count;
     if (entry.count > 1) prefilled += static_cast<uint64_t>(entry.count);
   }
@@ -101,44 +111,11 @@ void Generator::Clear(const Place& place) {
     sink_->Send(protocol::Cleared{place.request->rid});
 }
 
-std::vector<PageIndex> Generator::CachedPrefix(SequenceId id) {
-  const Place place = PlaceOf(id);
-  std::vector<TokenId> tokens = place.request->prompt_ids;
-  tokens.insert(tokens.end(), place.choice->ids.begin(), place.choice->ids.end());
-  const int64_t begin_us = options_.now_us();
-  // The last token is computed in any case: its logits are wanted.
-  std::vector<PageIndex> pages = store_->Acquire(options_.cache_root, tokens, tokens.size() - 1);
-  place.choice->sealed_pages = pages.size();
-  if (auto& comeback = place.choice->comeback) {
-    comeback->verify_us += options_.now_us() - begin_us;
-    comeback->cached = static_cast<int>(pages.size()) * engine::kPageTokens;
-  }
-  return pages;
-}
-
-// Pages that this step has filled become part of the cache.
-void Generator::SealFullPages(const StepEntry& entry, const Place& place) {
-  size_t& sealed = place.choice->sealed_pages;
-  const auto full = static_cast<size_t>((entry.start + entry.count) / engine::kPageTokens);
-  std::vector<TokenId> joined;
-  for (; sealed < full; ++sealed) {
-    const StepEntry page{entry.id, static_cast<int>(sealed) * engine::kPageTokens,
-                         engine::kPageTokens, false};
-    const std::vector<PageIndex>& pages = scheduler_.pages(entry.id);
-    const PageIndex parent = sealed == 0 ? shm::kNoPage : pages[sealed - 1];
-    scheduler_.SetPage(
-        entry.id, sealed,
-        store_->Seal(pages[sealed], parent, options_.cache_root, TokensOf(place, page, &joined)));
-  }
-}
-
 // The known tokens at [start, start + count): of the prompt, of the answer, or of both.
-std::span<const TokenId> Generator::TokensOf(const Place& place, const StepEntry& entry,
+std::span<const TokenId> Generator::TokensOf(const Place& place, size_t start, size_t count,
                                              std::vector<TokenId>* joined) {
   const std::vector<TokenId>& prompt = place.request->prompt_ids;
   const std::vector<TokenId>& answer = place.choice->ids;
-  const auto start = static_cast<size_t>(entry.start);
-  const auto count = static_cast<size_t>(entry.count);
   CHECK(start + count <= prompt.size() + answer.size());
   if (start + count <= prompt.size()) return std::span(prompt).subspan(start, count);
   if (start >= prompt.size()) return std::span(answer).subspan(start - prompt.size(), count);
@@ -154,6 +131,7 @@ void Generator::Draw(const Place& place, std::span<const float> logits) {
       sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
   if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
   if (choice.comeback) LogComeback(place);
+  ShareTail(place);
   scheduler_.Append(choice.sequence);
   for (Choice& other : place.request->choices) {
     if (!std::exchange(other.follows, false)) continue;
@@ -208,6 +186,7 @@ void Generator::Take(const Place& place, TokenId id, float logprob,
     event.logprobs.push_back(std::move(*logprobs));
     event.tokens_out = static_cast<uint32_t>(piece.tokens_out);
   }
+  if (!place.request->ticket.conversation_id.empty()) choice.text += event.text;
   Deliver(place.request, &choice, std::move(event));
   if (piece.finish)
     Finish(place.request, &choice,

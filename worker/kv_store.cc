@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/prepared_folder.h"
 #include "shm/arena.h"
-#include "shm/hashes.h"
+#include "worker/cache_schedule.h"
 
 namespace perdure::worker {
 namespace {
@@ -33,14 +33,13 @@ Result<std::unique_ptr<shm::Arena>> AttachAfterOthers(int fd, const shm::ArenaSp
 }
 
 Result<std::unique_ptr<shm::PageMemory>> AttachArena(const engine::ModelInfo& info,
+                                                     const shm::ArenaShape& shape,
                                                      const KvStoreOptions& options) {
   shm::ArenaSpec spec;
   spec.fingerprint = options.fingerprint;
   spec.numerics = Hash64(info.numerics_id);
-  spec.page_bytes = info.kv.PageBytes();
+  spec.shape = shape;
   spec.pages_budget = options.pages_budget;
-  spec.pages_max =
-      std::max(options.pages_budget, std::min(options.pages_max, limits::kArenaPagesMax));
   ASSIGN_OR_RETURN(std::unique_ptr<shm::Arena> arena, AttachAfterOthers(options.arena_fd, spec));
   if (!arena->reset_reason().empty())
     LogInfo("the KV cache begins empty: {}", arena->reset_reason());
@@ -51,9 +50,16 @@ Result<std::unique_ptr<shm::PageMemory>> AttachArena(const engine::ModelInfo& in
 
 Result<std::unique_ptr<shm::PageStore>> OpenKvStore(const engine::ModelInfo& info,
                                                     const KvStoreOptions& options) {
+  shm::ArenaShape shape;
+  for (const shm::PageFormat format : shm::kAllFormats)
+    shape.page_bytes[format] = info.kv.PageBytes(PrecisionOf(format));
+  shape.pages_max =
+      std::max(options.pages_budget, std::min(options.pages_max, limits::kArenaPagesMax));
+  // A new record is written before the old one is given up.
+  shape.conversations_max = static_cast<uint32_t>(options.conversations_max) + 1;
   std::unique_ptr<shm::PageMemory> memory;
   if (options.arena_fd >= 0) {
-    auto arena = AttachArena(info, options);
+    auto arena = AttachArena(info, shape, options);
     if (arena) {
       memory = std::move(*arena);
     } else {
@@ -61,8 +67,8 @@ Result<std::unique_ptr<shm::PageStore>> OpenKvStore(const engine::ModelInfo& inf
     }
   }
   if (memory == nullptr) {
-    ASSIGN_OR_RETURN(const shm::ArenaGeometry geometry,
-                     shm::ArenaGeometry::For(info.kv.PageBytes(), options.pages_budget));
+    shape.pages_max = options.pages_budget;
+    ASSIGN_OR_RETURN(const shm::ArenaGeometry geometry, shm::ArenaGeometry::For(shape));
     ASSIGN_OR_RETURN(memory, shm::MakePrivateMemory(geometry));
   }
   auto store = std::make_unique<shm::PageStore>(std::move(memory), options.pages_budget);
@@ -84,11 +90,6 @@ uint64_t ModelFingerprint(const std::filesystem::path& model_dir, int quantize_b
   std::string text = std::to_string(quantize_bits);
   for (const auto& file : files) text += ' ' + std::to_string(FileFingerprint(file));
   return Hash64(text);
-}
-
-uint64_t CacheRoot(const engine::ModelInfo& info, uint64_t fingerprint) {
-  constexpr std::string_view kNoSalt;
-  return shm::RootHash(fingerprint, Hash64(info.numerics_id), kNoSalt);
 }
 
 uint64_t ArenaBytes(int arena_fd) {

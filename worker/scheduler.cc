@@ -1,9 +1,11 @@
 #include "worker/scheduler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 #include "engine/kv_view.h"
+#include "worker/cache_schedule.h"
 
 namespace perdure::worker {
 namespace {
@@ -18,10 +20,11 @@ Scheduler::Scheduler(const SchedulerLimits& limits, shm::PageStore* store, Prefi
   CHECK(limits.resident_max >= limits.sequences_max);
 }
 
-SequenceId Scheduler::Add(int tokens) {
+SequenceId Scheduler::Add(int tokens, const CacheSchedule& schedule) {
   CHECK(tokens >= 1);
   const SequenceId id = ++last_id_;
   sequences_[id].tokens = tokens;
+  sequences_[id].schedule = schedule;
   waiting_.insert(id);
   return id;
 }
@@ -55,8 +58,6 @@ const Scheduler::Sequence& Scheduler::Find(SequenceId id) const {
 
 const std::vector<PageIndex>& Scheduler::pages(SequenceId id) const { return Find(id).pages; }
 
-int Scheduler::tokens(SequenceId id) const { return Find(id).tokens; }
-
 bool Scheduler::HasWork() const {
   // A sequence that is not blocked is in the next step, is admitted to it, or fails in planning it.
   return std::any_of(sequences_.begin(), sequences_.end(),
@@ -70,32 +71,80 @@ int Scheduler::ActiveResidents() const {
 
 void Scheduler::FreePages(Sequence* sequence) {
   // Back to front, so that the next owner gets them in the order in which they lie.
-  for (auto it = sequence->pages.rbegin(); it != sequence->pages.rend(); ++it) store_->Release(*it);
+  for (auto it = sequence->pages.rbegin(); it != sequence->pages.rend(); ++it)
+    if (*it != shm::kNoPage) store_->Release(*it);
   sequence->pages.clear();
   sequence->computed = 0;
 }
 
-void Scheduler::Preempt(SequenceId id, StepPlan* plan) {
+void Scheduler::Preempt(SequenceId id) {
   FreePages(&Find(id));
   resident_.erase(id);
   waiting_.insert(id);
-  plan->preempted.push_back(id);
+}
+
+void Scheduler::PreemptHolders(const std::function<bool(PageIndex)>& is_it) {
+  const std::set<SequenceId> residents = resident_;
+  for (const SequenceId id : residents) {
+    const std::vector<PageIndex>& pages = Find(id).pages;
+    if (std::ranges::any_of(pages,
+                            [&](PageIndex page) { return page != shm::kNoPage && is_it(page); }))
+      Preempt(id);
+  }
+}
+
+size_t Scheduler::PagesWanted(const Sequence& sequence) {
+  return PagesFor(WantedUpTo(sequence.schedule, sequence.computed, sequence.tokens));
+}
+
+// The full ones among those that the rest of the sequence does not look at.
+void Scheduler::RetirePages(Sequence* sequence) {
+  if (!Rotates(sequence->schedule)) return;
+  const NeededPages needed = NeededFrom(sequence->schedule, sequence->computed);
+  for (size_t page = needed.first; page < std::min(needed.from, sequence->pages.size()); ++page)
+    if (sequence->pages[page] != shm::kNoPage)
+      store_->Retire(std::exchange(sequence->pages[page], shm::kNoPage));
 }
 
 bool Scheduler::TryGrow(Sequence* sequence, size_t pages) {
+  const CacheSchedule& schedule = sequence->schedule;
+  const auto row = static_cast<size_t>(schedule.chunk_size / engine::kPageTokens);
   while (sequence->pages.size() < pages) {
-    const auto page = store_->Allocate();
+    const size_t next = sequence->pages.size();
+    const shm::PageFormat format = FormatOf(schedule, next);
+    if (row > 0) {
+      // To the end of the row, or to where the format changes.
+      size_t end = next + 1;
+      while (end % row != 0 && FormatOf(schedule, end) == format) ++end;
+      const auto run = store_->AllocateRun(format, static_cast<uint32_t>(end - next));
+      sequence->pages.insert(sequence->pages.end(), run.begin(), run.end());
+      if (!run.empty()) continue;
+    }
+    const auto page = store_->Allocate(format);
     if (!page) return false;
     sequence->pages.push_back(*page);
   }
   return true;
 }
 
+bool Scheduler::HasRoom(const Sequence& sequence) const {
+  shm::PerFormat<uint64_t> counts;
+  const size_t wanted = PagesWanted(sequence);
+  for (size_t page = sequence.pages.size(); page < wanted; ++page)
+    ++counts[FormatOf(sequence.schedule, page)];
+  for (const SequenceId id : resident_) {
+    const Sequence& other = Find(id);
+    if (!other.blocked) ++counts[FormatOf(other.schedule, other.pages.size())];
+  }
+  return store_->CanHold(counts);
+}
+
 // Pages for one resident's pending tokens, taken from blocked sequences and then from younger ones.
 // False when it is no longer resident: it was itself the youngest, or there is no memory at all.
 bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
   Sequence& sequence = Find(id);
-  while (!TryGrow(&sequence, PagesFor(sequence.tokens))) {
+  RetirePages(&sequence);
+  while (!TryGrow(&sequence, PagesWanted(sequence))) {
     if (resident_.size() == 1) {
       plan->out_of_memory.push_back(id);
       Remove(id);
@@ -103,7 +152,8 @@ bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
     }
     if (PreemptBlocked(plan)) continue;
     const SequenceId youngest = *resident_.rbegin();
-    Preempt(youngest, plan);
+    Preempt(youngest);
+    plan->preempted.push_back(youngest);
     if (youngest == id) return false;
   }
   return true;
@@ -114,7 +164,8 @@ bool Scheduler::PreemptBlocked(StepPlan* plan) {
   const auto victim = std::find_if(resident_.rbegin(), resident_.rend(),
                                    [this](SequenceId id) { return Find(id).blocked; });
   if (victim == resident_.rend()) return false;
-  Preempt(*victim, plan);
+  plan->preempted.push_back(*victim);
+  Preempt(*victim);
   return true;
 }
 
@@ -130,15 +181,15 @@ void Scheduler::Admit(StepPlan* plan) {
     }
     // With fewer active ones than sequences_max, one too many in residence is a blocked one.
     if (resident() >= limits_.resident_max) CHECK(PreemptBlocked(plan));
-    // What is cached needs no room. A page more for each that runs: else the newcomer would be the
-    // next to lose its own.
-    if (finder_ != nullptr) sequence.pages = finder_->CachedPrefix(id);
-    sequence.computed = static_cast<int>(sequence.pages.size()) * engine::kPageTokens;
-    const size_t need = PagesFor(sequence.tokens);
-    const size_t room = need - sequence.pages.size() + static_cast<size_t>(active);
+    // What is cached needs no room.
+    if (finder_ != nullptr) {
+      CachedPages cached = finder_->CachedPrefix(id);
+      sequence.pages = std::move(cached.pages);
+      sequence.computed = cached.computed;
+    }
     bool fits = false;
     do {
-      fits = store_->available() >= room && TryGrow(&sequence, need);
+      fits = HasRoom(sequence) && TryGrow(&sequence, PagesWanted(sequence));
     } while (!fits && PreemptBlocked(plan));
     if (!fits) {
       FreePages(&sequence);
@@ -202,7 +253,14 @@ void Scheduler::ShareOut(StepPlan* plan) {
     const int pending = sequence.tokens - sequence.computed;
     CHECK(pending >= 1);
     if (pending > 1) prefills.push_back(plan->entries.size());
-    plan->entries.push_back({id, sequence.computed, pending, true});
+    // As far as it has pages; a row of them at a time.
+    int end =
+        std::min(sequence.tokens, static_cast<int>(sequence.pages.size()) * engine::kPageTokens);
+    if (const int row = sequence.schedule.chunk_size; row > 0)
+      end = std::min(end, (sequence.computed / row + 1) * row);
+    CHECK(end > sequence.computed);
+    plan->entries.push_back(
+        {id, sequence.computed, end - sequence.computed, end == sequence.tokens});
   }
   if (prefills.empty()) return;
   const size_t oldest = prefills.front();

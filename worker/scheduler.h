@@ -5,6 +5,9 @@
 // one pending token is decoding, more are prefill, also when a sequence that lost its pages starts
 // again from what is cached of it; it then computes the same tokens and draws at the same position.
 //
+// Its cache schedule says of which format its pages are, whether they lie in rows, and which of
+// them it still looks at: those that it does not are given up as it goes on.
+//
 // Invariants, checked in tests/worker:
 //  1. An open page belongs to at most one sequence; only sequences in residence have pages.
 //  2. A step has at most sequences_max sequences, and at most prefill_tokens_per_step tokens of
@@ -21,11 +24,13 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
 #include <vector>
 
+#include "base/cache_settings.h"
 #include "shm/page_store.h"
 
 namespace perdure::worker {
@@ -34,13 +39,19 @@ namespace perdure::worker {
 using SequenceId = uint64_t;
 using shm::PageIndex;
 
+// Pages with a reference to each; kNoPage where the schedule does not look at one any more. The
+// last one may be an open page of which the first positions are computed.
+struct CachedPages {
+  std::vector<PageIndex> pages;
+  int computed = 0;  // positions
+};
+
 // What is cached of a sequence's tokens already.
 class PrefixFinder {
  public:
   virtual ~PrefixFinder() = default;
-  // The pages of a prefix of the sequence that ends before its last token, with a reference to
-  // each.
-  virtual std::vector<PageIndex> CachedPrefix(SequenceId id) = 0;
+  // A prefix of the sequence that ends before its last token.
+  virtual CachedPages CachedPrefix(SequenceId id) = 0;
 };
 
 struct SchedulerLimits {
@@ -71,7 +82,7 @@ class Scheduler {
   Scheduler(const SchedulerLimits& limits, shm::PageStore* store, PrefixFinder* finder = nullptr);
 
   // A new sequence of `tokens` ≥ 1 known tokens starts waiting.
-  SequenceId Add(int tokens);
+  SequenceId Add(int tokens, const CacheSchedule& schedule = {});
   // Forgets a sequence in any state and frees its pages.
   void Remove(SequenceId id);
   void SetBlocked(SequenceId id, bool blocked);
@@ -87,11 +98,15 @@ class Scheduler {
   void FinishStep(const StepPlan& plan);
   void Append(SequenceId id);
   // The sequence uses `page` from now on as its page number `index`, with the reference that it has
-  // had: what it had there is cached by that page.
+  // had: what it had there is cached by that page. Full pages are sealed between two steps.
   void SetPage(SequenceId id, size_t index, PageIndex page);
+  // Takes the pages of all that hold one of which this is true: they start again.
+  void PreemptHolders(const std::function<bool(PageIndex)>& is_it);
 
   const std::vector<PageIndex>& pages(SequenceId id) const;
-  int tokens(SequenceId id) const;
+  const CacheSchedule& schedule(SequenceId id) const { return Find(id).schedule; }
+  int tokens(SequenceId id) const { return Find(id).tokens; }
+  int computed(SequenceId id) const { return Find(id).computed; }
   // True when a step would have something to do.
   bool HasWork() const;
   int resident() const { return static_cast<int>(resident_.size()); }
@@ -103,14 +118,21 @@ class Scheduler {
     int computed = 0;
     bool blocked = false;
     bool suspect = false;
-    std::vector<PageIndex> pages;
+    CacheSchedule schedule;
+    std::vector<PageIndex> pages;  // kNoPage: not needed any more
   };
 
   Sequence& Find(SequenceId id);
   const Sequence& Find(SequenceId id) const;
   void FreePages(Sequence* sequence);
-  void Preempt(SequenceId id, StepPlan* plan);
-  // Grows to `pages`; false, with what there was, when the pool has no more.
+  void Preempt(SequenceId id);
+  static size_t PagesWanted(const Sequence& sequence);
+  void RetirePages(Sequence* sequence);
+  // Whether there is room for the pages that a newcomer wants, and one for each that runs: else it
+  // would be the next to lose its own.
+  bool HasRoom(const Sequence& sequence) const;
+  // Grows to `pages`, or to the end of a row; false, with what there was, when the pool has no
+  // more.
   bool TryGrow(Sequence* sequence, size_t pages);
   bool GrowResident(SequenceId id, StepPlan* plan);
   void Admit(StepPlan* plan);

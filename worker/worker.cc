@@ -18,8 +18,11 @@
 #include "engine/kv_budget.h"
 #include "protocol/channel.h"
 #include "shm/status.h"
+#include "worker/cache_schedule.h"
+#include "worker/cache_types.h"
 #include "worker/kv_store.h"
 #include "worker/model.h"
+#include "worker/shared_prefixes.h"
 #include "worker/worker_loop.h"
 
 namespace perdure::worker {
@@ -75,9 +78,21 @@ struct Loaded {
   engine::KvBudget budget;
   engine::EngineOptions options;
   int sequences_max = 0;
-  uint64_t fingerprint = 0;
+  int max_context = 0;  // as the model and the configuration have it
   std::unique_ptr<shm::PageStore> store;
 };
+
+CacheTypes CacheTypesOf(const WorkerHeritage& heritage) {
+  return {heritage.cache_types, heritage.cache};
+}
+
+uint64_t BytesHeld(const engine::KvShape& kv, const CacheSchedule& schedule, int tokens) {
+  const auto pages = PagesHeld(schedule, tokens);
+  uint64_t bytes = 0;
+  for (const shm::PageFormat format : shm::kAllFormats)
+    bytes += pages[format] * kv.PageBytes(PrecisionOf(format));
+  return bytes;
+}
 
 // As DeriveKvBudget bounds it, whatever memory there is.
 uint32_t PagesOfAllContexts(const engine::KvBudgetInputs& inputs) {
@@ -103,6 +118,11 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   inputs.model_context = info.max_context;
   inputs.sequences_max = loaded.sequences_max;
   inputs.page_bytes = info.kv.PageBytes();
+  const ResolvedCache standard = ResolveCache({}, CacheTypesOf(heritage));
+  for (const std::string& warning : standard.warnings) LogWarning("{}", warning);
+  inputs.context_bytes = [&](int tokens) { return BytesHeld(info.kv, standard.schedule, tokens); };
+  loaded.max_context = inputs.max_context > 0 ? std::min(inputs.max_context, inputs.model_context)
+                                              : inputs.model_context;
   inputs.memory = ReadMemoryState();
   inputs.memory.available += ArenaBytes(heritage.arena_fd);
   // Mapped weights lie in the page cache, which counts as available.
@@ -114,16 +134,20 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
           heritage.model, info.architecture, info.quantization, info.parameters / 1'000'000,
           MonotonicMs() - begin_ms, loaded.options.threads, engine::IsaName(loaded.options.isa),
           info.numerics_id);
-  LogInfo("KV cache: up to {} MiB, {}; context {} tokens of the model's {}, bounded by the {}",
+  LogInfo("KV cache: {}; up to {} MiB, {}; context {} tokens of the model's {}, bounded by the {}",
+          DescribeCache(standard.schedule),
           uint64_t{loaded.budget.pages_max} * inputs.page_bytes >> 20, loaded.budget.reason,
           loaded.budget.max_context, info.max_context,
           engine::ContextBoundName(loaded.budget.bound));
   for (const std::string& warning : loaded.budget.warnings) LogWarning("{}", warning);
-  loaded.fingerprint = ModelFingerprint(heritage.model_dir, heritage.quantize_bits);
-  ASSIGN_OR_RETURN(loaded.store, OpenKvStore(info, {.arena_fd = heritage.arena_fd,
-                                                    .pages_budget = loaded.budget.pages_max,
-                                                    .pages_max = PagesOfAllContexts(inputs),
-                                                    .fingerprint = loaded.fingerprint}));
+  ASSIGN_OR_RETURN(
+      loaded.store,
+      OpenKvStore(info,
+                  {.arena_fd = heritage.arena_fd,
+                   .pages_budget = loaded.budget.pages_max,
+                   .pages_max = PagesOfAllContexts(inputs),
+                   .fingerprint = ModelFingerprint(heritage.model_dir, heritage.quantize_bits),
+                   .conversations_max = heritage.conversations.conversations_max}));
   return loaded;
 } catch (const std::bad_alloc&) {
   return Err(ErrorCode::out_of_memory, "not enough memory to load the model");
@@ -133,8 +157,7 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
           protocol::Channel* control) {
   const engine::ModelInfo& info = loaded.model.engine->info();
   GeneratorOptions options;
-  options.admission.max_context = loaded.budget.max_context;
-  options.admission.context_cut = loaded.budget.bound == engine::ContextBound::kMemory;
+  options.admission.max_context = loaded.max_context;
   options.admission.default_temperature = heritage.default_temperature;
   options.admission.default_max_tokens = heritage.default_max_tokens;
   options.scheduler.sequences_max = loaded.sequences_max;
@@ -147,7 +170,10 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
                                                         : limits::kSlowClientTimeoutS;
   options.slow_client_timeout_us = int64_t{2'000'000} * slow_s;
   options.now_us = &MonotonicUs;
-  options.cache_root = CacheRoot(info, loaded.fingerprint);
+  options.unix_ms = &UnixMs;
+  options.cache_types = CacheTypesOf(heritage);
+  options.conversations = heritage.conversations;
+  options.shared_prefixes = SharedPrefixes(loaded.model, heritage.shared_prompts);
 
   protocol::Hello hello;
   hello.model = heritage.model;

@@ -38,6 +38,7 @@ int WorkerLoop::Run() {
     status_->progress.fetch_add(1, std::memory_order_relaxed);
     if (exit_code_) break;
     generator_.FailSlowClients();
+    generator_.Tick();
     if (drain_deadline_ms_ && FinishDraining()) return protocol::kExitOk;
     if (generator_.HasWork())
       generator_.Step();

@@ -122,6 +122,7 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
         value = "yes";
         break;
       case ConfigKind::kTexts:
+      case ConfigKind::kPaths:
         value = "one, two";
         break;
       case ConfigKind::kPath:
@@ -146,7 +147,7 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
       EXPECT_TRUE(Load().has_value()) << key.alias;
     }
     if (key.kind == ConfigKind::kText || key.kind == ConfigKind::kTexts ||
-        key.kind == ConfigKind::kPath)
+        key.kind == ConfigKind::kPath || key.kind == ConfigKind::kPaths)
       continue;
     variables_[std::string(key.variable)] = "nonsense";
     const auto bad = Load();
@@ -171,9 +172,95 @@ TEST_F(ConfigTest, VariablesAreAsGiven) {
 }
 
 TEST_F(ConfigTest, VariablesOfThePredecessorWithoutEffectAreSaid) {
-  variables_["MLX_CACHE_TYPE"] = "kv";
+  variables_["MLX_MODEL_IDLE_TIMEOUT"] = "300";
   ASSERT_TRUE(Load().has_value());
-  EXPECT_THAT(warnings_, ElementsAre("MLX_CACHE_TYPE has no effect in this version"));
+  EXPECT_THAT(warnings_, ElementsAre("MLX_MODEL_IDLE_TIMEOUT has no effect in this version"));
+}
+
+TEST_F(ConfigTest, ThePredecessorsVariablesSetConversationsAndTheirCache) {
+  const auto before = Load();
+  ASSERT_TRUE(before.has_value());
+  // Its defaults are these.
+  EXPECT_EQ(before->conversations, ConversationSettings());
+  EXPECT_TRUE(before->conversations.enabled);
+  EXPECT_TRUE(before->conversations.auto_detect);
+  EXPECT_EQ(before->conversations.conversations_max, 100);
+  EXPECT_EQ(before->conversations.idle_timeout_s, 3600);
+  EXPECT_EQ(before->conversations.detection_threshold, 0.8f);
+  EXPECT_EQ(before->cache, CacheChoice());
+  variables_["MLX_CONVERSATION_CACHE_ENABLED"] = "false";
+  variables_["MLX_AUTO_DETECT_CONVERSATIONS"] = "false";
+  variables_["MLX_MAX_CONVERSATIONS"] = "7";
+  variables_["MLX_CONVERSATION_IDLE_TIMEOUT"] = "60";
+  variables_["MLX_CONVERSATION_DETECTION_THRESHOLD"] = "0.5";
+  variables_["MLX_CACHE_TYPE"] = "rotating_kv";
+  const auto config = Load();
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_FALSE(config->conversations.enabled);
+  EXPECT_FALSE(config->conversations.auto_detect);
+  EXPECT_EQ(config->conversations.conversations_max, 7);
+  EXPECT_EQ(config->conversations.idle_timeout_s, 60);
+  EXPECT_EQ(config->conversations.detection_threshold, 0.5f);
+  EXPECT_EQ(config->cache.settings.type, "rotating_kv");
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
+TEST_F(ConfigTest, CacheTypesOfItsOwn) {
+  const auto config = LoadText(R"(
+[cache]
+type = "long"
+shared_prompts = ["prompts/one.txt", "/two.txt"]
+[cache_types.long]
+type = "kv"
+then = [{ at = 4096, type = "rotating_kv", max_size = 2048, bits = 8 }, { at = 8192, type = "small" }]
+[cache_types.small]
+type = "quantized_kv"
+compression_ratio = 0.25
+optimization_interval = 100
+[models.m]
+source = "nano"
+cache_type = "small"
+)");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  ASSERT_EQ(config->cache_types.size(), 2u);
+  const NamedCacheType& longer = config->cache_types[0];
+  EXPECT_EQ(longer.name, "long");
+  EXPECT_EQ(longer.choice.settings.type, "kv");
+  ASSERT_EQ(longer.choice.then.size(), 2u);
+  EXPECT_EQ(longer.choice.then[0].at, 4096);
+  EXPECT_EQ(longer.choice.then[0].settings.max_size, 2048);
+  EXPECT_EQ(longer.choice.then[0].settings.bits, 8);
+  EXPECT_EQ(longer.choice.then[1].settings.type, "small");
+  EXPECT_EQ(config->cache_types[1].choice.settings.compression_ratio, 0.25f);
+  EXPECT_EQ(config->cache_types[1].choice.settings.optimization_interval, 100);
+  EXPECT_EQ(config->models[0].cache_type, "small");
+  EXPECT_THAT(config->shared_prompts,
+              ElementsAre(std::string(folder_) + "/prompts/one.txt", "/two.txt"));
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
+TEST_F(ConfigTest, CacheTypesThatAreWrong) {
+  const auto error = [&](const std::string& text) {
+    const auto config = LoadText(text);
+    return config ? "none" : config.error().message;
+  };
+  EXPECT_THAT(error("[cache_types.x]\nsize = 3\n"), HasSubstr(":2: unknown key \"size\""));
+  EXPECT_THAT(error("[cache_types.x]\nmax_size = \"a\"\n"), HasSubstr(":2: max_size: "));
+  EXPECT_THAT(error("[cache_types.x]\nthen = 3\n"), HasSubstr("then must be a list"));
+  EXPECT_THAT(error("[cache_types.x]\nthen = [3]\n"), HasSubstr("then must be a list"));
+  EXPECT_THAT(error("[cache_types.x]\nthen = [{type = \"kv\"}]\n"), HasSubstr("needs `at`"));
+  EXPECT_THAT(error("[cache_types.x]\nthen = [{at = 1, then = []}]\n"), HasSubstr("unknown key"));
+  EXPECT_THAT(error("[cache_types]\nx = 3\n"), HasSubstr("cache_types.x must be a table"));
+  EXPECT_THAT(error("cache_types = 3\n"), HasSubstr("cache_types must be"));
+  EXPECT_THAT(error("[cache]\nmax_size = 0\n"), HasSubstr("max_size: 0 is not"));
+}
+
+TEST_F(ConfigTest, AnUnknownCacheTypeIsSaid) {
+  ASSERT_TRUE(LoadText("[cache]\ntype = \"rotating\"\n[models.nano]\ncache_type = \"q\"\n"));
+  ASSERT_EQ(warnings_.size(), 2u);
+  EXPECT_THAT(warnings_[0],
+              HasSubstr("cache.type: there is no cache type \"rotating\", so it is kv"));
+  EXPECT_THAT(warnings_[1], HasSubstr("models.nano.cache_type: "));
 }
 
 TEST_F(ConfigTest, TheModelCacheIsThatOfHuggingfaceHub) {
@@ -486,6 +573,9 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
   EXPECT_EQ(config->cooldown_s, defaults->cooldown_s);
   EXPECT_EQ(config->prefill_tokens_per_step, defaults->prefill_tokens_per_step);
   EXPECT_EQ(config->isa, defaults->isa);
+  EXPECT_EQ(config->cache.settings.type, "kv");
+  EXPECT_EQ(config->shared_prompts, defaults->shared_prompts);
+  EXPECT_EQ(config->conversations, defaults->conversations);
   EXPECT_EQ(Names(*config), Names(*defaults));
 
   std::ifstream file(path);
@@ -504,8 +594,8 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
         << key.name;
   }
   // What stands behind a # is valid too.
-  const std::string all =
-      std::regex_replace(text, std::regex("(^|\n)# (\\[models\\.|[a-z_]+ = )"), "$1$2");
+  const std::string all = std::regex_replace(
+      text, std::regex("(^|\n)# (\\[models\\.|\\[cache_types\\.|[a-z_]+ = )"), "$1$2");
   const auto uncommented = LoadText(all);
   ASSERT_TRUE(uncommented.has_value()) << uncommented.error().message;
   EXPECT_THAT(Names(*uncommented), ElementsAre("example"));

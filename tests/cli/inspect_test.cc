@@ -25,16 +25,14 @@ class InspectArena : public testing::Test {
     ASSERT_TRUE(segment.has_value()) << segment.error().message;
     if (segment->name().empty()) GTEST_SKIP() << segment->unnamed_reason();
     segment_ = std::move(*segment);
-    auto arena = shm::Arena::Attach(segment_->fd(), {.fingerprint = 0xfeed,
-                                                     .numerics = 1,
-                                                     .page_bytes = 1 << 16,
-                                                     .pages_max = 64,
-                                                     .pages_budget = 64});
+    auto arena = shm::Arena::Attach(
+        segment_->fd(),
+        {.fingerprint = 0xfeed, .numerics = 1, .shape = {{{1 << 16}}, 64, 2}, .pages_budget = 64});
     ASSERT_TRUE(arena.has_value()) << arena.error().message;
     store_ = std::make_unique<shm::PageStore>(std::move(*arena), 64);
     const std::vector<TokenId> tokens(shm::kArenaPageTokens, 7);
     shm::PageIndex parent = shm::kNoPage;
-    for (int i = 0; i < 3; ++i) parent = store_->Seal(*store_->Allocate(), parent, 1, tokens);
+    for (int i = 0; i < 3; ++i) parent = store_->Seal(*store_->Allocate(), parent, {}, tokens);
   }
 
   Output Inspect(const std::string& arguments) const {
@@ -51,7 +49,7 @@ TEST_F(InspectArena, BesideItsWriter) {
   const Output text = Inspect(segment_->name());
   EXPECT_EQ(text.code, protocol::kExitOk) << text.text;
   EXPECT_THAT(text.text, HasSubstr("fingerprint 000000000000feed"));
-  EXPECT_THAT(text.text, HasSubstr("3 sealed, 0 open, 61 free"));
+  EXPECT_THAT(text.text, HasSubstr("room for 64 of 32 tokens: 3 sealed, 0 open"));
   EXPECT_THAT(text.text, HasSubstr("96"));
   EXPECT_THAT(text.text, testing::Not(HasSubstr("Problems")));
   const Json json = Json::parse(Inspect(segment_->name() + " --json").text);
@@ -83,7 +81,10 @@ TEST_F(InspectArena, OneThatThereIsNot) {
 TEST_F(InspectArena, ThatIsDamaged) {
   store_.reset();
   const std::string garbage(40'000, '\xa5');
-  ASSERT_GT(pwrite(segment_->fd(), garbage.data(), 100, 4096), 0);
+  const auto geometry = shm::ArenaGeometry::For({{{1 << 16}}, 64, 2});
+  ASSERT_GT(
+      pwrite(segment_->fd(), garbage.data(), 100, static_cast<off_t>(geometry->descriptors_offset)),
+      0);
   Output text = Inspect(segment_->name());
   EXPECT_EQ(text.code, protocol::kExitOk) << text.text;
   EXPECT_THAT(text.text, HasSubstr("Problems:\n- page 0: "));

@@ -180,14 +180,14 @@ TEST_F(DispatcherTest, TheNewestWorkerGetsNewWorkWhileAnOlderOneEnds) {
   EXPECT_EQ(old_port.All<protocol::Submit>().size(), 1u);
   EXPECT_EQ(new_port.All<protocol::Submit>().size(), 1u);
   // Frames about another worker's request have no effect.
-  EXPECT_TRUE(Send(old_worker, protocol::Accepted{2, {1}, ""}));
-  EXPECT_TRUE(Send(old_worker, protocol::Accepted{1, {1}, ""}));
+  EXPECT_TRUE(Send(old_worker, protocol::Accepted{2, {1}}));
+  EXPECT_TRUE(Send(old_worker, protocol::Accepted{1, {1}}));
   EXPECT_TRUE(Send(old_worker, protocol::Event{1, 0, 1, {5}, "x"}));
   EXPECT_TRUE(Send(old_worker, EndOf(1, 2)));
   EXPECT_EQ(first.status, 200);
   dispatcher_.OnWorkerGone(old_worker, now_ms_);
   EXPECT_FALSE(second.ended);
-  EXPECT_TRUE(Send(new_worker, protocol::Accepted{2, {1}, ""}));
+  EXPECT_TRUE(Send(new_worker, protocol::Accepted{2, {1}}));
   EXPECT_TRUE(Send(new_worker, EndOf(2, 1)));
   EXPECT_EQ(second.status, 200);
 }
@@ -197,7 +197,7 @@ TEST_F(DispatcherTest, RefusesBreachesOfTheProtocol) {
   auto fresh = [&] { return dispatcher_.AddWorker({"m", 1, {}, {}}, &port); };
   EXPECT_FALSE(Send(fresh(), protocol::Hello{"other", 1, 1, 1}));
   EXPECT_FALSE(Send(fresh(), protocol::Hello{"m", 2, 1, 1}));
-  EXPECT_FALSE(Send(fresh(), protocol::Accepted{1, {}, ""}));  // before Hello
+  EXPECT_FALSE(Send(fresh(), protocol::Accepted{1, {}}));  // before Hello
   const WorkerId worker = AddWorker(&port);
   EXPECT_FALSE(Send(worker, protocol::Hello{"m", 1, 1, 1}));
   EXPECT_FALSE(Send(worker, protocol::Release{1}));
@@ -210,7 +210,7 @@ TEST_F(DispatcherTest, RefusesBreachesOfTheProtocol) {
     RecordingSink sink;
     ASSERT_TRUE(Start(++rid, &sink, false));
     if (accept) {
-      EXPECT_TRUE(Send(worker, protocol::Accepted{rid, {}, ""}));
+      EXPECT_TRUE(Send(worker, protocol::Accepted{rid, {}}));
     }
     message.rid = rid;
     EXPECT_FALSE(Send(worker, message));
@@ -236,7 +236,7 @@ TEST_F(DispatcherTest, AStreamGoesOnWithTheNextWorker) {
   ASSERT_TRUE(Start(2, &whole, false));
   ASSERT_TRUE(Start(3, &untouched, false));
   for (protocol::RequestId rid : {1, 2})
-    ASSERT_TRUE(Send(old_worker, protocol::Accepted{rid, {1, 2}, "kv"}));
+    ASSERT_TRUE(Send(old_worker, protocol::Accepted{rid, {1, 2}}));
   for (uint64_t seq : {1, 2}) {
     ASSERT_TRUE(Send(old_worker, protocol::Event{1, 0, seq, {5}, "a"}));
     ASSERT_TRUE(Send(old_worker, protocol::Event{2, 0, seq, {5}, "a"}));
@@ -280,7 +280,7 @@ TEST_F(DispatcherTest, GivesUpWhatIsInQuarantineAndNothingElse) {
   ASSERT_TRUE(Start(1, &poison, false));
   ASSERT_TRUE(Start(2, &late_poison, false));
   ASSERT_TRUE(Start(3, &other, false));
-  ASSERT_TRUE(Send(old_worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(Send(old_worker, protocol::Accepted{1, {1}}));
   dispatcher_.OnWorkerGone(old_worker, now_ms_);
   AddWorker(&new_port, 2, {}, {1, 2, 99});
   for (RecordingSink* sink : {&poison, &late_poison}) {
@@ -296,7 +296,7 @@ TEST_F(DispatcherTest, AnOrphanWaitsForAReplacedWorkerButNotForAStoppedModel) {
   const WorkerId worker = AddWorker(&port);
   RecordingSink first, second;
   ASSERT_TRUE(Start(1, &first, false));
-  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}}));
   SetState(ModelState::kStopping);
   dispatcher_.OnWorkerGone(worker, now_ms_);
   EXPECT_FALSE(first.ended);
@@ -306,7 +306,7 @@ TEST_F(DispatcherTest, AnOrphanWaitsForAReplacedWorkerButNotForAStoppedModel) {
   SetState(ModelState::kReady);
   const WorkerId next = AddWorker(&port, 2);
   ASSERT_TRUE(Start(2, &second, false));
-  ASSERT_TRUE(Send(next, protocol::Accepted{2, {1}, ""}));
+  ASSERT_TRUE(Send(next, protocol::Accepted{2, {1}}));
   dispatcher_.OnWorkerGone(next, now_ms_);
   models_.Apply({});
   dispatcher_.OnRoster(now_ms_);
@@ -319,7 +319,7 @@ TEST_F(DispatcherTest, ADrainLetsAnOrphanGoOn) {
   const WorkerId old_worker = AddWorker(&old_port, 1);
   RecordingSink sink;
   ASSERT_TRUE(Start(1, &sink, false));
-  ASSERT_TRUE(Send(old_worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(Send(old_worker, protocol::Accepted{1, {1}}));
   dispatcher_.OnWorkerGone(old_worker, now_ms_);
   dispatcher_.BeginDrain();
   EXPECT_FALSE(sink.ended);
@@ -333,7 +333,7 @@ TEST_F(DispatcherTest, CreditFollowsWhatTheClientTook) {
   const WorkerId worker = AddWorker(&port);
   RecordingSink sink;
   ASSERT_TRUE(Start(1, &sink));
-  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}}));
   const protocol::Event small{1, 0, 1, {5}, "x"};
   const size_t small_bytes = protocol::Encode(small).size();
   ASSERT_TRUE(Send(worker, small));
@@ -365,7 +365,7 @@ TEST_F(DispatcherTest, UnstreamedAnswersTakeTheirEventsAtOnce) {
   const WorkerId worker = AddWorker(&port);
   RecordingSink sink;
   ASSERT_TRUE(Start(1, &sink, false));
-  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}}));
   ASSERT_TRUE(
       Send(worker, protocol::Event{1, 0, 1, {5}, std::string(limits::kCreditPortionBytes, 'x')}));
   EXPECT_EQ(port.All<protocol::Credit>().size(), 1u);
@@ -397,7 +397,7 @@ TEST_F(DispatcherTest, LogprobsGoOnWithTheNextWorker) {
     RecordingSink sink;
     const protocol::RequestId rid = stream ? 1 : 2;
     ASSERT_TRUE(dispatcher_.Start(rid, WithLogprobs(stream), &sink, now_ms_));
-    ASSERT_TRUE(Send(old_worker, protocol::Accepted{rid, {1}, "kv"}));
+    ASSERT_TRUE(Send(old_worker, protocol::Accepted{rid, {1}}));
     ASSERT_TRUE(Send(old_worker, LogprobEvent(rid, 0, 1, "t1", 1)));
     ASSERT_TRUE(Send(old_worker, LogprobEvent(rid, 0, 2, "", 1)));  // held
     EXPECT_THAT(sink.bytes, Not(HasSubstr("t2")));
@@ -429,7 +429,7 @@ TEST_F(DispatcherTest, ChoicesAreInterleavedAndCountedTogether) {
     request.stream = request.include_usage = rid == 1;
     request.generation.choices = 2;
     ASSERT_TRUE(dispatcher_.Start(id, std::move(request), sink, now_ms_));
-    ASSERT_TRUE(Send(worker, protocol::Accepted{id, {1}, ""}));
+    ASSERT_TRUE(Send(worker, protocol::Accepted{id, {1}}));
     ASSERT_TRUE(Send(worker, protocol::Event{id, 1, 1, {5}, "x"}));
     ASSERT_TRUE(Send(worker, protocol::Event{id, 0, 1, {5}, "y"}));
     for (const int choice : {1, 0}) {
@@ -461,7 +461,7 @@ TEST_F(DispatcherTest, BoundsTheLogprobsItHolds) {
   const WorkerId worker = AddWorker(&port);
   RecordingSink sink;
   ASSERT_TRUE(dispatcher_.Start(1, WithLogprobs(false), &sink, now_ms_));
-  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ""}));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}}));
   protocol::Event event = LogprobEvent(1, 0, 0, "", 0);
   event.logprobs[0].token.bytes.assign(1 << 20, 'x');
   for (; !sink.ended && event.seq < 1000;) {
@@ -491,7 +491,7 @@ TEST_F(DispatcherTest, BoundsWhatItHolds) {
 
   // An answer without end.
   ASSERT_TRUE(Start(3, &sink, false));
-  ASSERT_TRUE(Send(worker, protocol::Accepted{3, {1}, ""}));
+  ASSERT_TRUE(Send(worker, protocol::Accepted{3, {1}}));
   const std::string part(16 << 20, 'x');
   for (uint64_t seq = 1; !sink.ended && seq < 100; ++seq)
     ASSERT_TRUE(Send(worker, protocol::Event{3, 0, seq, {5}, part}));

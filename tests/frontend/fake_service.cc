@@ -368,7 +368,7 @@ protocol::End PlainEnd(protocol::RequestId rid, uint64_t seq, int32_t tokens) {
 }
 
 void Answer(FakePeer& worker, protocol::RequestId rid, const std::vector<std::string>& texts) {
-  worker.Send(protocol::Accepted{rid, {1, 2, 3, 4, 5}, ""});
+  worker.Send(protocol::Accepted{rid, {1, 2, 3, 4, 5}});
   uint64_t seq = 0;
   for (const std::string& text : texts) worker.Send(protocol::Event{rid, 0, ++seq, {7}, text});
   worker.Send(PlainEnd(rid, seq + 1, static_cast<int32_t>(texts.size())));

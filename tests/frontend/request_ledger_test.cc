@@ -18,7 +18,7 @@ RequestLedger Accepted(int choices = 1) {
   request.choices = choices;
   RequestLedger ledger(9, request);
   EXPECT_EQ(ledger.MakeSubmit(false).rid, 9u);
-  EXPECT_TRUE(ledger.OnAccepted({9, {1, 2, 3}, "kv"}));
+  EXPECT_TRUE(ledger.OnAccepted({9, {1, 2, 3}}));
   return ledger;
 }
 
@@ -38,7 +38,7 @@ TEST(RequestLedger, KeepsTheWholeTruth) {
   for (uint64_t seq = 1; seq <= 3; ++seq) EXPECT_EQ(ledger.OnEvent(EventOf(seq), 10), true);
   EXPECT_EQ(ledger.choices()[0].token_ids, (std::vector<TokenId>{1, 2, 3}));
   EXPECT_EQ(ledger.prompt_ids(), (std::vector<TokenId>{1, 2, 3}));
-  EXPECT_EQ(ledger.cache_schedule(), "kv");
+  EXPECT_EQ(ledger.accepted().ticket.cache.type, "kv");
   EXPECT_EQ(ledger.OnEnd(EndOf(4)), true);
   EXPECT_EQ(ledger.state(), State::kEnded);
 }
@@ -49,11 +49,11 @@ TEST(RequestLedger, RefusesBreaches) {
   EXPECT_FALSE(Accepted().OnEvent(EventOf(1, -1), 1));
   EXPECT_FALSE(Accepted().OnEnd(EndOf(2)));
   EXPECT_FALSE(Accepted().OnEnd(EndOf(0)));
-  EXPECT_FALSE(Accepted().OnAccepted({9, {}, ""}));
+  EXPECT_FALSE(Accepted().OnAccepted({9, {}}));
   RequestLedger early(9, {});
   EXPECT_FALSE(early.OnEvent(EventOf(1), 1));
   EXPECT_FALSE(early.OnEnd(EndOf(1)));
-  EXPECT_FALSE(early.OnAccepted({9, {}, ""}));
+  EXPECT_FALSE(early.OnAccepted({9, {}}));
   (void)early.MakeSubmit(false);
   EXPECT_FALSE(early.OnEvent(EventOf(1), 1));
   RequestLedger ended = Accepted();
@@ -68,7 +68,7 @@ TEST(RequestLedger, RefusesLogprobsThatDoNotAddUp) {
     request.top_logprobs = 1;
     RequestLedger ledger(9, request);
     (void)ledger.MakeSubmit(false);
-    EXPECT_TRUE(ledger.OnAccepted({9, {1}, "kv"}));
+    EXPECT_TRUE(ledger.OnAccepted({9, {1}}));
     protocol::Event first = EventOf(1);
     first.logprobs.resize(1);
     first.tokens_out = out_before;
@@ -109,7 +109,7 @@ TEST(RequestLedger, IsSubmittedAgainUntilAWorkerHasAcceptedIt) {
   ledger.TakeBack();
   EXPECT_EQ(ledger.state(), State::kWaiting);
   EXPECT_TRUE(ledger.MakeSubmit(true).suspect);
-  EXPECT_TRUE(ledger.OnAccepted({9, {}, ""}));
+  EXPECT_TRUE(ledger.OnAccepted({9, {}}));
   ledger.TakeBack();
   EXPECT_EQ(ledger.state(), State::kOrphaned);
 }
@@ -121,7 +121,7 @@ TEST(RequestLedger, TellsTheNextWorkerAllThatItHas) {
   request.chat_json = "{}";
   RequestLedger ledger(9, request);
   (void)ledger.MakeSubmit(false);
-  ASSERT_TRUE(ledger.OnAccepted({9, {1, 2, 3}, "kv"}));
+  ASSERT_TRUE(ledger.OnAccepted({9, {1, 2, 3}}));
   ASSERT_TRUE(ledger.OnBegun({9, 0, 32}));
   EXPECT_FALSE(ledger.OnBegun({9, 0, 64})) << "it begins once";
   ASSERT_TRUE(ledger.OnEvent(EventOf(1, 0), 100));
@@ -138,7 +138,7 @@ TEST(RequestLedger, TellsTheNextWorkerAllThatItHas) {
   EXPECT_EQ(resume.request.seed, 77u);
   EXPECT_EQ(resume.request.chat_json, "") << "it is never rendered again";
   EXPECT_EQ(resume.prompt_ids, (std::vector<TokenId>{1, 2, 3}));
-  EXPECT_EQ(resume.cache_schedule, "kv");
+  EXPECT_EQ(resume.ticket.cache.type, "kv");
   EXPECT_TRUE(resume.suspect);
   ASSERT_EQ(resume.choices.size(), 2u);
   EXPECT_EQ(resume.choices[0].last_seq, 2u);

@@ -1,6 +1,7 @@
 // Tables of request bodies: what is accepted as what, and what is refused with which error.
 #include "frontend/request_parser.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -18,7 +19,7 @@ namespace {
 using nlohmann::json;
 using ::testing::HasSubstr;
 
-constexpr RequestDefaults kDefaults{77, 1'700'000'000};
+const RequestDefaults kDefaults{77, 1'700'000'000};
 
 Result<ParsedRequest> Chat(const std::string& body) { return ParseChatRequest(body, kDefaults); }
 Result<ParsedRequest> Completion(const std::string& body) {
@@ -102,9 +103,21 @@ std::vector<Refused> FieldRows() {
   add("web_search_options", {"{}"}, kUnsupported);
   add("guided_json", {"{}"}, kUnsupported);
   add("grammar", {"\"root ::= x\""}, kUnsupported);
-  add("cache", {"1", "\"kv\"", "[]"});
-  add("cache", {"{\"type\":\"rotating_kv\"}", "{\"type\":\"kv\",\"bits\":4}", "{\"bits\":4}"},
-      kUnsupported);
+  add("cache", {"1", "true", "[]"});
+  add("cache", {R"({"type":1})"}, ErrorCode::invalid_request, "cache.type");
+  add("cache", {R"({"max_size":"big"})", R"({"max_size":1.5})", R"({"max_size":9999999999})"},
+      ErrorCode::invalid_request, "cache.max_size");
+  add("cache", {R"({"bits":"8"})"}, ErrorCode::invalid_request, "cache.bits");
+  add("cache", {R"({"compression_ratio":"half"})"}, ErrorCode::invalid_request,
+      "cache.compression_ratio");
+  add("cache", {R"({"then":{}})", R"({"then":1})"}, ErrorCode::invalid_request, "cache.then");
+  add("cache", {R"({"then":[1]})"}, ErrorCode::invalid_request, "cache.then[0]");
+  add("cache", {R"({"then":[{"type":"kv"}]})", R"({"then":[{"at":"x"}]})"},
+      ErrorCode::invalid_request, "cache.then[0].at");
+  std::string many;
+  for (int i = 1; i <= 20; ++i) many += (i > 1 ? "," : "") + fmt::format("{{\"at\":{}}}", i);
+  add("cache", {"{\"then\":[" + many + "]}"}, ErrorCode::invalid_request, "cache.then");
+  add("conversation_id", {"\"\"", R"("a\u0001b")", "\"" + std::string(129, 'x') + "\""});
   add("chat_template_kwargs",
       {"1", "[]", "\"x\"", "{\"messages\":[]}", "{\"tools\":[]}", "{\"messages\":null}"});
   add("conversation_id", {"1", "{}"});
@@ -329,6 +342,32 @@ TEST(ChatRequest, LeavesOutWhatTheClientLeftOut) {
   }
 }
 
+TEST(ChatRequest, SaysHowItsCacheIsKept) {
+  const auto parsed = Chat(With(
+      R"("conversation_id":"mine","cache":{"type":"kv","then":[{"at":4096,"type":"rotating_kv",)"
+      R"("max_size":1000,"keep":8,"bits":8},{"at":9000,"quantization_bits":4,"chunk_size":64,)"
+      R"("compression_ratio":0.5,"optimization_interval":3}]})"));
+  ASSERT_TRUE(parsed) << parsed.error().message;
+  EXPECT_EQ(parsed->generation.conversation_id, "mine");
+  EXPECT_EQ(parsed->generation.tenant, "");
+  CacheChoice expected;
+  expected.settings.type = "kv";
+  expected.then.resize(2);
+  expected.then[0].at = 4096;
+  expected.then[0].settings.type = "rotating_kv";
+  expected.then[0].settings.max_size = 1000;
+  expected.then[0].settings.keep = 8;
+  expected.then[0].settings.bits = 8;
+  expected.then[1].at = 9000;
+  expected.then[1].settings.bits = 4;
+  expected.then[1].settings.chunk_size = 64;
+  expected.then[1].settings.compression_ratio = 0.5f;
+  expected.then[1].settings.optimization_interval = 3;
+  EXPECT_EQ(parsed->generation.cache, expected);
+  EXPECT_EQ(Chat(With(R"("cache":"chunked_kv")"))->generation.cache.settings.type, "chunked_kv");
+  EXPECT_EQ(Chat(With(R"("n":1)"))->generation.cache, CacheChoice());
+}
+
 TEST(ChatRequest, AcceptsWhatIsHarmless) {
   for (const char* fields : {
            R"("response_format":{"type":"text"})",
@@ -340,6 +379,8 @@ TEST(ChatRequest, AcceptsWhatIsHarmless) {
            R"("reasoning_effort":"high")",
            R"("modalities":["text"])",
            R"("cache":{"type":"kv"})",
+           R"("cache":"rotating_kv")",
+           R"("cache":{"type":"nobody knows it","bits":5,"unknown":[]})",
            R"("cache":{})",
            R"("store":true,"metadata":{"a":"b"},"user":"u","service_tier":"auto")",
            R"("prompt_cache_key":"k","safety_identifier":"s","verbosity":"low")",

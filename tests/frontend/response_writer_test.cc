@@ -23,6 +23,9 @@ AnswerEnd End() {
       10, 4, 3, 2, 5, 1'500, 2'000'000, 1'000'000,
   };
   end.waited_ms = 7;
+  end.cache_type = "kv";
+  end.conversation_id = "conv_1";
+  end.spliced = 1;
   return end;
 }
 
@@ -30,7 +33,7 @@ constexpr auto kLength = protocol::FinishReason::kLength;
 std::vector<WholeChoice> One(const std::string& text) { return {{{text, "null"}, kLength}}; }
 
 constexpr char kTimings[] =
-    R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5}})";
+    R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5,"spliced":1,"type":"kv","conversation_id":"conv_1"}})";
 constexpr char kUsage[] =
     R"("usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":5}})";
 
@@ -40,6 +43,15 @@ TEST(ResponseWriter, WholeChat) {
       std::string(
           R"({"id":"chatcmpl-0000000000000abc","object":"chat.completion","created":1700000000,"model":"org/m","choices":[{"index":0,"message":{"role":"assistant","content":"a\"\n�","refusal":null},"logprobs":null,"finish_reason":"length"}],)") +
           kUsage + "," + kTimings + "}");
+}
+
+TEST(ResponseWriter, TellsWhatWasAskedInVain) {
+  AnswerEnd end = End();
+  end.warnings = {"the cache is kv: \"x\""};
+  end.conversation_id.clear();
+  EXPECT_NE(WholeAnswer(Chat(), One("t"), end)
+                .find(R"("spliced":1,"type":"kv","warnings":["the cache is kv: \"x\""]}})"),
+            std::string::npos);
 }
 
 TEST(ResponseWriter, WholeCompletion) {

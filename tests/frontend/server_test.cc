@@ -69,7 +69,7 @@ TEST(Server, StreamsAChat) {
   FakeClient client(service.port());
   client.Send(PostText("/v1/chat/completions", kHiStreamUsage));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   EXPECT_THAT(client.ReadUntil("\"role\":\"assistant\""), HasSubstr("text/event-stream"));
   worker.Send(protocol::Event{submit.rid, 0, 1, {7}, "one"});
   client.ReadUntil("\"content\":\"one\"");  // goes out at once
@@ -132,7 +132,7 @@ TEST(Server, TellsAnErrorInTheMiddleOfAStream) {
   FakeClient client(service.port());
   client.Send(PostText("/v1/chat/completions", kHiStream));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   worker.Send(protocol::Event{submit.rid, 0, 1, {7}, "x"});
   worker.Send(
       protocol::Failed{submit.rid, static_cast<uint16_t>(ErrorCode::out_of_memory), "no room", ""});
@@ -154,9 +154,9 @@ TEST(Server, StreamsGoOnWithTheNextWorkerAndOthersDoNotNotice) {
   const auto submit2 = worker->Expect<protocol::Submit>();
   kept.Send(PostText("/v1/completions", R"({"model":"other","prompt":"p"})"));
   const auto submit3 = other.Expect<protocol::Submit>();
-  other.Send(protocol::Accepted{submit3.rid, {1}, ""});
-  worker->Send(protocol::Accepted{submit1.rid, {1}, ""});
-  worker->Send(protocol::Accepted{submit2.rid, {1}, ""});
+  other.Send(protocol::Accepted{submit3.rid, {1}});
+  worker->Send(protocol::Accepted{submit1.rid, {1}});
+  worker->Send(protocol::Accepted{submit2.rid, {1}});
   worker->Send(protocol::Event{submit1.rid, 0, 1, {7}, "last words"});
   // Half a frame is discarded.
   worker->SendRaw(
@@ -233,7 +233,7 @@ TEST(Server, AMalformedFrameClosesThatChannelOnly) {
   FakeClient client(service.port()), fine(service.port());
   client.Send(PostText("/v1/chat/completions", kHi));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   std::string frame = protocol::MakeFrame(protocol::Event{submit.rid, 0, 1, {7}, "x"});
   frame[8 + 12] = 9;  // the event's number
   worker.SendRaw(frame);
@@ -302,7 +302,7 @@ TEST(Server, AClientThatLeavesCancels) {
     FakeClient client(service.port());
     client.Send(PostText("/v1/chat/completions", stream ? kHiStream : kHi));
     const auto submit = worker.Expect<protocol::Submit>();
-    worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+    worker.Send(protocol::Accepted{submit.rid, {1}});
     if (stream) client.ReadUntil("assistant");
     stream ? client.Reset() : client.Close();
     EXPECT_EQ(worker.Expect<protocol::Cancel>().rid, submit.rid);
@@ -321,7 +321,7 @@ TEST(Server, AClientThatNeverReadsGetsNoMoreCredit) {
   FakeClient client(service.port(), 4096);
   client.Send(PostText("/v1/chat/completions", kHiStream));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   const std::string text(8000, 'x');
   uint64_t seq = 0, sent = 0, credit = submit.credit_bytes;
   const size_t event_bytes = protocol::Encode(protocol::Event{submit.rid, 0, 1, {7}, text}).size();
@@ -359,7 +359,7 @@ TEST(Server, AClientThatNeverReadsIsGivenUp) {
   FakeClient client(service.port(), 4096);
   client.Send(PostText("/v1/chat/completions", kHiStream));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   for (uint64_t seq = 1; seq <= 30; ++seq)
     worker.Send(protocol::Event{submit.rid, 0, seq, {7}, std::string(8000, 'x')});
   EXPECT_EQ(worker.Expect<protocol::Cancel>().rid, submit.rid);
@@ -453,7 +453,7 @@ TEST(Server, DrainLetsRunningAnswersEnd) {
   FakeClient running(service.port()), waiting(service.port()), probe(service.port());
   running.Send(PostText("/v1/chat/completions", kHiStream));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   running.ReadUntil("assistant");
   waiting.Send(PostText("/v1/completions", R"({"model":"later","prompt":"p"})"));
   service.Settle();
@@ -479,7 +479,7 @@ TEST(Server, DrainEndsAfterItsTime) {
   FakeClient running(service.port());
   running.Send(PostText("/v1/chat/completions", kHiStream));
   const auto submit = worker.Expect<protocol::Submit>();
-  worker.Send(protocol::Accepted{submit.rid, {1}, ""});
+  worker.Send(protocol::Accepted{submit.rid, {1}});
   running.ReadUntil("assistant");
   service.supervisor().Send(protocol::Drain{1});
   EXPECT_THAT(running.ReadReply().body, HasSubstr("shutting_down"));

@@ -60,18 +60,22 @@ std::vector<Field> HeaderFields() {
           FIELD(signature, kOnce),
           FIELD(fingerprint, kOnce),
           FIELD(numerics, kOnce),
-          FIELD(format, kOnce),
-          FIELD(page_tokens, kOnce),
           FIELD(page_bytes, kOnce),
+          FIELD(slots_per_slab, kOnce),
+          FIELD(page_tokens, kOnce),
           FIELD(pages_max, kOnce),
-          FIELD(pages_per_slab, kOnce),
+          FIELD(conversations_max, kOnce),
+          FIELD(slabs, kOnce),
+          FIELD(pages_wanted, kOnce),
           FIELD(slab_bytes, kOnce),
+          FIELD(conversations_offset, kOnce),
           FIELD(descriptors_offset, kOnce),
           FIELD(slabs_offset, kOnce),
           FIELD(file_bytes, kOnce),
           FIELD(checksum, kOnce),
           FIELD(epoch, "writer, when it attaches: release, after writer"),
           FIELD(writer, "writer, when it attaches"),
+          FIELD(descriptors_granted, "writer: release, when it has asked the system for more"),
           FIELD(reserved, "nobody")};
 }
 
@@ -79,16 +83,46 @@ std::vector<Field> DescriptorFields() {
   using Struct = PageDescriptorShm;
   constexpr const char* kSeal = "writer, when it seals the page; before state";
   return {FIELD(state, "writer: kOpen before the page's content changes, kSealed last"),
+          FIELD(slot, "writer: before state; later when the numbers have moved or are dropped"),
           FIELD(position, kSeal),
           FIELD(parent_page, kSeal),
+          FIELD(format, kSeal),
+          FIELD(count, kSeal),
+          FIELD(drawn, kSeal),
           FIELD(reserved, "nobody"),
+          FIELD(owner, kSeal),
+          FIELD(mask, kSeal),
           FIELD(chain_hash, kSeal),
-          FIELD(parent_hash, kSeal),
           FIELD(data_checksum, kSeal),
           FIELD(checksum, "writer, when it seals the page; after the fields it covers"),
           FIELD(last_use, "writer, at any time: relaxed"),
           FIELD(tokens, kSeal),
           FIELD(reserved_end, "nobody")};
+}
+
+std::vector<Field> ConversationFields() {
+  using Struct = ConversationShm;
+  constexpr const char* kStore = "writer, when a turn has ended; before state";
+  return {FIELD(state, "writer: 1 after all else, before an older record becomes 0"),
+          FIELD(tail_page, kStore),
+          FIELD(version, kStore),
+          FIELD(owner, kStore),
+          FIELD(tail_hash, kStore),
+          FIELD(used_unix_ms, kStore),
+          FIELD(turns, kStore),
+          FIELD(last_token, kStore),
+          FIELD(flags, kStore),
+          FIELD(chunk_size, kStore),
+          FIELD(segments, kStore),
+          FIELD(messages, kStore),
+          FIELD(id_bytes, kStore),
+          FIELD(type_bytes, kStore),
+          FIELD(segment, kStore),
+          FIELD(message_hashes, kStore),
+          FIELD(id, kStore),
+          FIELD(type, kStore),
+          FIELD(reserved, "nobody"),
+          FIELD(checksum, kStore)};
 }
 
 std::string Table(const char* name, size_t bytes, const std::vector<Field>& fields) {
@@ -111,7 +145,8 @@ TEST(ShmLayout, IsAsThePageSays) {
   const std::string tables =
       Table("StatusShm", sizeof(StatusShm), StatusFields()) +
       Table("ArenaHeaderShm", sizeof(ArenaHeaderShm), HeaderFields()) +
-      Table("PageDescriptorShm", sizeof(PageDescriptorShm), DescriptorFields());
+      Table("PageDescriptorShm", sizeof(PageDescriptorShm), DescriptorFields()) +
+      Table("ConversationShm", sizeof(ConversationShm), ConversationFields());
   std::ifstream in(PERDURE_SOURCE_DIR "/docs/shm_layout.md");
   std::stringstream page;
   page << in.rdbuf();

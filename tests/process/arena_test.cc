@@ -45,17 +45,27 @@ class Intruder {
 
   shm::ArenaReport Report() const { return shm::ReadArena(fd_.get()).value(); }
   shm::ArenaGeometry Geometry() const {
-    const shm::ArenaReport report = Report();
-    return shm::ArenaGeometry::For(report.page_bytes, report.pages_max).value();
+    shm::ArenaHeaderShm header;
+    Read(0, &header);
+    shm::ArenaShape shape;
+    std::ranges::copy(header.page_bytes, shape.page_bytes.values.begin());
+    shape.pages_max = header.pages_wanted;
+    shape.conversations_max = header.conversations_max;
+    return shm::ArenaGeometry::For(shape).value();
   }
   std::vector<shm::PageIndex> SealedPages() const {
     std::vector<shm::PageIndex> pages;
     for (shm::PageIndex page = 0; page < Report().pages_read; ++page) {
       uint32_t state = 0;
-      Read(shm::kArenaDescriptorsOffset + page * sizeof(shm::PageDescriptorShm), &state);
+      Read(Geometry().descriptors_offset + page * sizeof(shm::PageDescriptorShm), &state);
       if (state == static_cast<uint32_t>(shm::PageState::kSealed)) pages.push_back(page);
     }
     return pages;
+  }
+  uint64_t DataOffset(shm::PageIndex page) const {
+    shm::PageDescriptorShm descriptor;
+    Read(Geometry().descriptors_offset + page * sizeof descriptor, &descriptor);
+    return Geometry().SlotOffset(descriptor.slot.load(), descriptor.format);
   }
   void Flip(uint64_t offset) const {
     uint8_t byte = 0;
@@ -64,7 +74,7 @@ class Intruder {
   }
   template <class T>
   void Read(uint64_t offset, T* value) const {
-    (void)!pread(fd_.get(), value, sizeof *value, static_cast<off_t>(offset));
+    (void)!pread(fd_.get(), static_cast<void*>(value), sizeof *value, static_cast<off_t>(offset));
   }
   template <class T>
   void Write(uint64_t offset, const T& value) const {
@@ -96,7 +106,7 @@ TEST(ArenaTest, DamageToAnIdlePageIsFoundBeforeItIsNeeded) {
   ASSERT_TRUE(intruder.found());
   const auto sealed = intruder.SealedPages();
   ASSERT_GT(sealed.size(), 2u);
-  intruder.Flip(intruder.Geometry().PageOffset(sealed[1]) + 1000);
+  intruder.Flip(intruder.DataOffset(sealed[1]) + 1000);
   const auto damaged = [&] { return service.Model("nano")["arena"].value("damaged", 0); };
   EXPECT_EQ(damaged(), 0);
   const pid_t before = service.SignalModel("nano", SIGKILL);
@@ -178,10 +188,11 @@ TEST(ArenaTest, NoDamageUnderLoadEndsAWorker) {
     });
   }
   const uint64_t descriptors = 40 * sizeof(shm::PageDescriptorShm);
+  const uint64_t some_slabs = 40 * geometry.page_bytes[shm::PageFormat::kFloat16];
   for (int round = 1; round <= kRounds; ++round) {
     const int answers_wanted = answers + kClients;
     for (int flip = 0; flip < kFlips || answers < answers_wanted; ++flip) {
-      switch (random() % 4) {
+      switch (random() % 5) {
         case 0:
           intruder.Flip(random() % sizeof(shm::ArenaHeaderShm));
           break;
@@ -189,18 +200,22 @@ TEST(ArenaTest, NoDamageUnderLoadEndsAWorker) {
           intruder.Write(geometry.descriptors_offset + random() % descriptors, random());
           break;
         case 2:
-          intruder.Flip(geometry.PageOffset(random() % 40) + random() % geometry.page_bytes);
+          intruder.Flip(geometry.slabs_offset + random() % some_slabs);
+          break;
+        case 4:
+          intruder.Write(geometry.conversations_offset +
+                             random() % (geometry.descriptors_offset -
+                                         geometry.conversations_offset - sizeof(uint64_t)),
+                         random());
           break;
         case 3: {  // NaN and infinity
           const std::array<uint16_t, 4> values{0x7E00, 0x7C00, 0xFC00, 0xFFFF};
-          intruder.Write(
-              geometry.PageOffset(random() % 40) + random() % (geometry.page_bytes / 8 - 1) * 8,
-              values);
+          intruder.Write(geometry.slabs_offset + random() % (some_slabs / 8 - 1) * 8, values);
           break;
         }
       }
       const shm::ArenaReport report = intruder.Report();
-      EXPECT_LE(report.pages_read, limits::kArenaPagesMax);
+      EXPECT_LE(report.pages_read, limits::kArenaDescriptorsMax);
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
       if (HasFailure()) break;
     }

@@ -37,6 +37,11 @@ GenerationRequest FullRequest() {
   r.echo = true;
   r.unix_time = -1;
   r.top_logprobs = 20;
+  r.tenant = "0123456789abcdef";
+  r.conversation_id = "mine";
+  r.cache.settings.type = "kv";
+  r.cache.settings.compression_ratio = 0.5f;
+  r.cache.then = {{4096, {"rotating_kv", 8, 1000, 4, 32, 0.25f, 7}}};
   return r;
 }
 
@@ -50,6 +55,8 @@ Heritage FullHeritage() {
   h.worker = WorkerHeritage{};
   h.worker->model = "nano";
   h.worker->default_temperature = 0.25f;
+  h.worker->cache_types = {{"small", FullRequest().cache}};
+  h.worker->shared_prompts = {"/etc/prompt.txt"};
   h.frontend = FrontendHeritage{};
   h.frontend->settings.api_keys = {"one", "two"};
   return h;
@@ -69,14 +76,22 @@ Roster FullRoster() {
   return roster;
 }
 
+ConversationTicket FullTicket() {
+  ConversationTicket ticket;
+  ticket.cache = {"rotating_kv", {{0, 16, 0, 0}, {4096, 8, 4, 1000}}, 512, true};
+  ticket.conversation_id = "mine";
+  ticket.message_hashes = {1, ~uint64_t{0}};
+  return ticket;
+}
+
 // Calls `f` with one value of every message, its fields filled.
 template <class F>
 void ForEveryMessage(F f) {
   f(Hello{"nano", 3, 2048, 8});
   f(Submit{1, FullRequest(), 65536, true});
   f(Submit{});
-  f(Resume{1, FullRequest(), {1, 2}, "kv", {{7, {4, 5}, true, 3}, {}}, 65536, true});
-  f(Accepted{1, {1, 2, 3}, "kv"});
+  f(Resume{1, FullRequest(), {1, 2}, FullTicket(), {{7, {4, 5}, true, 3}, {}}, 65536, true});
+  f(Accepted{1, {1, 2, 3}, FullTicket(), 5, {"a warning"}});
   f(Begun{1, 2, 32});
   f(Event{1, 2, 3, {4, 5}, "text"});
   f(Event{1,

@@ -1,45 +1,18 @@
 // A death between any two stores to shared memory: what a successor finds is right.
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
-#include <cstring>
-#include <functional>
 #include <memory>
+#include <vector>
 
 #include "shm/page_store.h"
 #include "tests/shm/chains.h"
+#include "tests/shm/watched_memory.h"
 
 namespace perdure::shm {
 namespace {
 
 constexpr PageIndex kPages = 8;
-
-// Stands for shared memory, with somebody who looks at it after each store.
-class WatchedMemory : public PageMemory {
- public:
-  WatchedMemory() : PageMemory(*ArenaGeometry::For(192, kPages), nullptr) {
-    base_ = static_cast<std::byte*>(mmap(nullptr, geometry_.file_bytes, PROT_READ | PROT_WRITE,
-                                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
-  }
-  ~WatchedMemory() override { munmap(base_, geometry_.file_bytes); }
-  bool Grant(uint32_t) override { return true; }
-  void Return(uint32_t) override {}
-  bool Adopt(const std::vector<bool>&) override { return true; }
-  void Stored() override {
-    if (stored) stored();
-  }
-
-  // What a successor would map.
-  std::unique_ptr<WatchedMemory> Copy() const {
-    auto copy = std::make_unique<WatchedMemory>();
-    std::memcpy(copy->base_, base_,
-                geometry_.descriptors_offset + kPages * sizeof(PageDescriptorShm));
-    std::memcpy(copy->address(0), address(0), kPages * geometry_.page_bytes);
-    return copy;
-  }
-
-  std::function<void()> stored;
-};
+constexpr ArenaShape kShape{kMixedBytes, kPages, 4};
 
 struct Found {
   PageIndex kept = 0;
@@ -58,7 +31,7 @@ TEST(ArenaCrash, AtEveryStoreOfRandomWork) {
   size_t crashes = 0;
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     SCOPED_TRACE(seed);
-    auto owned = std::make_unique<WatchedMemory>();
+    auto owned = WatchedMemory::Make(kShape);
     WatchedMemory* memory = owned.get();
     PageStore store(std::move(owned), kPages);
     memory->stored = [&] {
@@ -81,14 +54,14 @@ TEST(ArenaCrash, AtEveryStoreOfRandomWork) {
 }
 
 TEST(ArenaCrash, ASealIsOneStore) {
-  auto owned = std::make_unique<WatchedMemory>();
+  auto owned = WatchedMemory::Make(kShape);
   WatchedMemory* memory = owned.get();
   PageStore store(std::move(owned), kPages);
-  const PageIndex page = *store.Allocate();
+  const PageIndex page = *store.Allocate(KeyOf(store, 1).format);
   Fill(BytesOf(store, page), {1});
   std::vector<PageIndex> kept;
   memory->stored = [&] { kept.push_back(WhatASuccessorFinds(*memory).kept); };
-  store.Seal(page, kNoPage, kRoot, TokensOf({1}));
+  store.Seal(page, kNoPage, KeyOf(store, 1), TokensOf({1}));
   memory->stored = nullptr;
   ASSERT_GE(kept.size(), 8u);
   EXPECT_EQ(kept.back(), 1u);
@@ -99,19 +72,19 @@ TEST(ArenaCrash, ASealIsOneStore) {
 // right.
 TEST(ArenaCrash, ADescriptorThatChangesWhileItIsSealed) {
   size_t lost = 0;
-  for (size_t store_number = 0; store_number < 12; ++store_number) {
+  for (size_t store_number = 0; store_number < 16; ++store_number) {
     for (size_t byte = 0; byte < sizeof(PageDescriptorShm); byte += 4) {
-      auto owned = std::make_unique<WatchedMemory>();
+      auto owned = WatchedMemory::Make(kShape);
       WatchedMemory* memory = owned.get();
       PageStore store(std::move(owned), kPages);
-      const PageIndex page = *store.Allocate();
+      const PageIndex page = *store.Allocate(KeyOf(store, 1).format);
       Fill(BytesOf(store, page), {1});
       size_t stores = 0;
       memory->stored = [&] {
         if (stores++ == store_number)
           reinterpret_cast<std::byte*>(&memory->descriptor(page))[byte] ^= std::byte{1};
       };
-      store.Seal(page, kNoPage, kRoot, TokensOf({1}));
+      store.Seal(page, kNoPage, KeyOf(store, 1), TokensOf({1}));
       memory->stored = nullptr;
       PageStore successor(memory->Copy(), kPages);
       ASSERT_EQ(CountRightPages(&successor), successor.cached()) << store_number << ' ' << byte;
@@ -123,7 +96,7 @@ TEST(ArenaCrash, ADescriptorThatChangesWhileItIsSealed) {
 
 // The recovery is itself such work: it may die at any store, too.
 TEST(ArenaCrash, DuringTheRecovery) {
-  auto owned = std::make_unique<WatchedMemory>();
+  auto owned = WatchedMemory::Make(kShape);
   WatchedMemory* memory = owned.get();
   PageStore store(std::move(owned), kPages);
   RandomUser user(&store, 3);
@@ -132,7 +105,7 @@ TEST(ArenaCrash, DuringTheRecovery) {
   ASSERT_GT(store.cached(), 3u);
   auto second = memory->Copy();
   // An open page, a damaged one, and one whose parent is gone with it.
-  for (PageIndex page = 0; page < kPages; ++page)
+  for (PageIndex page = 0; page < 3; ++page)
     if (second->descriptor(page).position == 0) second->descriptor(page).chain_hash ^= 1;
   WatchedMemory* watched = second.get();
   size_t crashes = 0;

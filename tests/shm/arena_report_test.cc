@@ -21,11 +21,8 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr ArenaSpec kSpec{.fingerprint = 0xabc,
-                          .numerics = 0xdef,
-                          .page_bytes = 1024,
-                          .pages_max = 32,
-                          .pages_budget = 32};
+constexpr ArenaSpec kSpec{
+    .fingerprint = 0xabc, .numerics = 0xdef, .shape = {kMixedBytes, 32, 4}, .pages_budget = 32};
 
 UniqueFd MemoryFile() { return UniqueFd(memfd_create("arena", MFD_CLOEXEC)); }
 
@@ -37,11 +34,10 @@ std::unique_ptr<PageStore> Open(int fd) {
 TEST(ArenaReport, OfAnArenaInUse) {
   const UniqueFd fd = MemoryFile();
   const auto store = Open(fd.get());
-  std::vector<PageIndex> chain;
-  for (const int letter : {0, 1, 2})
-    chain.push_back(store->Seal(*store->Allocate(), chain.empty() ? kNoPage : chain.back(), kRoot,
-                                TokensOf({letter})));
-  store->Seal(*store->Allocate(), chain[0], kRoot, TokensOf({2}));
+  const std::vector<PageIndex> chain = PutWord(store.get(), {0, 1, 2});
+  const std::vector<PageIndex> other = PutWord(store.get(), {0, 2});
+  store->Release(other[1]);
+  store->Release(store->Seal(*store->Allocate(), chain[0], {}, std::vector<TokenId>{1, 2, 3}));
   ASSERT_TRUE(store->Allocate().has_value());
   const auto report = ReadArena(fd.get());
   ASSERT_TRUE(report.has_value());
@@ -51,15 +47,19 @@ TEST(ArenaReport, OfAnArenaInUse) {
   EXPECT_EQ(report->numerics, 0xdefu);
   EXPECT_EQ(report->writer, static_cast<uint32_t>(getpid()));
   EXPECT_EQ(report->epoch, 1u);
-  EXPECT_EQ(report->pages_read, 32u);
-  EXPECT_EQ(report->sealed, 4u);
+  EXPECT_EQ(report->page_bytes, kMixedBytes);
+  EXPECT_EQ(report->pages_wanted, 32u);
+  EXPECT_EQ(report->sealed, (PerFormat<uint32_t>{{2, 1, 2}}));
+  EXPECT_EQ(report->Sealed(), 5u);
+  EXPECT_EQ(report->hollow, 0u);
   EXPECT_EQ(report->open, 1u);
-  EXPECT_EQ(report->free, 27u);
-  EXPECT_EQ(report->bytes_granted, 2 * kArenaSlabAlignment);
-  ASSERT_EQ(report->longest_chains.size(), 2u);
+  EXPECT_EQ(report->free, report->pages_max - 6);
+  ASSERT_EQ(report->longest_chains.size(), 3u);
   EXPECT_EQ(report->longest_chains[0].pages, 3u);
+  EXPECT_EQ(report->longest_chains[0].tokens, 96u);
   EXPECT_EQ(report->longest_chains[0].page, chain[2]);
   EXPECT_EQ(report->longest_chains[1].pages, 2u);
+  EXPECT_EQ(report->longest_chains[2].tokens, 35u);
 }
 
 TEST(ArenaReport, OfWhatIsNone) {
@@ -73,24 +73,24 @@ TEST(ArenaReport, OfWhatIsNone) {
   header.magic = kArenaMagic;
   header.version = kArenaVersion;
   header.signature = kArenaSignature;
-  header.pages_max = UINT32_MAX;
+  header.pages_max = header.descriptors_granted = UINT32_MAX;
+  header.descriptors_offset = kArenaConversationsOffset;
   header.checksum = HeaderChecksum(header);
   ASSERT_GT(pwrite(fd.get(), &header, sizeof header, 0), 0);
   EXPECT_EQ(ReadArena(fd.get())->pages_read, 0u);
   ASSERT_EQ(ftruncate(fd.get(), off_t{1} << 40), 0);
-  EXPECT_EQ(ReadArena(fd.get())->pages_read, limits::kArenaPagesMax);
+  EXPECT_EQ(ReadArena(fd.get())->pages_read, limits::kArenaDescriptorsMax);
 }
 
 TEST(ArenaReport, TellsWhatIsWrong) {
   const UniqueFd fd = MemoryFile();
   {
     const auto store = Open(fd.get());
-    PageIndex parent = kNoPage;
-    for (const int letter : {0, 1, 2})
-      parent = store->Seal(*store->Allocate(), parent, kRoot, TokensOf({letter}));
+    PutWord(store.get(), {0, 1, 2});
   }
   const auto write = [&](PageIndex page, size_t field, uint32_t value) {
-    const auto offset = kArenaDescriptorsOffset + page * sizeof(PageDescriptorShm) + field;
+    const auto offset = ArenaGeometry::For(kSpec.shape)->descriptors_offset +
+                        page * sizeof(PageDescriptorShm) + field;
     ASSERT_GT(pwrite(fd.get(), &value, sizeof value, static_cast<off_t>(offset)), 0);
   };
   write(0, offsetof(PageDescriptorShm, state), 0);
@@ -124,14 +124,14 @@ TEST(ArenaReport, SurvivesARunningWriterAndAnyDamage) {
     const int writer = start_writer(round);
     // Beside a writer that does nothing wrong there is nothing wrong to see.
     for (int64_t end = MonotonicMs() + 60'000;
-         ReadArena(fd.get())->sealed == 0 && MonotonicMs() < end;)
+         ReadArena(fd.get())->Sealed() == 0 && MonotonicMs() < end;)
       usleep(1000);
     for (int i = 0; i < 100; ++i) {
       const auto report = ReadArena(fd.get());
       ASSERT_TRUE(report.has_value());
       for (const std::string& problem : report->problems)
         EXPECT_THAT(problem, testing::Not(HasSubstr("descriptor")));
-      undisturbed += report->sealed > 0;
+      undisturbed += report->Sealed() > 0;
     }
     for (int i = 0; i < 100; ++i) {
       if (random() % 50 == 0) {
@@ -143,7 +143,7 @@ TEST(ArenaReport, SurvivesARunningWriterAndAnyDamage) {
       }
       const auto report = ReadArena(fd.get());
       ASSERT_TRUE(report.has_value());
-      EXPECT_LE(report->pages_read, limits::kArenaPagesMax);
+      EXPECT_LE(report->pages_read, limits::kArenaDescriptorsMax);
       EXPECT_LE(report->problems.size(), limits::kArenaProblemsShown);
       for (const auto& chain : report->longest_chains) EXPECT_LE(chain.pages, report->pages_read);
     }

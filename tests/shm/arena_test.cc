@@ -25,15 +25,12 @@ namespace perdure::shm {
 namespace {
 
 constexpr PageIndex kPages = 32;
-constexpr ArenaSpec kSpec{.fingerprint = 11,
-                          .numerics = 22,
-                          .page_bytes = 1024,
-                          .pages_max = kPages,
-                          .pages_budget = kPages};
+constexpr ArenaSpec kSpec{
+    .fingerprint = 11, .numerics = 22, .shape = {kMixedBytes, kPages, 4}, .pages_budget = kPages};
 
 UniqueFd MemoryFile() { return UniqueFd(memfd_create("arena", MFD_CLOEXEC)); }
 
-ArenaGeometry Geometry() { return *ArenaGeometry::For(kSpec.page_bytes, kSpec.pages_max); }
+ArenaGeometry Geometry() { return *ArenaGeometry::For(kSpec.shape); }
 
 // The store of a new writer, which must be able to attach.
 std::unique_ptr<PageStore> Open(int fd, std::string* reset_reason = nullptr,
@@ -94,20 +91,22 @@ TEST(Arena, TakesNoMoreMemoryThanItsSlabs) {
     return static_cast<uint64_t>(st.st_blocks) * 512;
   };
   ArenaSpec spec = kSpec;
-  spec.page_bytes = limits::kArenaSlabBytes / 2;
-  const auto geometry = *ArenaGeometry::For(spec.page_bytes, spec.pages_max);
+  spec.shape.page_bytes = {{limits::kArenaSlabBytes / 2}};
+  const auto geometry = *ArenaGeometry::For(spec.shape);
+  const uint64_t described =
+      geometry.descriptors_offset + geometry.pages_max * sizeof(PageDescriptorShm);
   auto store = Open(fd.get(), nullptr, spec);
-  EXPECT_EQ(blocks(), geometry.slabs_offset);
+  EXPECT_EQ(blocks(), geometry.descriptors_offset);
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(store->Allocate().has_value());
-  EXPECT_EQ(blocks(), geometry.slabs_offset + 2 * limits::kArenaSlabBytes);
+  EXPECT_EQ(blocks(), described + 2 * limits::kArenaSlabBytes);
   EXPECT_EQ(store->bytes_granted(), 2 * limits::kArenaSlabBytes);
   store->Release(2);
   EXPECT_EQ(store->ReleaseUnused(), limits::kArenaSlabBytes);
-  EXPECT_EQ(blocks(), geometry.slabs_offset + limits::kArenaSlabBytes);
+  EXPECT_EQ(blocks(), described + limits::kArenaSlabBytes);
   // What a dead writer had open goes back to the system.
   store.reset();
   store = Open(fd.get(), nullptr, spec);
-  EXPECT_EQ(blocks(), geometry.slabs_offset);
+  EXPECT_EQ(blocks(), described);
 }
 
 TEST(Arena, StartsAnewWhereItDoesNotFit) {
@@ -136,27 +135,36 @@ TEST(Arena, StartsAnewWhereItDoesNotFit) {
   EXPECT_EQ(reason_after([](int, ArenaSpec*) {}), "");
   EXPECT_EQ(reason_after([](int, ArenaSpec* s) { ++s->fingerprint; }), "the model has changed");
   EXPECT_NE(reason_after([](int, ArenaSpec* s) { ++s->numerics; }), "");
-  EXPECT_NE(reason_after([](int, ArenaSpec* s) { s->page_bytes *= 2; }), "");
-  EXPECT_NE(reason_after([](int, ArenaSpec* s) { s->pages_max = s->pages_budget = 64; }), "");
+  EXPECT_NE(reason_after([](int, ArenaSpec* s) { s->shape.page_bytes.values[0] *= 2; }), "");
+  EXPECT_NE(reason_after([](int, ArenaSpec* s) { s->shape.page_bytes.values[2] = 0; }), "");
+  EXPECT_NE(reason_after([](int, ArenaSpec* s) { s->shape.conversations_max = 5; }), "");
+  EXPECT_EQ(reason_after([](int, ArenaSpec* s) { s->shape.conversations_max = 3; }), "");
+  EXPECT_NE(reason_after([](int, ArenaSpec* s) { s->shape.pages_max = s->pages_budget = 64; }), "");
   // Room for more than is wanted is no reason: what is wanted follows the memory that is free.
-  EXPECT_EQ(reason_after([](int, ArenaSpec* s) { s->pages_max = 64; }), "");
-  EXPECT_EQ(reason_after([](int, ArenaSpec* s) { s->pages_max = s->pages_budget = 5; }), "");
+  EXPECT_EQ(reason_after([](int, ArenaSpec* s) { s->shape.pages_max = 64; }), "");
+  EXPECT_EQ(reason_after([](int, ArenaSpec* s) { s->shape.pages_max = s->pages_budget = 5; }), "");
 
   EXPECT_EQ(with_header([](ArenaHeaderShm*) {}), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->magic; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->version; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->signature; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->header_bytes; }), "");
-  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->format = PageFormat{7}; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->page_bytes[1] = 64; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->page_tokens = 16; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->pages_max = UINT32_MAX; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->pages_max; }), "");
-  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->pages_per_slab = 0; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->slots_per_slab[0] = 0; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->slots_per_slab[2] = UINT32_MAX; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->pages_wanted = UINT32_MAX; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->conversations_max = UINT32_MAX; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->slabs; }), "");
+  EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->conversations_offset = 0; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->slab_bytes = uint64_t{1} << 60; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->descriptors_offset += 64; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { h->slabs_offset = 0; }), "");
   EXPECT_NE(with_header([](ArenaHeaderShm* h) { ++h->file_bytes; }), "");
   EXPECT_EQ(with_header([](ArenaHeaderShm* h) { h->epoch = UINT64_MAX; }), "");
+  EXPECT_EQ(with_header([](ArenaHeaderShm* h) { h->descriptors_granted = UINT32_MAX; }), "");
 
   EXPECT_EQ(reason_after([](int fd, ArenaSpec*) { FlipByte(fd, 30, 1); }), "its header is damaged");
   EXPECT_NE(reason_after([](int fd, ArenaSpec*) { ASSERT_EQ(ftruncate(fd, 5000), 0); }), "");
@@ -186,7 +194,7 @@ TEST(Arena, RefusesWhatIsNoMemoryFile) {
   EXPECT_FALSE(Arena::Attach(null.get(), kSpec).has_value());
   const UniqueFd fd = MemoryFile();
   ArenaSpec none = kSpec;
-  none.page_bytes = 0;
+  none.shape.page_bytes = {};
   EXPECT_FALSE(Arena::Attach(fd.get(), none).has_value());
 }
 
@@ -273,8 +281,9 @@ TEST(Arena, SurvivesWritersThatAreKilled) {
 
 TEST(Arena, FlippedBytesNeverMakeAWrongPage) {
   const auto geometry = Geometry();
-  const uint64_t descriptors_end = geometry.descriptors_offset + kPages * sizeof(PageDescriptorShm);
-  const uint64_t data_end = geometry.slabs_offset + kPages * geometry.page_bytes;
+  const uint64_t descriptors_end =
+      geometry.descriptors_offset + geometry.pages_max * sizeof(PageDescriptorShm);
+  const uint64_t data_end = geometry.file_bytes;
   std::mt19937_64 random(4);
   size_t kept = 0, lost = 0, damaged = 0;
   for (uint64_t round = 0; round < 300; ++round) {
@@ -313,18 +322,13 @@ class ForgedDescriptors : public testing::Test {
  protected:
   ForgedDescriptors() : fd_(MemoryFile()) {
     const auto store = Open(fd_.get());
-    std::vector<PageIndex> pages;
-    for (int i = 0; i < 3; ++i) {
-      const PageIndex page = *store->Allocate();
-      Fill(BytesOf(*store, page), Word(static_cast<size_t>(i) + 1, 0));
-      pages.push_back(store->Seal(page, i == 0 ? kNoPage : pages.back(), kRoot, TokensOf({0})));
-    }
+    ReleaseAll(store.get(), PutWord(store.get(), {0, 0, 0}));
   }
 
   void Change(PageIndex page, const std::function<void(PageDescriptorShm*)>& change,
               PageIndex from = kNoPage) {
     const auto offset = [](PageIndex p) {
-      return static_cast<off_t>(kArenaDescriptorsOffset + p * sizeof(PageDescriptorShm));
+      return static_cast<off_t>(Geometry().descriptors_offset + p * sizeof(PageDescriptorShm));
     };
     PageDescriptorShm descriptor;
     ASSERT_GT(pread(fd_.get(), static_cast<void*>(&descriptor), sizeof descriptor,
@@ -384,27 +388,56 @@ TEST_F(ForgedDescriptors, AStateThatThereIsNot) {
 TEST_F(ForgedDescriptors, ACopyOfAnothersDescriptor) {
   PageDescriptorShm descriptor;
   ASSERT_GT(pread(fd_.get(), static_cast<void*>(&descriptor), sizeof descriptor,
-                  static_cast<off_t>(kArenaDescriptorsOffset)),
+                  static_cast<off_t>(Geometry().descriptors_offset)),
             0);
   ASSERT_GT(pwrite(fd_.get(), &descriptor, sizeof descriptor,
-                   static_cast<off_t>(kArenaDescriptorsOffset + sizeof descriptor)),
+                   static_cast<off_t>(Geometry().descriptors_offset + sizeof descriptor)),
             0);
   const auto recovery = Recovered();
   EXPECT_EQ(recovery.kept, 1u);
   EXPECT_EQ(recovery.dropped, 2u);
 }
 
-// Tokens can be made to have the hash of others: what follows them does not follow the others.
-TEST_F(ForgedDescriptors, AnotherChainWithTheSameHash) {
+TEST_F(ForgedDescriptors, OtherTokensThanItsHashSays) {
   const auto other = TokensOf({1});
+  Change(0, [&](PageDescriptorShm* d) { std::ranges::copy(other, d->tokens); });
+  EXPECT_EQ(Recovered().kept, 0u);
+}
+
+TEST_F(ForgedDescriptors, AnotherOwner) {
+  Change(1, [](PageDescriptorShm* d) { d->owner = 99; });
+  EXPECT_EQ(Recovered().kept, 1u);
+}
+
+TEST_F(ForgedDescriptors, CountsBeyondAPage) {
+  for (const uint32_t count : {0u, 33u, UINT32_MAX}) {
+    Change(2, [&](PageDescriptorShm* d) { d->count = count; });
+    EXPECT_EQ(Recovered().kept, 2u);
+  }
+}
+
+TEST_F(ForgedDescriptors, AFormatThatThereIsNot) {
+  Change(2, [](PageDescriptorShm* d) { d->format = PageFormat{3}; });
+  EXPECT_EQ(Recovered().kept, 2u);
+}
+
+TEST_F(ForgedDescriptors, SlotsOfOthersOrOfNobody) {
+  for (const SlotIndex slot : {SlotIndex{0}, SlotIndex{3}, SlotIndex{100'000}, kNoSlot - 1}) {
+    Change(2, [&](PageDescriptorShm* d) { d->slot = slot; });
+    EXPECT_EQ(Recovered().kept, 2u) << slot;
+  }
+  // In a slab of another format.
   Change(
-      7,
-      [&](PageDescriptorShm* d) { std::copy(other.begin(), other.end(), std::begin(d->tokens)); },
-      0);
-  Change(1, [](PageDescriptorShm* d) { d->parent_page = 7; });
-  const auto store = Open(fd_.get());
-  EXPECT_EQ(store->recovery().kept, 4u);
-  EXPECT_EQ(store->Acquire(kRoot, TokensOf({0, 0, 0}), SIZE_MAX), std::vector<PageIndex>{0});
+      1, [](PageDescriptorShm* d) { d->format = PageFormat::kBits4; }, 1);
+  EXPECT_EQ(Recovered().kept, 1u);
+}
+
+TEST_F(ForgedDescriptors, AHollowPageIsNoDamage) {
+  Change(1, [](PageDescriptorShm* d) { d->slot = kNoSlot; });
+  const auto recovery = Recovered();
+  EXPECT_EQ(recovery.kept, 2u);
+  EXPECT_EQ(recovery.hollow, 1u);
+  EXPECT_EQ(recovery.dropped, 0u);
 }
 
 TEST_F(ForgedDescriptors, UsedInAllEternity) {
@@ -414,10 +447,10 @@ TEST_F(ForgedDescriptors, UsedInAllEternity) {
 
 TEST_F(ForgedDescriptors, HolesInTheData) {
   const auto geometry = Geometry();
-  ASSERT_EQ(
-      fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                static_cast<off_t>(geometry.slabs_offset), static_cast<off_t>(geometry.slab_bytes)),
-      0);
+  ASSERT_EQ(fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                      static_cast<off_t>(geometry.slabs_offset),
+                      static_cast<off_t>(geometry.slabs * geometry.slab_bytes)),
+            0);
   const auto store = Open(fd_.get());
   EXPECT_EQ(store->recovery().kept, 3u);
   EXPECT_EQ(CountRightPages(store.get()), 0u);
@@ -436,11 +469,11 @@ TEST(Arena, AFullDevShmIsNoPageAndNoSigbus) {
     if (mount("tmpfs", folder.c_str(), "tmpfs", 0, "size=40m") != 0) _exit(77);
     const UniqueFd fd(open((folder / "arena").c_str(), O_RDWR | O_CREAT, 0600));
     ArenaSpec spec = kSpec;
-    spec.page_bytes = limits::kArenaSlabBytes / 4;
+    spec.shape.page_bytes = {{limits::kArenaSlabBytes / 4}};
     auto arena = Arena::Attach(fd.get(), spec);
     if (!arena) _exit(1);
     PageStore store(std::move(*arena), kPages);
-    // One slab fits, the second does not.
+    // Two slabs of 16 MiB fit, the third does not.
     for (int i = 0; i < 4; ++i) {
       const auto page = store.Allocate();
       if (!page) _exit(2);

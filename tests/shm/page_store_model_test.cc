@@ -18,7 +18,7 @@ namespace perdure::shm {
 namespace {
 
 constexpr ArenaSpec kSpec{
-    .fingerprint = 1, .numerics = 2, .page_bytes = 512, .pages_max = 24, .pages_budget = 24};
+    .fingerprint = 1, .numerics = 2, .shape = {{{512}}, 24, 0}, .pages_budget = 24};
 
 struct Model {
   struct Node {
@@ -75,9 +75,6 @@ struct Model {
     return static_cast<PageIndex>(std::count_if(cached.begin(), cached.end(),
                                                 [&](const auto& e) { return !IsNeeded(e.first); }));
   }
-  static Word First(const Word& word, size_t pages) {
-    return Word(word.begin(), word.begin() + static_cast<std::ptrdiff_t>(pages));
-  }
 };
 
 struct Sequence {
@@ -97,7 +94,7 @@ class TwoStores {
     if (choice == 0 && Random(10) == 0) {
       Attach();
     } else if (choice == 1 && Random(20) == 0) {
-      store_->DropUnused();
+      store_->DropUnneeded();
       while (model_.Evict()) {
       }
     } else if (choice == 2) {
@@ -138,12 +135,10 @@ class TwoStores {
     Sequence sequence;
     for (int i = 0; i < kWordMax; ++i) sequence.word.push_back(Random(kLetters));
     const auto bound = static_cast<size_t>(Random(kWordMax + 1));
-    sequence.pages =
-        store_->Acquire(kRoot, TokensOf(sequence.word), bound * kArenaPageTokens + Random(32));
-    ASSERT_EQ(sequence.pages.size(), model_.Acquire(Model::First(sequence.word, bound)));
+    sequence.pages = AcquireWord(store_.get(), First(sequence.word, bound));
+    ASSERT_EQ(sequence.pages.size(), model_.Acquire(First(sequence.word, bound)));
     for (size_t i = 0; i < sequence.pages.size(); ++i)
-      ASSERT_TRUE(
-          IsFilled(BytesOf(*store_, sequence.pages[i]), Model::First(sequence.word, i + 1)));
+      ASSERT_TRUE(IsFilled(BytesOf(*store_, sequence.pages[i]), First(sequence.word, i + 1)));
     sequences_.push_back(std::move(sequence));
   }
 
@@ -155,10 +150,10 @@ class TwoStores {
       ASSERT_EQ(sequence->open.has_value(), model_.Allocate());
       return;
     }
-    const Word prefix = Model::First(sequence->word, done + 1);
+    const Word prefix = First(sequence->word, done + 1);
     Fill(BytesOf(*store_, *sequence->open), prefix);
     const PageIndex page =
-        store_->Seal(*sequence->open, done == 0 ? kNoPage : sequence->pages[done - 1], kRoot,
+        store_->Seal(*sequence->open, done == 0 ? kNoPage : sequence->pages[done - 1], {},
                      TokensOf({prefix.back()}));
     ASSERT_TRUE(IsFilled(BytesOf(*store_, page), prefix));
     ASSERT_EQ(page == *sequence->open, !model_.cached.contains(prefix));
@@ -179,7 +174,7 @@ class TwoStores {
     std::shuffle(order.begin(), order.end(), random_);
     for (const size_t i : order) {
       store_->Release(sequence->pages[i]);
-      model_.Use(Model::First(sequence->word, i + 1), -1);
+      model_.Use(First(sequence->word, i + 1), -1);
     }
     sequences_.erase(sequences_.begin() + (sequence - sequences_.data()));
   }

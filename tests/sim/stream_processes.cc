@@ -9,6 +9,7 @@
 #include "protocol/codec.h"
 #include "shm/arena.h"
 #include "tests/sim/stream_clients.h"
+#include "worker/cache_schedule.h"
 
 namespace perdure::sim {
 namespace {
@@ -18,10 +19,14 @@ namespace {
 class WatchedArena final : public shm::PageMemory {
  public:
   WatchedArena(std::unique_ptr<shm::Arena> arena, std::function<void()> stored)
-      : PageMemory(arena->geometry(), arena->address(0) - arena->geometry().PageOffset(0)),
+      : PageMemory(arena->geometry(),
+                   arena->address(0, shm::PageFormat::kFloat16) - arena->geometry().slabs_offset,
+                   arena->root()),
         arena_(std::move(arena)),
         stored_(std::move(stored)) {}
   bool Grant(uint32_t slab) override { return arena_->Grant(slab); }
+  bool GrantDescriptors(uint32_t pages) override { return arena_->GrantDescriptors(pages); }
+  uint32_t descriptors_granted() const override { return arena_->descriptors_granted(); }
   void Return(uint32_t) override {}
   bool Adopt(const std::vector<bool>&) override { return true; }
   void Stored() override { stored_(); }
@@ -54,8 +59,7 @@ std::unique_ptr<shm::PageMemory> MemoryOf(const WorkerProcess::Settings& setting
                                           std::function<void()> stored) {
   const shm::ArenaSpec spec = SpecOf(settings.pages);
   if (settings.arena_fd < 0)
-    return shm::MakePrivateMemory(shm::ArenaGeometry::For(spec.page_bytes, spec.pages_max).value())
-        .value();
+    return shm::MakePrivateMemory(shm::ArenaGeometry::For(spec.shape).value()).value();
   return std::make_unique<WatchedArena>(shm::Arena::Attach(settings.arena_fd, spec).value(),
                                         std::move(stored));
 }
@@ -73,8 +77,10 @@ worker::GeneratorOptions OptionsOf(const WorkerProcess::Settings& settings) {
 
 shm::ArenaSpec SpecOf(shm::PageIndex pages_budget) {
   shm::ArenaSpec spec;
-  spec.page_bytes = 256;
-  spec.pages_max = kPagesMax;
+  for (const shm::PageFormat format : shm::kAllFormats)
+    spec.shape.page_bytes[format] = worker::kFakeKv.PageBytes(worker::PrecisionOf(format));
+  spec.shape.pages_max = kPagesMax;
+  spec.shape.conversations_max = kConversationsMax;
   spec.pages_budget = pages_budget;
   return spec;
 }

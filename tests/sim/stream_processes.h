@@ -22,6 +22,7 @@ namespace perdure::sim {
 
 inline constexpr int kContext = 96;
 inline constexpr int kPagesMax = 20;
+inline constexpr int kConversationsMax = 8;
 
 // The end of a worker process. Thrown by whatever it was doing: nothing is stored after it.
 struct Killed {

@@ -26,8 +26,11 @@ constexpr RequestId kNextAsk = 1'000;  // rids of those who ask again
 // with free pages.
 UniqueFd EmptyArena() {
   static const UniqueFd kArena(memfd_create("arena", MFD_CLOEXEC));
-  const std::vector<std::byte> zeros(kPagesMax * sizeof(shm::PageDescriptorShm));
-  EXPECT_EQ(pwrite(kArena.get(), zeros.data(), zeros.size(), shm::kArenaDescriptorsOffset),
+  const auto geometry = shm::ArenaGeometry::For(SpecOf(kPagesMax).shape).value();
+  const std::vector<std::byte> zeros(geometry.descriptors_offset +
+                                     geometry.pages_max * sizeof(shm::PageDescriptorShm) -
+                                     shm::kArenaConversationsOffset);
+  EXPECT_EQ(pwrite(kArena.get(), zeros.data(), zeros.size(), shm::kArenaConversationsOffset),
             static_cast<ssize_t>(zeros.size()));
   return UniqueFd(fcntl(kArena.get(), F_DUPFD_CLOEXEC, 0));
 }

@@ -10,8 +10,7 @@
 namespace perdure::worker {
 namespace {
 
-// One 64-bit state a position: with one layer, one head and head_dim 2 a page has 256 bytes.
-constexpr engine::KvShape kShape{1, 1, 2};
+// One 64-bit state a position, whatever the precision says.
 static_assert(sizeof(uint64_t) * engine::kPageTokens == 256);
 
 uint64_t Mix(uint64_t x) {
@@ -29,7 +28,7 @@ uint64_t NextState(uint64_t state, int position, TokenId token) {
 
 std::byte* Slot(const engine::KvView& kv, int position) {
   const size_t page = static_cast<size_t>(position / engine::kPageTokens);
-  CHECK(page < kv.pages.size());
+  CHECK(page < kv.pages.size() && kv.pages[page] != nullptr);
   return kv.pages[page] + sizeof(uint64_t) * static_cast<size_t>(position % engine::kPageTokens);
 }
 
@@ -41,7 +40,7 @@ FakeEngine::FakeEngine(const FakeModelOptions& options) : options_(options) {
   info_.layers = 1;
   info_.vocab_size = options.vocab_size;
   info_.max_context = options.max_context;
-  info_.kv = kShape;
+  info_.kv = kFakeKv;
   info_.eos_ids = {options.eos};
 }
 
@@ -65,7 +64,7 @@ std::span<const float> FakeEngine::Step(std::span<const engine::SequenceStep> se
     for (size_t i = 0; i < sequence.tokens.size(); ++i) {
       const int position = sequence.start + static_cast<int>(i);
       CHECK(sequence.tokens[i] >= 0 && sequence.tokens[i] < options_.vocab_size);
-      state = NextState(state, position, sequence.tokens[i]);
+      state = NextState(state, position, sequence.tokens[i]) ^ Seen(sequence.kv, position);
       std::memcpy(Slot(sequence.kv, position), &state, sizeof state);
       if (static_cast<int>(i) < sequence.logits_from) continue;
       logits_.resize(logits_.size() + static_cast<size_t>(options_.vocab_size));
@@ -73,6 +72,25 @@ std::span<const float> FakeEngine::Step(std::span<const engine::SequenceStep> se
     }
   }
   return logits_;
+}
+
+// As far as it differs from all of the past in 16 bits: by what the position sees, read from where
+// it lies, and by how it is stored.
+uint64_t FakeEngine::Seen(const engine::KvView& kv, int position) {
+  uint64_t seen = 0;
+  const engine::KvRetention retention = kv.RetentionAt(position);
+  if (retention.size > 0 && position >= retention.size) {
+    const auto look = [&](int at) {
+      uint64_t state = 0;
+      std::memcpy(&state, Slot(kv, at), sizeof state);
+      seen = Mix(seen ^ state);
+    };
+    for (int at = 0; at < retention.keep; ++at) look(at);
+    for (int at = position + 1 - (retention.size - retention.keep); at < position; ++at) look(at);
+  }
+  const auto precision = kv.PrecisionOf(static_cast<size_t>(position / engine::kPageTokens));
+  return precision == engine::KvPrecision::kF16 ? seen
+                                                : Mix(seen + static_cast<uint64_t>(precision));
 }
 
 TokenId FakeEngine::Greedy(std::span<const TokenId> tokens) const {

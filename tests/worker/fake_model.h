@@ -1,6 +1,7 @@
 // A model without weights: its logits are a hash of the tokens so far, read back from the KV pages
-// that the worker hands it. A page lost, shared, swapped or computed twice changes every token that
-// follows, or fails a check here at once.
+// that the worker hands it, and of what else a position sees of its past. A page lost, shared,
+// swapped, of another precision or computed twice changes every token that follows, or fails a
+// check here at once.
 #pragma once
 
 #include <functional>
@@ -14,6 +15,8 @@
 #include "worker/model.h"
 
 namespace perdure::worker {
+
+inline constexpr engine::KvShape kFakeKv{1, 1, 2};  // 256 bytes a page in 16 bits
 
 struct FakeModelOptions {
   int vocab_size = 260;  // bytes, then <bos> <eos> <user> <end>
@@ -42,6 +45,7 @@ class FakeEngine : public engine::Engine {
 
  private:
   void Logits(uint64_t state, float* row) const;
+  static uint64_t Seen(const engine::KvView& kv, int position);
 
   const FakeModelOptions options_;
   engine::ModelInfo info_;

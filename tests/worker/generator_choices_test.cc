@@ -42,11 +42,11 @@ TEST_F(GeneratorChoicesTest, APromptIsComputedOnce) {
   submit.request.choices = 5;
   Submit(submit);
   RunAll();
-  // Each choice computes what is beyond whole pages, and its own tokens but the last.
-  EXPECT_EQ(computed, prompt.size() + 4 * 5 + 5 * 3);
+  // The others compute the prompt's last token, and all their own tokens but the last.
+  EXPECT_EQ(computed, prompt.size() + 4 * 1 + 5 * 3);
   ASSERT_EQ(sink_[1].choices.size(), 5u);
   for (const auto& [index, choice] : sink_[1].choices) EXPECT_EQ(choice.ids.size(), 4u);
-  EXPECT_EQ(sink_[1].choices[4].end->usage.from_arena, 3 * kPage);
+  EXPECT_EQ(sink_[1].choices[4].end->usage.from_arena, 3 * kPage + 4);
 }
 
 TEST_F(GeneratorChoicesTest, TellsLogprobsWhereTheyAreWanted) {

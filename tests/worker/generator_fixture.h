@@ -52,7 +52,7 @@ class GeneratorTest : public testing::Test {
     options.slow_client_timeout_us = 120'000'000;
     options.now_us = [] { return clock_us; };
     generator_.reset();
-    store_ = MakeStore(256, pages);
+    store_ = MakeStore(kFakeKv, pages);
     sink_ = RecordingSink();
     generator_ =
         std::make_unique<Generator>(&fake_.model, options, store_.get(), &*status_, &sink_);

@@ -38,7 +38,7 @@ protocol::Resume ResumeAfter(const protocol::Submit& submit, const RecordedReque
   resume.rid = submit.rid;
   resume.request = submit.request;
   resume.prompt_ids = whole.accepted->prompt_ids;
-  resume.cache_schedule = whole.accepted->cache_schedule;
+  resume.ticket = whole.accepted->ticket;
   resume.credit_bytes = limits::kCreditBytes;
   for (const auto& [index, choice] : whole.choices) {
     const size_t echoes = choice.last_seq - choice.ids.size();
@@ -120,8 +120,8 @@ TEST_F(GeneratorResumeTest, APromptIsComputedOnce) {
   computed = 0;
   Resume(ResumeAfter(submit, whole, 1), whole);
   RunAll();
-  // Of the others only what is beyond whole pages; then two tokens of each.
-  EXPECT_EQ(computed, 3 * kPage + 6 + 4 * 6 + 5 * 2);
+  // Of the others only the last token known; then two tokens of each.
+  EXPECT_EQ(computed, 3 * kPage + 6 + 4 * 1 + 5 * 2);
   EXPECT_EQ(generator_->live(), 0u);
 }
 

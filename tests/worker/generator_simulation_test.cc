@@ -70,7 +70,7 @@ std::vector<std::map<int, Expected>> AnswersAlone() {
   std::vector<std::map<int, Expected>> all;
   for (int kind = 0; kind < kKinds; ++kind) {
     FakeModel fake = MakeFakeModel(ModelOptions());
-    auto store = MakeStore(256, 64);
+    auto store = MakeStore(kFakeKv, 64);
     auto status = shm::StatusBlock::Create().value();
     RecordingSink sink;
     Generator generator(&fake.model, Options(1, 1 << 20), store.get(), &*status, &sink);
@@ -91,7 +91,7 @@ class Simulation {
       : random_(seed),
         expected_(expected),
         fake_(MakeFakeModel(ModelOptions())),
-        store_(MakeStore(256, static_cast<PageIndex>(Pick(8, 20)))),
+        store_(MakeStore(kFakeKv, static_cast<PageIndex>(Pick(8, 20)))),
         status_(shm::StatusBlock::Create().value()),
         generator_(&fake_.model, Options(Pick(1, 6), Pick(1, 100)), store_.get(), &*status_,
                    &sink_) {}

@@ -21,7 +21,7 @@ TEST_F(GeneratorTest, AnswersWithTheModelsTokens) {
   Submit(submit);
   ASSERT_TRUE(sink_[7].accepted);
   EXPECT_EQ(sink_[7].accepted->prompt_ids, (std::vector<TokenId>{'h', 'e', 'l', 'l', 'o'}));
-  EXPECT_EQ(sink_[7].accepted->cache_schedule, "kv");
+  EXPECT_EQ(sink_[7].accepted->ticket.cache, CacheSchedule());
   RunAll();
   std::vector<TokenId> tokens = {'h', 'e', 'l', 'l', 'o'};
   for (int i = 0; i < 20; ++i) tokens.push_back(fake_.engine->Greedy(tokens));
@@ -174,7 +174,7 @@ TEST_F(GeneratorTest, RefusesBadRequests) {
 
 TEST_F(GeneratorTest, RefusesMoreTokensOfAllChoicesThanCanGoOn) {
   model_options_.max_context = 1 << 20;
-  Start();
+  Start(1 << 16);
   protocol::Submit submit = Completion(1, "x", 100'000);
   submit.request.choices = 42;
   Submit(submit);
@@ -333,11 +333,14 @@ TEST_F(GeneratorTest, WhatCannotFitFailsAndHurtsNobody) {
   Submit(Completion(2, "hello", 5));
   Submit(Completion(3, std::string(static_cast<size_t>(3 * kPage), 'x'), 3 * kPage));
   RunAll();
+  // A prompt for which there will never be memory is too long; an answer is cut.
   ASSERT_TRUE(sink_[1].failed);
-  EXPECT_EQ(ErrorCodeFromWire(sink_[1].failed->error_code), ErrorCode::out_of_memory);
+  EXPECT_EQ(ErrorCodeFromWire(sink_[1].failed->error_code), ErrorCode::context_length_exceeded);
+  EXPECT_NE(sink_[1].failed->message.find("128 tokens (bounded by the memory"), std::string::npos);
   EXPECT_TRUE(sink_[2].choices[0].end);
-  ASSERT_TRUE(sink_[3].failed);
-  EXPECT_EQ(ErrorCodeFromWire(sink_[3].failed->error_code), ErrorCode::out_of_memory);
+  ASSERT_TRUE(sink_[3].choices[0].end);
+  EXPECT_EQ(sink_[3].choices[0].end->reason, protocol::FinishReason::kLength);
+  EXPECT_EQ(sink_[3].choices[0].ids.size(), 1u * kPage);
   EXPECT_EQ(generator_->live(), 0u);
   EXPECT_EQ(store_->referenced(), 0u);
 }
@@ -401,14 +404,14 @@ TEST_F(GeneratorTest, AContinuationComputesOnlyWhatIsNew) {
   Submit(Completion(1, prompt, 2 * kPage));
   RunAll();
   EXPECT_EQ(sink_[1].choices[0].end->usage.from_arena, 0);
-  // The same again: all but the last, unfinished page, and the same answer.
+  // The same again: all but the last token, whose logits are wanted, and the same answer.
   computed = 0;
   Submit(Completion(2, prompt, 2 * kPage));
   RunAll();
-  EXPECT_EQ(sink_[2].choices[0].end->usage.from_arena, 3 * kPage);
-  EXPECT_EQ(sink_[2].choices[0].end->usage.computed, 7);
+  EXPECT_EQ(sink_[2].choices[0].end->usage.from_arena, 3 * kPage + 6);
+  EXPECT_EQ(sink_[2].choices[0].end->usage.computed, 1);
   EXPECT_EQ(sink_[2].choices[0].ids, sink_[1].choices[0].ids);
-  EXPECT_EQ(computed, 7 + 2u * kPage - 1);
+  EXPECT_EQ(computed, 1 + 2u * kPage - 1);
   // The answer is part of the next prompt.
   protocol::Submit next = Completion(3, "", 5);
   std::vector<TokenId> ids(prompt.begin(), prompt.end());
@@ -416,11 +419,11 @@ TEST_F(GeneratorTest, AContinuationComputesOnlyWhatIsNew) {
   next.request.prompt_ids = ids;
   Submit(next);
   RunAll();
-  EXPECT_EQ(sink_[3].choices[0].end->usage.from_arena, 5 * kPage);
-  // A prompt of whole pages: its last token is computed, as its logits are wanted.
+  EXPECT_EQ(sink_[3].choices[0].end->usage.from_arena, 5 * kPage + 6);
+  // A prompt of whole pages: of the last one all but a token.
   Submit(Completion(4, prompt.substr(0, 3 * kPage), 1));
   RunAll();
-  EXPECT_EQ(sink_[4].choices[0].end->usage.from_arena, 2 * kPage);
+  EXPECT_EQ(sink_[4].choices[0].end->usage.from_arena, 3 * kPage - 1);
 }
 
 TEST_F(GeneratorTest, TheCacheGivesWayToWhatRuns) {

@@ -25,7 +25,7 @@ TEST(KvStore, WaitsForAWriterThatEnds) {
         .value();
   };
   auto first = open();
-  first->Seal(*first->Allocate(), shm::kNoPage, 1, std::vector<TokenId>(shm::kArenaPageTokens, 7));
+  first->Seal(*first->Allocate(), shm::kNoPage, {}, std::vector<TokenId>(shm::kArenaPageTokens, 7));
   std::thread end([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
     first.reset();

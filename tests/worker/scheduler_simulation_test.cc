@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/kv_view.h"
+#include "tests/worker/fake_model.h"
 #include "tests/worker/test_store.h"
 #include "worker/scheduler.h"
 
@@ -20,7 +21,7 @@ class Simulation {
       : random_(seed),
         limits_{Pick(1, 6), Pick(1, 200), 0},
         pages_(static_cast<PageIndex>(Pick(4, 24))),
-        store_(MakeStore(64, pages_)),
+        store_(MakeStore(kFakeKv, pages_)),
         scheduler_(WithResidents(), store_.get()) {}
 
   void Run() {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/kv_view.h"
+#include "tests/worker/fake_model.h"
 #include "tests/worker/test_store.h"
 
 namespace perdure::worker {
@@ -21,7 +22,7 @@ SchedulerLimits Limits(int sequences, int prefill, int resident = 256) {
 class SchedulerTest : public testing::Test {
  protected:
   void Start(const SchedulerLimits& limits, PageIndex pages) {
-    store_ = MakeStore(64, pages);
+    store_ = MakeStore(kFakeKv, pages);
     scheduler_ = std::make_unique<Scheduler>(limits, store_.get());
   }
   // Plans a step, computes it, and gives every sequence that drew its token.

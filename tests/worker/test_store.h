@@ -4,12 +4,21 @@
 #include <memory>
 #include <utility>
 
+#include "engine/kv_view.h"
 #include "shm/page_store.h"
+#include "worker/cache_schedule.h"
 
 namespace perdure::worker {
 
-inline std::unique_ptr<shm::PageStore> MakeStore(uint64_t page_bytes, shm::PageIndex pages) {
-  auto memory = shm::MakePrivateMemory(shm::ArenaGeometry::For(page_bytes, pages).value()).value();
+// Pages of a shape of KV, in all precisions; room for `pages` of 16 bits.
+inline std::unique_ptr<shm::PageStore> MakeStore(const engine::KvShape& kv, shm::PageIndex pages,
+                                                 uint32_t conversations = 20) {
+  shm::ArenaShape shape;
+  for (const shm::PageFormat format : shm::kAllFormats)
+    shape.page_bytes[format] = kv.PageBytes(PrecisionOf(format));
+  shape.pages_max = pages;
+  shape.conversations_max = conversations;
+  auto memory = shm::MakePrivateMemory(shm::ArenaGeometry::For(shape).value()).value();
   return std::make_unique<shm::PageStore>(std::move(memory), pages);
 }
 

@@ -82,7 +82,7 @@ class WorkerLoopTest : public testing::Test {
 
   FakeModelOptions model_options_;
   std::function<std::unique_ptr<shm::PageStore>()> make_store_ = [] {
-    return MakeStore(256, 1 << 16);
+    return MakeStore(kFakeKv, 1 << 16);
   };
   FakeModel fake_;
   shm::StatusBlock status_;
@@ -153,15 +153,15 @@ TEST_F(WorkerLoopTest, VerifiesWhatItsPredecessorLeftAndThenSleeps) {
   const UniqueFd arena(memfd_create("arena", MFD_CLOEXEC));
   constexpr shm::PageIndex kPages = 100;
   // One portion a page.
-  const shm::ArenaSpec spec{
-      .page_bytes = limits::kScrubBytes / 4 * 3, .pages_max = kPages, .pages_budget = kPages};
+  constexpr uint64_t kPageBytes = limits::kScrubBytes / 4 * 3;
+  const shm::ArenaSpec spec{.shape = {{{kPageBytes}}, kPages, 4}, .pages_budget = kPages};
   make_store_ = [&] {
     return std::make_unique<shm::PageStore>(shm::Arena::Attach(arena.get(), spec).value(), kPages);
   };
   {
     const auto store = make_store_();
     for (TokenId i = 0; i < 8; ++i)
-      store->Seal(*store->Allocate(), shm::kNoPage, 1,
+      store->Seal(*store->Allocate(), shm::kNoPage, {},
                   std::vector<TokenId>(shm::kArenaPageTokens, i));
     store->address(7)[100] ^= std::byte{1};  // the last one that is looked at
   }
@@ -176,7 +176,7 @@ TEST_F(WorkerLoopTest, VerifiesWhatItsPredecessorLeftAndThenSleeps) {
   std::this_thread::sleep_for(std::chrono::milliseconds(limits::kHeartbeatMs));
   const uint64_t wakes = status_->progress.load() - begin;
   EXPECT_LE(wakes, static_cast<uint64_t>((MonotonicMs() - begin_ms) / limits::kHeartbeatMs + 2));
-  EXPECT_EQ(status_->kv_bytes_used.load(), 7 * spec.page_bytes);
+  EXPECT_EQ(status_->kv_bytes_used.load(), 7 * kPageBytes);
 }
 
 TEST_F(WorkerLoopTest, DrainsWhatRunsAndRefusesWhatComes) {

@@ -1,0 +1,68 @@
+#include "worker/message_hashes.h"
+
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+
+#include "base/hash.h"
+#include "base/json.h"
+#include "base/result.h"
+
+namespace perdure::worker {
+namespace {
+
+// Without what stands before the end of a reasoning.
+std::string_view Essence(std::string_view text) {
+  constexpr std::string_view kEndOfReasoning = "</think>";
+  if (const size_t end = text.rfind(kEndOfReasoning); end != std::string_view::npos)
+    text.remove_prefix(end + kEndOfReasoning.size());
+  constexpr std::string_view kBlanks = " \t\r\n";
+  const size_t begin = text.find_first_not_of(kBlanks);
+  if (begin == std::string_view::npos) return {};
+  return text.substr(begin, text.find_last_not_of(kBlanks) - begin + 1);
+}
+
+std::string TextOf(const Json& content) {
+  if (content.is_string()) return content.get<std::string>();
+  std::string text;
+  if (!content.is_array()) return text;
+  for (const Json& part : content) {
+    if (part.is_string()) text += part.get<std::string>();
+    if (part.is_object() && part.contains("text") && part["text"].is_string())
+      text += part["text"].get<std::string>();
+  }
+  return text;
+}
+
+void Add(std::string_view role, std::string_view text, std::string_view calls,
+         std::vector<uint64_t>* hashes) {
+  const uint64_t parts[] = {hashes->empty() ? 0 : hashes->back(), Hash64(role),
+                            Hash64(Essence(text)), Hash64(calls)};
+  hashes->push_back(Hash64(std::as_bytes(std::span(parts))));
+}
+
+}  // namespace
+
+std::vector<uint64_t> MessageHashes(std::string_view chat_json) {
+  std::vector<uint64_t> hashes;
+  if (chat_json.empty()) return hashes;
+  const auto chat = ParseJson(chat_json, "the chat request", ErrorCode::invalid_request);
+  if (!chat || !chat->is_object() || !chat->contains("messages") || !(*chat)["messages"].is_array())
+    return hashes;
+  for (const Json& message : (*chat)["messages"]) {
+    if (!message.is_object()) continue;
+    const auto role = message.find("role");
+    const auto content = message.find("content");
+    const auto calls = message.find("tool_calls");
+    Add(role != message.end() && role->is_string() ? role->get<std::string>() : std::string(),
+        content != message.end() ? TextOf(*content) : std::string(),
+        calls != message.end() && !calls->empty() ? DumpJson(*calls) : std::string(), &hashes);
+  }
+  return hashes;
+}
+
+void AddAnswer(std::string_view text, std::vector<uint64_t>* hashes) {
+  Add("assistant", text, {}, hashes);
+}
+
+}  // namespace perdure::worker

@@ -1,0 +1,18 @@
+// What of a chat's messages tells that a later request repeats them. Pure.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace perdure::worker {
+
+// For each message the hash of it and all before it: who says what, and which tools are called.
+// Reasoning does not count, nor blanks around a text: clients leave them out. `chat_json`: as in
+// GenerationRequest; empty for what is no chat.
+std::vector<uint64_t> MessageHashes(std::string_view chat_json);
+
+// The same with the model's answer behind them.
+void AddAnswer(std::string_view text, std::vector<uint64_t>* hashes);
+
+}  // namespace perdure::worker
