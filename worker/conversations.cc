@@ -270,10 +270,7 @@ void ConversationTable::TakePages(Conversation* conversation, PageIndex tail) {
   const PageIndex old_tail = std::exchange(conversation->tail, tail);
   const std::vector<PageIndex> old_pinned = std::exchange(conversation->pinned, {});
   if (conversation->schedule.pinned) Pin(conversation);
-  for (const PageIndex page : old_pinned) {
-    pinned_bytes_ -= store_->page_bytes(store_->format(page));
-    store_->Release(page);
-  }
+  ReleasePinned(old_pinned);
   if (old_tail != shm::kNoPage) store_->Unclaim(old_tail);
 }
 
@@ -282,11 +279,38 @@ void ConversationTable::Pin(Conversation* conversation) {
   const std::vector<PageIndex> path = PathTo(*store_, conversation->tail);
   const NeededPages needed =
       NeededFrom(conversation->schedule, static_cast<int>(conversation->ids.size()));
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < path.size(); ++i)
+    if (needed.Has(i)) bytes += store_->page_bytes(store_->format(path[i]));
+  if (bytes > pinned_bytes_left()) {
+    LogWarning("conversation {} is not pinned: it has {} MiB, and all that are may have {} MiB",
+               conversation->id, bytes >> 20, store_->bytes_max() / limits::kPinnedPart >> 20);
+    return;
+  }
   for (size_t i = 0; i < path.size(); ++i) {
     if (!needed.Has(i) || !store_->Acquire(path[i])) continue;
     conversation->pinned.push_back(path[i]);
     pinned_bytes_ += store_->page_bytes(store_->format(path[i]));
   }
+}
+
+void ConversationTable::ReleasePinned(const std::vector<PageIndex>& pinned) {
+  for (const PageIndex page : pinned) {
+    pinned_bytes_ -= store_->page_bytes(store_->format(page));
+    store_->Release(page);
+  }
+}
+
+bool ConversationTable::UnpinOldest() {
+  Conversation* oldest = nullptr;
+  for (const auto& conversation : conversations_)
+    if (!conversation->pinned.empty() &&
+        (oldest == nullptr || conversation->used_ms < oldest->used_ms))
+      oldest = conversation.get();
+  if (oldest == nullptr) return false;
+  LogWarning("conversation {} is no longer pinned: a request needs its memory", oldest->id);
+  ReleasePinned(std::exchange(oldest->pinned, {}));
+  return true;
 }
 
 void ConversationTable::ReleasePages(Conversation* conversation) {
@@ -301,11 +325,8 @@ uint64_t ConversationTable::pinned_bytes_left() const {
 
 void ConversationTable::Unpin(const std::function<bool(PageIndex)>& is_it) {
   for (const auto& conversation : conversations_) {
-    if (!std::ranges::any_of(conversation->pinned, is_it)) continue;
-    for (const PageIndex page : std::exchange(conversation->pinned, {})) {
-      pinned_bytes_ -= store_->page_bytes(store_->format(page));
-      store_->Release(page);
-    }
+    if (std::ranges::any_of(conversation->pinned, is_it))
+      ReleasePinned(std::exchange(conversation->pinned, {}));
   }
 }
 

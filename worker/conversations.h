@@ -105,6 +105,9 @@ class ConversationTable {
   // Unpins those that hold one of these pages.
   void Unpin(const std::function<bool(shm::PageIndex)>& is_it);
 
+  // Of those that are pinned the one that was not used for the longest time; false: there is none.
+  bool UnpinOldest();
+
   // So much more may be pinned.
   uint64_t pinned_bytes_left() const;
   const std::vector<std::unique_ptr<Conversation>>& all() const { return conversations_; }
@@ -121,6 +124,7 @@ class ConversationTable {
   void Recover(const shm::ConversationRecord& record);
   void TakePages(Conversation* conversation, shm::PageIndex tail);
   void Pin(Conversation* conversation);
+  void ReleasePinned(const std::vector<shm::PageIndex>& pinned);
   void ReleasePages(Conversation* conversation);
   void Forget(Conversation* conversation, bool with_pages);
   void Store(const Conversation& conversation);

@@ -146,6 +146,7 @@ class Generator : private PrefixFinder {
   shm::PageKey KeyOf(const Request& request, size_t page) const;
   uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
   CachedPages CachedPrefix(SequenceId id) override;
+  bool GiveWay() override { return conversations_.UnpinOldest(); }
   bool AcquireNeeded(const CacheSchedule& schedule, std::span<const PageIndex> path,
                      CachedPages* found);
   void AddFragment(const Request& request, std::span<const TokenId> tokens, PageIndex parent,

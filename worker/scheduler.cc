@@ -146,6 +146,7 @@ bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
   RetirePages(&sequence);
   while (!TryGrow(&sequence, PagesWanted(sequence))) {
     if (resident_.size() == 1) {
+      if (finder_ != nullptr && finder_->GiveWay()) continue;
       plan->out_of_memory.push_back(id);
       Remove(id);
       return false;
@@ -194,6 +195,7 @@ void Scheduler::Admit(StepPlan* plan) {
     if (!fits) {
       FreePages(&sequence);
       if (!resident_.empty()) return;  // first come, first served: nobody overtakes
+      if (finder_ != nullptr && finder_->GiveWay()) continue;
       plan->out_of_memory.push_back(id);
       it = waiting_.erase(it);
       sequences_.erase(id);

@@ -52,6 +52,9 @@ class PrefixFinder {
   virtual ~PrefixFinder() = default;
   // A prefix of the sequence that ends before its last token.
   virtual CachedPages CachedPrefix(SequenceId id) = 0;
+  // Memory is short for a sequence that is alone: gives something up that is kept for later. False:
+  // there is nothing.
+  virtual bool GiveWay() { return false; }
 };
 
 struct SchedulerLimits {
