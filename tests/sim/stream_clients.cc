@@ -28,7 +28,51 @@ void AddBlocks(std::string_view bytes, Parts* parts) {
 
 }  // namespace
 
-Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison) {
+namespace {
+
+// Of every kind, switched and combined; they differ within the 96 tokens that there are.
+CacheChoice PickCache(std::mt19937& random) {
+  CacheChoice cache;
+  const auto phase = [&](int at, const char* type) -> CacheSettings& {
+    cache.then.push_back({at, {}});
+    cache.then.back().settings.type = type;
+    return cache.then.back().settings;
+  };
+  cache.settings.type = "kv";
+  switch (std::uniform_int_distribution<int>(0, 7)(random)) {
+    case 0:
+      cache.settings.type = "quantized_kv";
+      break;
+    case 1:
+      cache.settings.type = "rotating_kv";
+      cache.settings.max_size = 67;
+      cache.settings.keep = 3;
+      break;
+    case 2:
+      cache.settings.type = "chunked_kv";
+      cache.settings.chunk_size = 64;
+      break;
+    case 3:
+      cache.settings.type = "concatenate_kv";
+      break;
+    case 4:
+      phase(20, "quantized_kv").bits = 4;
+      break;
+    case 5:
+      phase(15, "rotating_kv").max_size = 70;
+      phase(80, "kv");
+      break;
+    case 6:
+      phase(33, "quantized_kv");
+      phase(64, "concatenate_kv");
+      break;
+  }
+  return cache;
+}
+
+}  // namespace
+
+Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison, bool typed) {
   const auto pick = [&random](int low, int high) {
     return std::uniform_int_distribution<int>(low, high)(random);
   };
@@ -54,6 +98,10 @@ Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison) {
   if (pick(0, 3) == 0) request.choices = pick(2, 3);
   if (!request.echo && pick(0, 2) == 0) request.top_logprobs = pick(0, 2);
   if (pick(0, 2) == 0) request.stop = {std::string(1, letter()), "qx"};
+  if (typed) {
+    request.cache = PickCache(random);
+    if (pick(0, 1) == 0) request.conversation_id = fmt::format("conversation {}", rid);
+  }
   return script;
 }
 

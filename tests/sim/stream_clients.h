@@ -22,8 +22,9 @@ struct Script {
   bool poison = false;
   frontend::ParsedRequest request;
 };
-// A request of a seed.
-Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison);
+// A request of a seed. `typed`: it says how its KV is to be kept, perhaps of which conversation it
+// is.
+Script MakeScript(std::mt19937& random, protocol::RequestId rid, bool poison, bool typed);
 
 // What was received by choice, as choices wait for each other nowhere; -1 has what belongs to all.
 using Parts = std::map<int, std::string>;

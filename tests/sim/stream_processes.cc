@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 
 #include "base/limits.h"
 #include "protocol/codec.h"
@@ -70,6 +71,8 @@ worker::GeneratorOptions OptionsOf(const WorkerProcess::Settings& settings) {
   options.scheduler = {settings.sequences, settings.prefill, limits::kSequencesMax};
   options.slow_client_timeout_us = int64_t{1} << 60;
   options.now_us = [] { return int64_t{1}; };
+  options.conversations.auto_detect = settings.auto_detect;
+  options.conversations.conversations_max = kConversationsMax - 1;
   return options;
 }
 
@@ -195,8 +198,15 @@ void WorkerProcess::TakeNewChannel(std::shared_ptr<Channel> channel) {
   generator_.CancelAll();
   cancelling_ = false;
   EXPECT_EQ(generator_.live(), 0u);
-  EXPECT_EQ(store_->referenced(), 0u);
+  EXPECT_EQ(store_->referenced(), pinned());
   SayHello();
+}
+
+size_t WorkerProcess::pinned() const {
+  std::set<shm::PageIndex> pages;
+  for (const auto& conversation : generator_.conversations().all())
+    pages.insert(conversation->pinned.begin(), conversation->pinned.end());
+  return pages.size();
 }
 
 bool WorkerProcess::Work() {

@@ -52,7 +52,8 @@ class WorkerProcess final : private worker::EventSink {
     uint32_t epoch = 0;
     int sequences = 1, prefill = 1;
     shm::PageIndex pages = kPagesMax;
-    int arena_fd = -1;  // none: memory of its own
+    int arena_fd = -1;        // none: memory of its own
+    bool auto_detect = true;  // conversations
     // Of the credit that each request gets so many bytes are held back, so that it runs out.
     uint32_t credit_withheld = 0;
   };
@@ -67,6 +68,7 @@ class WorkerProcess final : private worker::EventSink {
 
   const worker::Generator& generator() const { return generator_; }
   const shm::PageStore& store() const { return *store_; }
+  size_t pinned() const;  // pages
   const Channel& channel() const { return *channel_; }
   Channel& channel() { return *channel_; }
   bool has_spoken() const { return spoke_; }          // something beyond Hello

@@ -56,7 +56,7 @@ void World::Run(const Answers* expected) {
   Settle();
   if (testing::Test::HasFailure()) return;
   EXPECT_EQ(worker_->generator().live(), 0u);
-  EXPECT_EQ(worker_->store().referenced(), 0u);
+  EXPECT_EQ(worker_->store().referenced(), worker_->pinned());
   EXPECT_EQ(dispatcher_->active(), 0u);
 }
 
@@ -231,6 +231,7 @@ void World::StartWorker() {
   settings.prefill = Pick(1, 60);
   settings.pages = static_cast<shm::PageIndex>(Pick(6, kPagesMax));
   settings.arena_fd = arena_.get();
+  settings.auto_detect = !weather_.typed;
   if (weather_.slow_clients) settings.credit_withheld = limits::kCreditBytes - 250;
   const Doom doom = weather_.rough && !settling_ && Chance(3) ? PickDoom(true) : Doom{};
   auto channel = std::make_shared<Channel>();

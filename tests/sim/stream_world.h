@@ -64,6 +64,7 @@ struct Weather {
   bool hangups = false;
   bool frontend_deaths = false;
   bool supervisor_deaths = false;
+  bool typed = false;  // requests say how their KV is kept; only those with an id are recognised
 };
 
 class World {

@@ -11,7 +11,7 @@ namespace perdure::worker {
 namespace {
 
 // One 64-bit state a position, whatever the precision says.
-static_assert(sizeof(uint64_t) * engine::kPageTokens == 256);
+static_assert(sizeof(uint64_t) * engine::kPageTokens == 256);  // fits all precisions
 
 uint64_t Mix(uint64_t x) {
   x ^= x >> 33;

@@ -16,7 +16,7 @@
 
 namespace perdure::worker {
 
-inline constexpr engine::KvShape kFakeKv{1, 1, 2};  // 256 bytes a page in 16 bits
+inline constexpr engine::KvShape kFakeKv{1, 1, 64};
 
 struct FakeModelOptions {
   int vocab_size = 260;  // bytes, then <bos> <eos> <user> <end>
