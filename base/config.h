@@ -37,6 +37,7 @@ struct Config {
   std::string host = "127.0.0.1";
   int port = 8000;
   std::vector<std::string> api_keys;
+  std::vector<std::string> admin_keys;
   std::vector<std::string> allowed_hosts;
   bool insecure = false;
   uint64_t body_bytes_max = uint64_t{16} << 20;

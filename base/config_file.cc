@@ -285,7 +285,7 @@ Status ReadConfigFile(const std::filesystem::path& path, const GetEnv& env, Conf
                fmt::format("{}:{}: {}", path.string(), e.source().begin.line, e.description()));
   }
   RETURN_IF_ERROR(FileReader(path, env, config).Read(root));
-  if (!config->api_keys.empty() && (st.st_mode & S_IROTH) != 0)
+  if (!(config->api_keys.empty() && config->admin_keys.empty()) && (st.st_mode & S_IROTH) != 0)
     warnings->push_back(
         fmt::format("{} holds API keys and may be read by everybody; run: "
                     "chmod o-r {}",

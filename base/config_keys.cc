@@ -33,6 +33,8 @@ constexpr ConfigKey kKeys[] = {
      [](Config& c, const V& v) { c.port = Int(v); }},
     {"server", "api_keys", K::kTexts, 0, 0, "PERDURE_API_KEYS", "",
      [](Config& c, const V& v) { c.api_keys = Texts(v); }},
+    {"server", "admin_keys", K::kTexts, 0, 0, "PERDURE_ADMIN_KEYS", "",
+     [](Config& c, const V& v) { c.admin_keys = Texts(v); }},
     {"server", "allowed_hosts", K::kTexts, 0, 0, "PERDURE_ALLOWED_HOSTS", "",
      [](Config& c, const V& v) { c.allowed_hosts = Texts(v); }},
     {"server", "insecure", K::kBoolean, 0, 0, "PERDURE_INSECURE", "",

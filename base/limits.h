@@ -198,6 +198,19 @@ inline constexpr int kChoicesRemembered = 8;
 inline constexpr int kExpiryIntervalMs = 1000;
 // A system prompt that tenants share: real ones are below 100 KB.
 inline constexpr size_t kSharedPromptBytesMax = size_t{1} << 20;
+// Tokens of a conversation on which quantized KV is compared: enough past for it to matter, and no
+// more than a few seconds' work.
+inline constexpr size_t kDivergenceTokensMin = 64;
+inline constexpr size_t kDivergenceTokensMax = 512;
+// Of them at a time, between which a worker looks for requests.
+inline constexpr size_t kDivergenceTokensPerStep = 32;
+// What an optimization moves at a time, beside the requests: some milliseconds.
+inline constexpr uint64_t kCompactBytes = uint64_t{8} << 20;
+// How long a recommendation waits for a worker to be idle, so that quantization can be measured.
+inline constexpr int kAdviceWaitMs = 20'000;
+// How long a cache may be monitored, and of how many requests the times are kept.
+inline constexpr int kMonitorSecondsMax = 3600;
+inline constexpr size_t kMonitorRequestsMax = 100'000;
 // Longest sleep of an idle worker: it shows that it lives this often.
 inline constexpr int kHeartbeatMs = 500;
 
@@ -308,6 +321,11 @@ inline constexpr size_t kSuspectsMax = 4 * kSequencesMax;
 inline constexpr int kBackoffWaitS = 5;
 // Frames that a worker does not read: beyond, its model takes no new requests.
 inline constexpr size_t kChannelOutboxBytesMax = size_t{128} << 20;
+// Requests of /admin/cache at a time: people and scripts, seldom more than one.
+inline constexpr size_t kCacheCallsMax = 32;
+// How long one may take, beside what it asks to be watched: a check of a large cache beside a full
+// load, a recommendation's measurement.
+inline constexpr int kCacheCallWaitMs = 300'000;
 // Credit goes back in portions of at least this size, or each tick: not a frame for every token.
 inline constexpr uint32_t kCreditPortionBytes = kCreditBytes / 8;
 

@@ -122,6 +122,31 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
       ->required();
   AddJson(inspect_arena, &line);
 
+  CLI::App* cache = app.add_subcommand(
+      "cache", "Look at the running service's caches of keys and values, and look after them");
+  cache->require_subcommand(1);
+  const std::pair<const char*, const char*> operations[] = {
+      {"stats", "Type, conversations, tokens, bytes, hit rate, fragmentation"},
+      {"optimize", "Drop what no conversation needs, move pages together, return memory"},
+      {"clear", "Forget conversations that are idle, with all that is cached of them"},
+      {"health", "Compare all that is cached with its checksums"},
+      {"recommend", "What would make it better, from what was measured"},
+      {"monitor", "Watch it for a while: response times, hit rate, memory efficiency"}};
+  for (const auto& [name, text] : operations) {
+    CLI::App* operation = cache->add_subcommand(name, text);
+    operation->add_option("MODEL", line.model, "Of this model alone (default: of all)");
+    AddJson(operation, &line);
+    AddConfig(operation, &line.flags);
+    AddRuntimeDir(operation, &line.flags);
+    operation->callback([&line, name = name] { line.cache.operation = name; });
+    if (std::string_view(name) == "clear")
+      operation->add_flag("--unused", line.cache.unused_only,
+                          "Only what belongs to no conversation that is remembered");
+    if (std::string_view(name) == "monitor")
+      operation->add_option("--seconds", line.cache.seconds, "For how long (default 60)")
+          ->check(CLI::Range(1, limits::kMonitorSecondsMax));
+  }
+
   CLI::App* demo = app.add_subcommand(
       "demo",
       "Start the service with the built-in model, kill and replace the model's process in the "
@@ -143,6 +168,7 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   if (*bench) line.command = Command::kBench;
   line.bench.json = line.json;
   if (*doctor) line.command = Command::kDoctor;
+  if (*cache) line.command = Command::kCache;
   if (*demo) line.command = Command::kDemo;
   if (*inspect_arena) line.command = Command::kInspectArena;
   return {std::move(line), 0};

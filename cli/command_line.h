@@ -10,19 +10,37 @@
 
 namespace perdure::cli {
 
-enum class Command { kServe, kPs, kReload, kShow, kList, kBench, kDoctor, kDemo, kInspectArena };
+enum class Command {
+  kServe,
+  kPs,
+  kReload,
+  kShow,
+  kList,
+  kBench,
+  kDoctor,
+  kDemo,
+  kInspectArena,
+  kCache,
+};
 
 struct DemoOptions {
   std::string prompt = "Tell me a story.";
   bool once = false;  // stop the service after the scenes
 };
 
+struct CacheOptions {
+  std::string operation;  // "stats", "optimize", "clear", "health", "recommend", "monitor"
+  bool unused_only = false;
+  int seconds = 60;
+};
+
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, bench, doctor, inspect
-  std::string model;  // show, bench
+  bool json = false;  // ps, show, list, bench, doctor, inspect, cache
+  std::string model;  // show, bench, reload, cache
   std::string arena;  // inspect arena
+  CacheOptions cache;
   DemoOptions demo;
   BenchOptions bench;
 };

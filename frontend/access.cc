@@ -139,6 +139,21 @@ Status CheckKey(const HttpRequest& request, const FrontendSettings& settings) {
   return Err(ErrorCode::unauthorized, "The API key is not valid.");
 }
 
+Status CheckAdmin(const HttpRequest& request, const FrontendSettings& settings) {
+  const std::optional<std::string_view> given = BearerOf(request);
+  bool matches = false;
+  if (!settings.admin_token.empty())
+    matches |= given && EqualInConstantTime(*given, settings.admin_token);
+  for (const std::string& key : settings.admin_keys)
+    matches |= given && EqualInConstantTime(*given, key);
+  const bool is_open = settings.admin_keys.empty() && settings.api_keys.empty() &&
+                       IsLoopbackName(AsciiLower(settings.host));
+  if (matches || is_open) return {};
+  return Err(given ? ErrorCode::forbidden : ErrorCode::unauthorized,
+             "An admin key is required: set server.admin_keys and send one as \"Authorization: "
+             "Bearer <key>\", or use `perdure cache` on the service's machine.");
+}
+
 std::string TenantOf(const HttpRequest& request, const FrontendSettings& settings) {
   if (settings.api_keys.empty()) return {};
   return fmt::format("{:016x}", Hash64(BearerOf(request).value_or(std::string_view())));

@@ -22,6 +22,9 @@ Status CheckHost(const HttpRequest& request, const protocol::FrontendSettings& s
 Status CheckOrigin(const HttpRequest& request, const protocol::FrontendSettings& settings);
 // Compares in time that depends on lengths only.
 Status CheckKey(const HttpRequest& request, const protocol::FrontendSettings& settings);
+// Whether the request may use /admin: with an admin key, or where clients of this machine alone get
+// here and none needs a key.
+Status CheckAdmin(const HttpRequest& request, const protocol::FrontendSettings& settings);
 // Whose cache a request that CheckKey has passed may use: what is cached for one key is never found
 // for another. A name that does not tell the key; empty where no keys are asked for.
 std::string TenantOf(const HttpRequest& request, const protocol::FrontendSettings& settings);

@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include "frontend/access.h"
+#include "frontend/cache_api.h"
 #include "frontend/http_response.h"
+#include "frontend/percent.h"
 #include "frontend/request_fields.h"
 #include "frontend/response_writer.h"
 
@@ -14,7 +16,17 @@ namespace {
 
 constexpr std::string_view kModelPrefix = "/v1/models/";
 
-enum class Endpoint { kUnknown, kChat, kCompletions, kModels, kModel, kHealth, kReady };
+enum class Endpoint {
+  kUnknown,
+  kChat,
+  kCompletions,
+  kModels,
+  kModel,
+  kHealth,
+  kReady,
+  kCacheLook,    // of /admin/cache: what only tells
+  kCacheChange,  // and what changes something
+};
 
 std::string_view PathOf(const HttpRequest& request) {
   return std::string_view(request.target).substr(0, request.target.find('?'));
@@ -26,12 +38,15 @@ Endpoint EndpointOf(std::string_view path) {
   if (path == "/v1/models") return Endpoint::kModels;
   if (path == "/health") return Endpoint::kHealth;
   if (path == "/ready") return Endpoint::kReady;
+  if (const auto cache = CacheEndpointOf(path))
+    return cache->changes ? Endpoint::kCacheChange : Endpoint::kCacheLook;
   if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) return Endpoint::kModel;
   return Endpoint::kUnknown;
 }
 
 bool IsPost(Endpoint endpoint) {
-  return endpoint == Endpoint::kChat || endpoint == Endpoint::kCompletions;
+  return endpoint == Endpoint::kChat || endpoint == Endpoint::kCompletions ||
+         endpoint == Endpoint::kCacheChange;
 }
 std::string_view MethodsOf(Endpoint endpoint) {
   return IsPost(endpoint) ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
@@ -62,6 +77,8 @@ Status CheckAccess(const HttpRequest& request, Endpoint endpoint, const ApiState
   // Probes and preflights carry no keys.
   if (endpoint == Endpoint::kHealth || endpoint == Endpoint::kReady || request.method == "OPTIONS")
     return {};
+  if (endpoint == Endpoint::kCacheLook || endpoint == Endpoint::kCacheChange)
+    return CheckAdmin(request, state.settings);
   return CheckKey(request, state.settings);
 }
 
@@ -93,27 +110,6 @@ HttpResponse Model(std::string_view path, const ApiState& state) {
 }
 
 }  // namespace
-
-std::optional<std::string> PercentDecode(std::string_view text) {
-  auto digit = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    const char lower = AsciiLower(c);
-    return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
-  };
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return std::nullopt;
-    const int high = digit(text[i + 1]), low = digit(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    out += static_cast<char>(high * 16 + low);
-    i += 2;
-  }
-  return out;
-}
 
 std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                                       std::optional<uint64_t> content_length,
@@ -156,9 +152,8 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
   return std::nullopt;
 }
 
-std::variant<HttpResponse, ParsedRequest> HandleRequest(const HttpRequest& request,
-                                                        const ApiState& state,
-                                                        const RequestDefaults& defaults) {
+std::variant<HttpResponse, ParsedRequest, CacheCall> HandleRequest(
+    const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults) {
   const std::string_view path = PathOf(request);
   const Endpoint endpoint = EndpointOf(path);
   if (request.method == "OPTIONS") return Options(endpoint);
@@ -178,6 +173,12 @@ std::variant<HttpResponse, ParsedRequest> HandleRequest(const HttpRequest& reque
       return JsonResponse(200, HealthBody("ok", state.models.models()));
     case Endpoint::kReady:
       return Ready(state);
+    case Endpoint::kCacheLook:
+    case Endpoint::kCacheChange: {
+      auto call = ParseCacheCall(*CacheEndpointOf(path), request);
+      if (!call) return ErrorResponse(call.error());
+      return std::move(*call);
+    }
     case Endpoint::kUnknown:
       break;
   }

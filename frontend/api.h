@@ -6,6 +6,7 @@
 #include <string>
 #include <variant>
 
+#include "frontend/cache_calls.h"
 #include "frontend/http_types.h"
 #include "frontend/model_table.h"
 #include "frontend/request_parser.h"
@@ -25,16 +26,13 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                                       std::optional<uint64_t> content_length,
                                       const ApiState& state);
 
-// A whole request that CheckHead passed: its response, or a generation to be started.
-std::variant<HttpResponse, ParsedRequest> HandleRequest(const HttpRequest& request,
-                                                        const ApiState& state,
-                                                        const RequestDefaults& defaults);
+// A whole request that CheckHead passed: its response, or what is to be started.
+std::variant<HttpResponse, ParsedRequest, CacheCall> HandleRequest(const HttpRequest& request,
+                                                                   const ApiState& state,
+                                                                   const RequestDefaults& defaults);
 
 // Headers that let a page of an allowed origin read the response; none for other requests.
 std::vector<std::pair<std::string, std::string>> CorsHeaders(
     const HttpRequest& request, const protocol::FrontendSettings& settings);
-
-// "%2F" → "/"; empty where an escape is malformed.
-std::optional<std::string> PercentDecode(std::string_view text);
 
 }  // namespace perdure::frontend

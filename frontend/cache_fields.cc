@@ -55,7 +55,7 @@ Result<CacheChoice> ReadCache(const Json& body) {
   if (!cache) return choice;
   if (cache->is_string()) {
     ASSIGN_OR_RETURN(const auto type, ReadString(body, "cache", limits::kCacheTypeNameBytesMax));
-    choice.settings.type = *type;
+    choice.settings.type = type.value_or(std::string());
     return choice;
   }
   ASSIGN_OR_RETURN(choice.settings, ReadSettings(*cache, "cache"));

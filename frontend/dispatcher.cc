@@ -153,6 +153,28 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
   return {};
 }
 
+Status Dispatcher::StartCacheCall(RequestId rid, const CacheCall& call, AnswerSink* sink,
+                                  int64_t now_ms) {
+  if (draining_ || models_->draining()) return Err(ShuttingDown());
+  std::vector<CacheCalls::Worker> workers;
+  const auto add = [&](const RosterEntry& model) {
+    Worker* const worker =
+        AvailabilityOf(model) == ModelAvailability::kReady ? WorkerFor(model.name) : nullptr;
+    if (worker) workers.push_back({model.name, worker->id, worker->port});
+    return worker != nullptr;
+  };
+  if (!call.model.empty()) {
+    ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(call.model));
+    if (!add(*model))
+      return Err(AvailabilityOf(*model) == ModelAvailability::kDown ? ModelDownError(*model)
+                                                                    : ModelSlowError(*model));
+  } else {
+    for (const RosterEntry& model : models_->models()) add(model);
+    if (workers.empty()) return Err(Error{ErrorCode::model_loading, "No model is ready.", {}, 1});
+  }
+  return cache_calls_.Start(rid, call, workers, sink, now_ms);
+}
+
 void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;  // it has ended meanwhile
@@ -161,6 +183,7 @@ void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
 }
 
 void Dispatcher::OnClientGone(RequestId rid) {
+  cache_calls_.OnClientGone(rid);
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;
   LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->identity.model);
@@ -313,6 +336,10 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       Fail(failed.rid, {code, failed.message, failed.param, InfoOf(code).retryable ? 1 : 0});
       return {};
     }
+    case MessageType::kCacheAnswer: {
+      ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::CacheAnswer>(frame));
+      return cache_calls_.OnAnswer(id, answer);
+    }
     default:
       return Err(ErrorCode::protocol_error,
                  fmt::format("a frame of type {}, which workers do not send",
@@ -414,6 +441,7 @@ void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
   if (it == workers_.end()) return;
   const std::string model = it->second.offer.model;
   workers_.erase(it);
+  cache_calls_.OnWorkerGone(id);
   size_t begun = 0, waiting = 0;
   for (const RequestId rid : AllRids()) {
     const auto found = generations_.find(rid);
@@ -444,6 +472,7 @@ void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
 void Dispatcher::OnRoster(int64_t now_ms) { HandWaiting(now_ms); }
 
 void Dispatcher::OnTick(int64_t now_ms) {
+  cache_calls_.OnTick(now_ms);
   const int64_t comment_after_ms = int64_t{std::max(1, settings_->sse_comment_s)} * 1000;
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
@@ -466,6 +495,7 @@ void Dispatcher::OnTick(int64_t now_ms) {
 
 void Dispatcher::BeginDrain() {
   draining_ = true;
+  cache_calls_.EndAll();
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
     if (it == generations_.end()) continue;

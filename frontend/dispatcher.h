@@ -14,40 +14,18 @@
 #include <vector>
 
 #include "base/result.h"
+#include "frontend/answer_sink.h"
+#include "frontend/cache_calls.h"
 #include "frontend/choice_answer.h"
-#include "frontend/http_types.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
 #include "frontend/request_parser.h"
 #include "frontend/response_writer.h"
+#include "frontend/worker_port.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
 
 namespace perdure::frontend {
-
-// Where one answer goes. Either Respond once, or BeginStream, Stream…, EndStream; after Respond or
-// EndStream, or after the sink's owner called OnClientGone, it is not used again.
-class AnswerSink {
- public:
-  virtual ~AnswerSink() = default;
-  virtual void Respond(HttpResponse response) = 0;
-  virtual void BeginStream(HttpResponse head) = 0;
-  // OnTaken(rid, payload_bytes) is called once the kernel has taken all of `bytes`.
-  virtual void Stream(std::string bytes, size_t payload_bytes) = 0;
-  virtual void EndStream() = 0;
-  // The kernel has taken everything so far.
-  virtual bool caught_up() const = 0;
-};
-
-// F's end of a channel to a worker.
-class WorkerPort {
- public:
-  virtual ~WorkerPort() = default;
-  virtual void Send(std::string frame) = 0;
-  virtual size_t outbox_bytes() const = 0;
-};
-
-using WorkerId = uint64_t;
 
 class Dispatcher {
  public:
@@ -60,6 +38,9 @@ class Dispatcher {
   // Takes the request on, or says why not; the sink is used only after a success, and not before
   // this returns.
   Status Start(protocol::RequestId rid, ParsedRequest request, AnswerSink* sink, int64_t now_ms);
+  // The same for a request of /admin/cache.
+  Status StartCacheCall(protocol::RequestId rid, const CacheCall& call, AnswerSink* sink,
+                        int64_t now_ms);
   void OnTaken(protocol::RequestId rid, size_t payload_bytes);
   // Cancels; the sink is forgotten.
   void OnClientGone(protocol::RequestId rid);
@@ -85,7 +66,7 @@ class Dispatcher {
   void EndDrain();
 
   bool draining() const { return draining_; }
-  size_t active() const { return generations_.size(); }
+  size_t active() const { return generations_.size() + cache_calls_.active(); }
   size_t running() const;  // accepted by a worker
 
  private:
@@ -118,6 +99,7 @@ class Dispatcher {
   std::map<WorkerId, Worker> workers_;
   std::unordered_map<protocol::RequestId, std::unique_ptr<Generation>> generations_;
   std::unordered_map<std::string, size_t> per_model_;  // generations under way
+  CacheCalls cache_calls_;
 };
 
 }  // namespace perdure::frontend

@@ -155,8 +155,10 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
   auto handled = HandleRequest(request, {settings_, models_, draining()},
                                {RandomU64(), UnixSeconds(), TenantOf(request, settings_)});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
-  auto started =
-      dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)), sink, MonotonicMs());
+  const auto* call = std::get_if<CacheCall>(&handled);
+  const Status started = call ? dispatcher_.StartCacheCall(rid, *call, sink, MonotonicMs())
+                              : dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)),
+                                                  sink, MonotonicMs());
   if (!started) return ErrorResponse(started.error());
   return std::nullopt;
 }

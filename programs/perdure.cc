@@ -7,6 +7,7 @@
 #include "base/config.h"
 #include "base/log.h"
 #include "cli/bench/bench.h"
+#include "cli/cache.h"
 #include "cli/command_line.h"
 #include "cli/demo/demo.h"
 #include "cli/doctor.h"
@@ -23,13 +24,16 @@ using perdure::cli::Command;
 
 int Run(const perdure::cli::CommandLine& line) {
   const perdure::GetEnv env = perdure::ProcessEnvironment();
-  if (line.command == Command::kPs || line.command == Command::kReload) {
+  if (line.command == Command::kPs || line.command == Command::kReload ||
+      line.command == Command::kCache) {
     const auto runtime_dir = perdure::FindRuntimeDir(line.flags, env);
     if (!runtime_dir) {
       fmt::print(stderr, "perdure: {} (or name the service's folder with --runtime-dir)\n",
                  runtime_dir.error().message);
       return perdure::protocol::kExitUsage;
     }
+    if (line.command == Command::kCache)
+      return perdure::cli::RunCache(*runtime_dir, line.cache, line.model, line.json);
     return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
                                         : perdure::cli::RunReload(*runtime_dir, line.model);
   }

@@ -17,17 +17,19 @@ namespace perdure::protocol {
 
 enum class MessageType : uint16_t {
   // F ↔ W
-  kHello = 1,     // W → F, first frame of a channel
-  kSubmit = 2,    // F → W
-  kAccepted = 3,  // W → F
-  kEvent = 4,     // W → F
-  kEnd = 5,       // W → F
-  kFailed = 6,    // W → F
-  kRelease = 7,   // F → W
-  kCancel = 8,    // F → W
-  kCredit = 9,    // F → W
-  kBegun = 11,    // W → F
-  kResume = 10,   // F → W, instead of Submit: a stream that a dead worker had accepted
+  kHello = 1,          // W → F, first frame of a channel
+  kSubmit = 2,         // F → W
+  kAccepted = 3,       // W → F
+  kEvent = 4,          // W → F
+  kEnd = 5,            // W → F
+  kFailed = 6,         // W → F
+  kRelease = 7,        // F → W
+  kCancel = 8,         // F → W
+  kCredit = 9,         // F → W
+  kBegun = 11,         // W → F
+  kResume = 10,        // F → W, instead of Submit: a stream that a dead worker had accepted
+  kCacheCommand = 12,  // F → W
+  kCacheAnswer = 13,   // W → F
   // S → F
   kRoster = 32,
   kChannelOffer = 33,  // with one fd
@@ -258,6 +260,33 @@ struct Credit {
   auto Fields() { return std::tie(rid, bytes); }
 };
 
+// What a person wants done with a model's cache.
+enum class CacheOperation : uint8_t {
+  kStats = 0,
+  kOptimize = 1,
+  kClear = 2,
+  kHealth = 3,
+  kRecommend = 4,
+  kMonitor = 5,
+};
+
+struct CacheCommand {
+  static constexpr MessageType kType = MessageType::kCacheCommand;
+  RequestId rid = 0;  // of the HTTP request
+  CacheOperation operation = CacheOperation::kStats;
+  bool unused_only = false;  // kClear: what belongs to a conversation stays
+  int32_t seconds = 0;       // kMonitor
+  auto Fields() { return std::tie(rid, operation, unused_only, seconds); }
+};
+
+// Comes when it is done, which may take long; in any order.
+struct CacheAnswer {
+  static constexpr MessageType kType = MessageType::kCacheAnswer;
+  RequestId rid = 0;
+  std::string json;  // an object; docs/api.md has its members
+  auto Fields() { return std::tie(rid, json); }
+};
+
 // --- S → F -------------------------------------------------------------------------------------
 
 enum class ModelState : uint8_t {
@@ -312,6 +341,8 @@ struct FrontendSettings {
   std::string host;  // as bound
   int32_t port = 0;
   std::vector<std::string> api_keys;       // empty: none asked for
+  std::vector<std::string> admin_keys;     // for /admin; none: see docs/api.md
+  std::string admin_token;                 // the command line's key for /admin
   std::vector<std::string> allowed_hosts;  // Host and Origin names beside loopback and `host`
   uint64_t body_bytes_max = 0;
   int32_t connections_max = 0;
@@ -323,9 +354,9 @@ struct FrontendSettings {
   int32_t drain_timeout_s = 0;  // running answers after SIGTERM
   std::string log_level;
   auto Fields() {
-    return std::tie(host, port, api_keys, allowed_hosts, body_bytes_max, connections_max, queue_max,
-                    header_timeout_s, idle_timeout_s, sse_comment_s, slow_client_timeout_s,
-                    drain_timeout_s, log_level);
+    return std::tie(host, port, api_keys, admin_keys, admin_token, allowed_hosts, body_bytes_max,
+                    connections_max, queue_max, header_timeout_s, idle_timeout_s, sse_comment_s,
+                    slow_client_timeout_s, drain_timeout_s, log_level);
   }
 };
 

@@ -356,6 +356,7 @@ void PageStore::UpdateEvictable(PageIndex index) {
 
 bool PageStore::Evict() {
   if (evict_next_.empty()) return false;
+  ++evicted_;
   Unload(evict_next_.begin()->second);
   return true;
 }
@@ -399,8 +400,11 @@ void PageStore::Remove(PageIndex index) {
   }
 }
 
-void PageStore::DropUnneeded(PageIndex index) {
-  while (index != kNoPage && pages_[index].use == Use::kCached && !IsNeeded(pages_[index])) {
+void PageStore::DropUnneeded(PageIndex index) { DropUnneededFrom(index, nullptr); }
+
+void PageStore::DropUnneededFrom(PageIndex index, const std::function<bool(PageIndex)>& keeps) {
+  while (index != kNoPage && pages_[index].use == Use::kCached && !IsNeeded(pages_[index]) &&
+         !(keeps && keeps(index))) {
     const PageIndex parent = pages_[index].parent;
     if (is_loaded(index))
       Unload(index);
@@ -410,9 +414,9 @@ void PageStore::DropUnneeded(PageIndex index) {
   }
 }
 
-uint64_t PageStore::DropUnneeded() {
+uint64_t PageStore::DropUnneeded(const std::function<bool(PageIndex)>& keeps) {
   const uint64_t before = used_bytes_;
-  for (PageIndex page = 0; page < pages_.size(); ++page) DropUnneeded(page);
+  for (PageIndex page = 0; page < pages_.size(); ++page) DropUnneededFrom(page, keeps);
   return before - used_bytes_;
 }
 
@@ -518,12 +522,12 @@ void PageStore::NoteDamage(std::span<const PageIndex> dropped) {
                 followers.size() == 1 ? "s" : "",
                 fmt::join(followers.first(std::min(followers.size(), kFollowersNamed)), ", "),
                 followers.size() > kFollowersNamed ? ", …" : ""));
-  if (damages_logged_ < limits::kArenaProblemsShown) {
+  if (problems_found_ < limits::kArenaProblemsShown) {
     LogWarning("{}", problem);
-  } else if (damages_logged_ == limits::kArenaProblemsShown) {
+  } else if (problems_found_ == limits::kArenaProblemsShown) {
     LogWarning("more KV pages are damaged: they are dropped without a line for each");
   }
-  ++damages_logged_;
+  ++problems_found_;
   problems_.push_back(std::move(problem));
   if (problems_.size() > limits::kArenaProblemsShown) problems_.pop_front();
 }

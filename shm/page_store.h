@@ -84,9 +84,9 @@ class PageStore : private PageTree::Nodes {
   // Called when hollow pages take all descriptors: gives up a claim; false where there is none.
   void SetReclaim(std::function<bool()> reclaim) { reclaim_ = std::move(reclaim); }
 
-  // Forgets all pages that are neither referenced nor claimed, nor stand before one that is; the
-  // bytes.
-  uint64_t DropUnneeded();
+  // Forgets all pages that are neither referenced nor claimed, nor stand before one that is, but
+  // for those that `keeps`, if it is there, is true of, and what stands before them; the bytes.
+  uint64_t DropUnneeded(const std::function<bool(PageIndex)>& keeps = nullptr);
   // The same for this page, and those before it that it was the reason for.
   void DropUnneeded(PageIndex page);
   // Moves pages of up to about `bytes_max` bytes so that slabs become empty. True: nothing is left
@@ -123,7 +123,9 @@ class PageStore : private PageTree::Nodes {
   uint64_t chain_hash(PageIndex page) const { return pages_[page].chain_hash; }
   std::span<const TokenId> tokens(PageIndex page) const { return pages_[page].Tokens(); }
   uint32_t drawn(PageIndex page) const { return pages_[page].drawn; }
-  bool is_shared(PageIndex page) const { return pages_[page].ends > 1; }
+  bool is_open(PageIndex page) const { return pages_[page].use == Use::kOpen; }
+  bool is_referenced(PageIndex page) const { return pages_[page].references > 0; }
+  PageIndex pages_end() const { return static_cast<PageIndex>(pages_.size()); }  // above all
   // A cached page with this hash, claimed or not; for records that outlive a process.
   bool IsCached(PageIndex page, uint64_t chain_hash) const;
 
@@ -153,10 +155,13 @@ class PageStore : private PageTree::Nodes {
   const Recovery& recovery() const { return recovery_; }
   // Hollow pages that nobody has claimed and nothing follows; for after the claims of a recovery.
   void DropHollow();
+  // Pages whose numbers were dropped to make room for others.
+  uint64_t evicted() const { return evicted_; }
   // Pages whose data was wrong when they were used or scrubbed, and pages after these.
   uint64_t damaged() const { return damaged_; }
-  // What was found damaged, newest last; the first of them may be left out.
+  // What was found damaged, newest last; of problems_found the first may be left out.
   const std::deque<std::string>& problems() const { return problems_; }
+  uint64_t problems_found() const { return problems_found_; }
 
  private:
   enum class Use : uint8_t { kFree, kOpen, kCached };
@@ -198,6 +203,7 @@ class PageStore : private PageTree::Nodes {
   void TakeData(PageIndex hollow, PageIndex open);
   void Unload(PageIndex page);
   void Remove(PageIndex page);
+  void DropUnneededFrom(PageIndex page, const std::function<bool(PageIndex)>& keeps);
   bool IsNeeded(const Page& page) const;
   void DropIfBeginning(PageIndex page);
   void AddReference(PageIndex page);
@@ -226,8 +232,9 @@ class PageStore : private PageTree::Nodes {
   Recovery recovery_;
   PageIndex scrub_next_ = 0, scrub_end_ = 0;
   bool checks_all_ = false;
+  uint64_t evicted_ = 0;
   uint64_t damaged_ = 0;
-  size_t damages_logged_ = 0;
+  uint64_t problems_found_ = 0;
   std::vector<PageIndex> damaged_in_use_;
   std::function<bool()> reclaim_;
   std::deque<std::string> problems_;

@@ -17,6 +17,7 @@ protocol::FrontendSettings FrontendSettingsOf(const Config& config, const std::s
   s.host = host;
   s.port = port;
   s.api_keys = config.api_keys;
+  s.admin_keys = config.admin_keys;
   s.allowed_hosts = config.allowed_hosts;
   s.body_bytes_max = config.body_bytes_max;
   s.connections_max = config.connections_max;

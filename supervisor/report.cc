@@ -128,6 +128,15 @@ std::string PsReport(const ReportInputs& inputs) {
   return DumpJson(report);
 }
 
+std::string AdminReport(const Listener& listener, const std::string& admin_token) {
+  Listener local;
+  local.address = listener.address == "0.0.0.0" ? "127.0.0.1"
+                  : listener.address == "::"    ? "::1"
+                                                : listener.address;
+  local.port = listener.port;
+  return DumpJson(Json{{"url", local.Url()}, {"admin_token", admin_token}});
+}
+
 std::string ErrorReport(std::string_view message) { return DumpJson(Json{{"error", message}}); }
 
 std::string OkReport(const std::vector<std::string>& changes,
@@ -142,7 +151,7 @@ Result<ControlRequest> ParseControlLine(std::string_view line) {
                    ParseJson(line, "the line", ErrorCode::invalid_request, kDepth));
   if (!request.is_object() || !request.contains("op") || !request["op"].is_string())
     return Err(ErrorCode::invalid_request,
-               "a line must be an object with an \"op\": ps, reload or stop");
+               "a line must be an object with an \"op\": ps, reload, stop or admin");
   ControlRequest parsed{request["op"].get<std::string>(), {}};
   if (const auto model = request.find("model"); model != request.end()) {
     if (!model->is_string())

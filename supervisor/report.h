@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/listen.h"
 #include "supervisor/frontend_child.h"
 #include "supervisor/model_worker.h"
 
@@ -21,6 +22,9 @@ struct ReportInputs {
   std::vector<const ModelWorker*> models;
 };
 std::string PsReport(const ReportInputs& inputs);
+
+// {"url": "…", "admin_token": "…"}: how to reach /admin from this machine.
+std::string AdminReport(const Listener& listener, const std::string& admin_token);
 
 // {"error": "…"}
 std::string ErrorReport(std::string_view message);

@@ -18,6 +18,7 @@
 #include "base/listen.h"
 #include "base/log.h"
 #include "base/private_folder.h"
+#include "base/random.h"
 #include "protocol/heritage.h"
 #include "shm/arena_segment.h"
 #include "supervisor/control_server.h"
@@ -52,6 +53,7 @@ class Supervisor {
   };
 
   Timings CurrentTimings() const;
+  protocol::FrontendSettings CurrentFrontendSettings() const;
   Status OpenSignals();
   void OnSignal();
   void BeginStop(std::string_view why);
@@ -79,6 +81,8 @@ class Supervisor {
   SupervisorOptions options_;
   EventLoop loop_;
   const int64_t started_ms_ = MonotonicMs();
+  // Whoever may use the control socket may use /admin, whatever keys there are.
+  const std::string admin_token_ = RandomId("admin_");
   UniqueFd runtime_lock_, state_lock_;
   Listener listener_;
   UniqueFd signals_;
@@ -99,6 +103,13 @@ Timings Supervisor::CurrentTimings() const {
   Timings timings = TimingsOf(config_);
   if (options_.adjust_timings) options_.adjust_timings(timings);
   return timings;
+}
+
+protocol::FrontendSettings Supervisor::CurrentFrontendSettings() const {
+  protocol::FrontendSettings settings =
+      FrontendSettingsOf(config_, listener_.address, listener_.port);
+  settings.admin_token = admin_token_;
+  return settings;
 }
 
 Status Supervisor::OpenSignals() {
@@ -165,9 +176,8 @@ Status Supervisor::Open() {
     }
   };
   frontend_context_.changed = [this] { roster_changed_ = true; };
-  frontend_ = std::make_unique<FrontendChild>(
-      loop_, frontend_context_, FrontendSettingsOf(config_, listener_.address, listener_.port),
-      CurrentTimings());
+  frontend_ = std::make_unique<FrontendChild>(loop_, frontend_context_, CurrentFrontendSettings(),
+                                              CurrentTimings());
   for (const ModelConfig& model : config_.models) {
     models_.push_back(std::make_unique<ModelWorker>(
         loop_, worker_context_, WorkerSettingsOf(config_, model), CurrentTimings()));
@@ -310,8 +320,7 @@ Result<std::vector<std::string>> Supervisor::Reload(std::vector<std::string>* wa
   SetLogLevel(config_.log_level);
   worker_context_.log_level = std::string(LogLevelName(config_.log_level));
   worker_context_.places.cache_dir = config_.model_cache_dir;
-  frontend_->Reload(FrontendSettingsOf(config_, listener_.address, listener_.port),
-                    CurrentTimings());
+  frontend_->Reload(CurrentFrontendSettings(), CurrentTimings());
   ReloadModels(&changes);
   roster_changed_ = true;
   return changes;
@@ -370,13 +379,14 @@ ControlServer::Answer Supervisor::OnControl(std::string_view line) {
   const auto request = ParseControlLine(line);
   if (!request) return {ErrorReport(request.error().message)};
   if (request->op == "ps") return {PsReport(Inputs())};
+  if (request->op == "admin") return {AdminReport(listener_, admin_token_)};
   if (request->op == "stop") {
     BeginStop("asked to stop");
     return {OkReport({}, {}), true};
   }
   if (request->op == "reload")
     return {request->model ? ReplaceWorker(*request->model) : ReloadAndLog()};
-  return {ErrorReport(fmt::format("unknown op \"{}\": ps, reload and stop are known",
+  return {ErrorReport(fmt::format("unknown op \"{}\": ps, reload, stop and admin are known",
                                   request->op.substr(0, limits::kModelNameBytesMax)))};
 }
 

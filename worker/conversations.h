@@ -110,6 +110,7 @@ class ConversationTable {
 
   // So much more may be pinned.
   uint64_t pinned_bytes_left() const;
+  uint64_t pinned_bytes() const { return pinned_bytes_; }
   const std::vector<std::unique_ptr<Conversation>>& all() const { return conversations_; }
   const ConversationSettings& settings() const { return settings_; }
   struct Totals {

@@ -28,6 +28,7 @@ Generator::Generator(const Model* model, const GeneratorOptions& options, shm::P
       status_(status),
       sink_(sink),
       conversations_(options.conversations, store, model->tokenizer.get(), options.unix_ms),
+      operator_(OperatorContext()),
       scheduler_(options.scheduler, store, this),
       pace_(options.scheduler.prefill_tokens_per_step) {
   CHECK(options.now_us != nullptr);
@@ -323,6 +324,7 @@ void Generator::NoteEnd(Request* request) {
   --live_;
   prompt_tokens_ -= request->prompt_ids.size();
   EndConversation(*request);
+  CountRequest(*request);
   ended_.push_back(request->rid);
   // Their Release may be lost with a frontend that forgets: what is kept for it is bounded.
   while (ended_.size() > limits::kWorkerEndedMax) {
@@ -372,6 +374,7 @@ void Generator::Credit(RequestId rid, uint32_t bytes) {
 }
 
 void Generator::CancelAll() {
+  operator_.ForgetAskers();
   while (!requests_.empty()) Forget(requests_.begin()->first);
   ended_.clear();
   PublishCounts();
@@ -416,11 +419,17 @@ void Generator::Scrub() {
   PublishCounts();
 }
 
+void Generator::Upkeep() {
+  operator_.Work(!HasWork());
+  PublishCounts();
+}
+
 void Generator::Tick() {
   const int64_t now_us = options_.now_us();
   if (now_us < next_expiry_us_) return;
   next_expiry_us_ = now_us + int64_t{limits::kExpiryIntervalMs} * 1000;
   conversations_.Expire();
+  operator_.Tick();
   PublishCounts();
 }
 

@@ -26,6 +26,7 @@
 #include "shm/page_store.h"
 #include "text/output/output_fold.h"
 #include "worker/admission.h"
+#include "worker/cache_operator.h"
 #include "worker/cache_types.h"
 #include "worker/conversations.h"
 #include "worker/model.h"
@@ -43,6 +44,7 @@ class EventSink {
   virtual void Send(const protocol::Event& message) = 0;
   virtual void Send(const protocol::End& message) = 0;
   virtual void Send(const protocol::Failed& message) = 0;
+  virtual void Send(const protocol::CacheAnswer& message) = 0;
   virtual void Send(const protocol::Cleared& message) = 0;
 };
 
@@ -88,6 +90,11 @@ class Generator : private PrefixFinder {
   // One forward pass and what follows from it.
   void Step();
 
+  // Of the cache as a whole; the answer comes now or later.
+  void Command(const protocol::CacheCommand& command) { operator_.Handle(command); }
+  // What such a command has begun goes on, beside requests and where there are none.
+  bool HasUpkeep() const { return operator_.HasWork(!HasWork()); }
+  void Upkeep();
   // Pages that a predecessor left and nobody has used are to be verified; Scrub does a few of them,
   // for when there is no work.
   bool NeedsScrub() const { return store_->needs_scrub(); }
@@ -158,6 +165,8 @@ class Generator : private PrefixFinder {
   void Leave(const Place& place, bool has_ended);
   void Commit(const Place& place);
   void EndConversation(const Request& request);
+  void CountRequest(const Request& request);
+  CacheOperator::Context OperatorContext();
   static std::span<const TokenId> TokensOf(const Place& place, size_t start, size_t count,
                                            std::vector<TokenId>* joined);
   void Draw(const Place& place, std::span<const float> logits);
@@ -176,6 +185,7 @@ class Generator : private PrefixFinder {
   shm::StatusShm* const status_;
   EventSink* const sink_;
   ConversationTable conversations_;
+  CacheOperator operator_;
   Scheduler scheduler_;
   StepPace pace_;
   engine::Sampler sampler_;

@@ -59,6 +59,31 @@ void Generator::EndConversation(const Request& request) {
     conversations_.End(request.owner, request.ticket.conversation_id);
 }
 
+void Generator::CountRequest(const Request& request) {
+  if (request.choices.empty()) return;
+  CacheUse use;
+  use.requests = 1;
+  use.prompt_tokens = request.prompt_ids.size();
+  use.cached_tokens = static_cast<uint64_t>(request.choices[0].from_arena.value_or(0));
+  operator_.NoteRequest(request.ticket.cache.type, use, options_.now_us() - request.received_us,
+                        request.optimization_interval);
+}
+
+CacheOperator::Context Generator::OperatorContext() {
+  CacheOperator::Context context;
+  context.model = model_;
+  context.store = store_;
+  context.conversations = &conversations_;
+  const ResolvedCache standard = ResolveCache({}, options_.cache_types);
+  context.standard = standard.schedule;
+  context.optimization_interval = standard.optimization_interval;
+  context.now_us = options_.now_us;
+  context.unix_ms = options_.unix_ms;
+  context.scrub = [this] { Scrub(); };
+  context.answer = [this](const protocol::CacheAnswer& answer) { sink_->Send(answer); };
+  return context;
+}
+
 protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked,
                                         std::vector<TokenId>* prompt_ids, Request* request) {
   protocol::Accepted accepted;
@@ -71,6 +96,7 @@ protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked
   Recognition found = conversations_.Recognize(wanted, prompt_ids);
   request->prompt_drawn = std::move(found.drawn);
   request->ticket.cache = std::move(resolved.schedule);
+  request->optimization_interval = resolved.optimization_interval;
   if (found.schedule) {
     // Where the request does not say, it goes on as it was.
     if (asked.cache == CacheChoice()) {

@@ -58,6 +58,7 @@ struct Generator::Request {
   size_t shared_pages = 0;
   protocol::ConversationTicket ticket;
   std::vector<engine::KvRetention> retentions;  // of its schedule
+  std::optional<int> optimization_interval;     // as the request has it
   bool named = false;                           // its conversation, by the client
   uint64_t conversation_version = 0;
   std::optional<int> top_logprobs;  // absent: no logprobs are wanted

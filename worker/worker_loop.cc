@@ -40,9 +40,10 @@ int WorkerLoop::Run() {
     generator_.FailSlowClients();
     generator_.Tick();
     if (drain_deadline_ms_ && FinishDraining()) return protocol::kExitOk;
-    if (generator_.HasWork())
-      generator_.Step();
-    else if (generator_.NeedsScrub())
+    if (generator_.HasWork()) generator_.Step();
+    if (generator_.HasUpkeep())
+      generator_.Upkeep();
+    else if (!generator_.HasWork() && generator_.NeedsScrub())
       generator_.Scrub();
   }
   return *exit_code_;
@@ -61,7 +62,7 @@ void WorkerLoop::CloseFrontend() {
 }
 
 int WorkerLoop::PollTimeoutMs() const {
-  if (generator_.HasWork()) return 0;
+  if (generator_.HasWork() || generator_.HasUpkeep()) return 0;
   int64_t timeout_ms = generator_.NeedsScrub() ? limits::kScrubPauseMs : limits::kHeartbeatMs;
   if (drain_deadline_ms_)
     timeout_ms = std::clamp<int64_t>(*drain_deadline_ms_ - MonotonicMs(), 1, timeout_ms);
@@ -173,6 +174,11 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
       generator_.Release(release.rid);
       return {};
     }
+    case MessageType::kCacheCommand: {
+      ASSIGN_OR_RETURN(const auto command, protocol::Decode<protocol::CacheCommand>(frame.payload));
+      generator_.Command(command);
+      return {};
+    }
     case MessageType::kCredit: {
       ASSIGN_OR_RETURN(const auto credit, protocol::Decode<protocol::Credit>(frame.payload));
       generator_.Credit(credit.rid, credit.bytes);
@@ -197,6 +203,10 @@ void WorkerLoop::Send(const protocol::End& message) {
   if (frontend_) frontend_->Send(message);
 }
 void WorkerLoop::Send(const protocol::Failed& message) {
+  if (frontend_) frontend_->Send(message);
+}
+
+void WorkerLoop::Send(const protocol::CacheAnswer& message) {
   if (frontend_) frontend_->Send(message);
 }
 

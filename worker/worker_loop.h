@@ -31,6 +31,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::Event& message) override;
   void Send(const protocol::End& message) override;
   void Send(const protocol::Failed& message) override;
+  void Send(const protocol::CacheAnswer& message) override;
   void Send(const protocol::Cleared& message) override;
 
   void OpenFrontend(UniqueFd socket);

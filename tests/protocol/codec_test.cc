@@ -106,6 +106,8 @@ void ForEveryMessage(F f) {
   f(Release{1});
   f(Cancel{2});
   f(Credit{3, 4});
+  f(CacheCommand{5, CacheOperation::kMonitor, true, 10});
+  f(CacheAnswer{5, "{}"});
   f(FullRoster());
   f(ChannelOffer{"nano", 5, {1, ~uint64_t{0}}, {2}});
   f(FullHeritage().frontend->settings);
