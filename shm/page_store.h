@@ -138,6 +138,8 @@ class PageStore : private PageTree::Nodes {
   uint64_t held_bytes() const;  // of referenced pages
   uint64_t bytes_max() const { return budget_bytes_; }
   uint64_t bytes_granted() const { return pool_.bytes_granted(); }
+  // Of those: what Compact and ReleaseUnused would return.
+  uint64_t bytes_spare() const { return pool_.BytesSpare(loaded_); }
   const PerFormat<uint64_t>& loaded() const { return loaded_; }  // pages with their numbers
   // Pages that Allocate would give one after another, as far as the system has the memory.
   PageIndex available(PageFormat format = PageFormat::kFloat16) const;

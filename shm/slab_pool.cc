@@ -181,6 +181,12 @@ bool SlabPool::TurnEmptied(PageFormat format) {
   return false;
 }
 
+uint64_t SlabPool::BytesSpare(const PerFormat<uint64_t>& slots) const {
+  uint64_t needed = 0;
+  for (const PageFormat format : kAllFormats) needed += geometry_.SlabsFor(format, slots[format]);
+  return granted_ > needed ? (granted_ - needed) * geometry_.slab_bytes : 0;
+}
+
 bool SlabPool::Compact(uint64_t bytes_max) {
   uint64_t bytes = 0;
   for (const PageFormat format : kAllFormats) {

@@ -55,6 +55,8 @@ class SlabPool {
   uint32_t slabs_granted() const { return granted_; }
   uint32_t slabs_max() const { return slabs_max_; }
   uint64_t bytes_granted() const { return granted_ * geometry_.slab_bytes; }
+  // Of those: in slabs that `slots` in use do not need.
+  uint64_t BytesSpare(const PerFormat<uint64_t>& slots) const;
 
  private:
   struct Slab {

@@ -43,6 +43,7 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   if (!model.cache_type.empty() && model.cache_type != config.cache.settings.type) {
     h.cache = {};
     h.cache.settings.type = model.cache_type;
+    h.cache.settings.optimization_interval = config.cache.settings.optimization_interval;
   }
   h.cache_types = config.cache_types;
   h.conversations = config.conversations;

@@ -10,7 +10,7 @@ namespace {
 // From here on something is worth a sentence.
 constexpr double kMuchIdle = 0.5;          // of the memory that there may be
 constexpr double kFull = 0.9;              // the same
-constexpr double kFragmented = 0.25;       // of the memory that was asked for
+constexpr double kMuchSpare = 0.25;        // of the memory that was asked for
 constexpr double kMuchUnclaimed = 0.25;    // of what is used
 constexpr double kLongConversation = 0.5;  // of the memory, one alone
 constexpr double kSeldomCached = 0.2;      // of prompts
@@ -89,9 +89,9 @@ std::vector<CacheAdvice> Advise(const CacheFacts& facts) {
                                   "use only to requests that repeat such a prompt",
                                   Size(facts.unclaimed_bytes)),
                       "perdure cache optimize"});
-  else if (facts.fragmentation() >= kFragmented)
-    advice.push_back({fmt::format("{:.0f}% of {} that were asked of the system hold nothing",
-                                  100 * facts.fragmentation(), Size(facts.bytes_granted)),
+  else if (facts.bytes_spare > 0 && Part(facts.bytes_spare, facts.bytes_granted) >= kMuchSpare)
+    advice.push_back({fmt::format("{} of {} that were asked of the system are not needed",
+                                  Size(facts.bytes_spare), Size(facts.bytes_granted)),
                       "perdure cache optimize"});
   return advice;
 }

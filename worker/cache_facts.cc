@@ -29,6 +29,7 @@ CacheFacts TakeFacts(const shm::PageStore& store, const ConversationTable& conve
   facts.bytes_max = store.bytes_max();
   facts.bytes_granted = store.bytes_granted();
   facts.bytes_used = store.used_bytes();
+  facts.bytes_spare = store.bytes_spare();
   facts.pages = store.loaded();
   for (const shm::PageFormat format : shm::kAllFormats)
     facts.page_bytes[format] = store.page_bytes(format);
@@ -97,6 +98,7 @@ Json FactsJson(const CacheFacts& facts) {
                {"tokens", facts.tokens},
                {"bytes", facts.bytes_used},
                {"bytes_granted", facts.bytes_granted},
+               {"bytes_spare", facts.bytes_spare},
                {"bytes_max", facts.bytes_max}};
   json.update(use_json(facts.use));
   json["last_optimized"] = facts.optimized_unix_s ? Json(*facts.optimized_unix_s) : Json();

@@ -31,6 +31,7 @@ struct CacheFacts {
   std::string type;         // of conversations of which nothing is said
   std::string description;  // of that type
   uint64_t bytes_max = 0, bytes_granted = 0, bytes_used = 0;
+  uint64_t bytes_spare = 0;      // of bytes_granted: optimizing returns it to the system
   uint64_t running_bytes = 0;    // of running requests
   uint64_t idle_bytes = 0;       // of conversations that nobody goes on with at the moment
   uint64_t unclaimed_bytes = 0;  // of no conversation

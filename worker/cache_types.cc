@@ -82,10 +82,9 @@ class Resolver {
 
   // With what its name stands for in the configuration; `then` gets that one's later phases.
   Result<CacheSettings> Expand(CacheSettings settings, std::vector<CachePhase>* then) {
-    if (settings.type.empty()) {
-      const CacheSettings& standard = types_.standard.settings;
-      settings.type = standard.type.empty() ? "kv" : standard.type;
-    }
+    const CacheSettings& standard = types_.standard.settings;
+    const std::string standard_type = standard.type.empty() ? "kv" : standard.type;
+    if (settings.type.empty()) settings.type = standard_type;
     std::vector<std::string> seen;
     while (const NamedCacheType* named = Named(settings.type)) {
       if (std::ranges::find(seen, named->name) != seen.end()) break;
@@ -94,8 +93,7 @@ class Resolver {
       if (!named->choice.settings.type.empty()) settings.type = named->choice.settings.type;
       if (then->empty()) *then = named->choice.then;
     }
-    if (settings.type == types_.standard.settings.type)
-      settings = Merge(std::move(settings), types_.standard.settings);
+    if (settings.type == standard_type) settings = Merge(std::move(settings), standard);
     if (settings.type == "kv") return Plain(settings);
     if (IsBuiltIn(settings.type)) return settings;
     std::vector<std::string_view> known(std::begin(kCacheTypes), std::end(kCacheTypes));

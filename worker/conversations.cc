@@ -99,23 +99,22 @@ Conversation* ConversationTable::Find(uint64_t owner, const std::string& id) con
   return it == conversations_.end() ? nullptr : it->get();
 }
 
-// Of the record the part that is repeated: by messages, as a template may show old answers
-// otherwise than they were given; by tokens, as there may be none.
+// Of the record the part that is repeated: of its messages, as a template may show old answers
+// otherwise than they were given, and as tokens would count a system prompt that many
+// conversations begin with; of its tokens where there are no messages.
 double ConversationTable::Similarity(const Conversation& conversation,
                                      const RecognitionRequest& request, size_t agreed) const {
-  const double by_tokens =
-      conversation.ids.empty()
-          ? 0.0
-          : static_cast<double>(agreed) / static_cast<double>(conversation.ids.size());
   const size_t count = conversation.message_count, kept = conversation.messages.size();
+  if (count == 0 && request.messages.empty())
+    return static_cast<double>(agreed) /
+           static_cast<double>(std::max<size_t>(1, conversation.ids.size()));
+  if (count == 0) return 0.0;
   size_t common = std::min(count, request.messages.size());
   while (common > count - kept &&
          request.messages[common - 1] != conversation.messages[kept + common - 1 - count])
     --common;
   if (common <= count - kept && kept < count) common = 0;  // those are not known any more
-  const double by_messages =
-      count == 0 ? 0.0 : static_cast<double>(common) / static_cast<double>(count);
-  return std::max(by_tokens, by_messages);
+  return static_cast<double>(common) / static_cast<double>(count);
 }
 
 Recognition ConversationTable::Recognize(const RecognitionRequest& request,

@@ -154,10 +154,12 @@ class Generator : private PrefixFinder {
   uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
   CachedPages CachedPrefix(SequenceId id) override;
   bool GiveWay() override { return conversations_.UnpinOldest(); }
-  bool AcquireNeeded(const CacheSchedule& schedule, std::span<const PageIndex> path,
-                     CachedPages* found);
-  void AddFragment(const Request& request, std::span<const TokenId> tokens, PageIndex parent,
-                   CachedPages* found);
+  std::optional<shm::PageTree::Match> FragmentBehind(const Request& request,
+                                                     std::span<const TokenId> tokens,
+                                                     std::span<const PageIndex> path,
+                                                     size_t pages) const;
+  bool TakeFound(const Request& request, std::span<const TokenId> tokens,
+                 std::span<const PageIndex> path, bool* with_fragment, CachedPages* found);
   PageIndex SealPage(const Place& place, size_t page, size_t count, PageIndex open);
   void SealFullPages(const StepEntry& entry, const Place& place);
   void SealTail(const Place& place);

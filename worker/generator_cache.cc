@@ -179,13 +179,12 @@ CachedPages Generator::CachedPrefix(SequenceId id) {
   const int64_t begin_us = options_.now_us();
   CachedPages found;
   std::vector<PageIndex> path;
-  // Again where a page turned out to be damaged.
+  bool with_fragment = true;
+  // Again where a page turned out to be damaged, or there was no room for a copy.
   do {
     path = store_->FindPath(tokens, [&](size_t page) { return KeyOf(request, page); });
-  } while (!AcquireNeeded(request.ticket.cache, path, &found));
-  const size_t pages = found.pages.size();
-  AddFragment(request, std::span(tokens).subspan(pages * kPage),
-              pages == 0 ? shm::kNoPage : path[pages - 1], &found);
+  } while (!TakeFound(request, tokens, path, &with_fragment, &found));
+  const size_t pages = static_cast<size_t>(found.computed) / kPage;
   place.choice->sealed_pages = pages;
   if (auto& comeback = place.choice->comeback) {
     comeback->verify_us += options_.now_us() - begin_us;
@@ -194,61 +193,75 @@ CachedPages Generator::CachedPrefix(SequenceId id) {
   return found;
 }
 
-// As many of the path's pages as all that is needed of those before has its numbers. False, and
-// nothing, if one of them is damaged.
-bool Generator::AcquireNeeded(const CacheSchedule& schedule, std::span<const PageIndex> path,
-                              CachedPages* found) {
-  std::vector<size_t> missing(path.size() + 1);  // before each page
-  for (size_t i = 0; i < path.size(); ++i)
-    missing[i + 1] = missing[i] + (store_->is_loaded(path[i]) ? 0 : 1);
-  size_t pages = path.size();
-  NeededPages needed;
-  for (;; --pages) {
-    needed = NeededFrom(schedule, static_cast<int>(pages * kPage));
-    const size_t first = std::min(needed.first, pages), from = std::min(needed.from, pages);
-    if (missing[first] == 0 && missing[pages] == missing[from]) break;
-  }
-  *found = {};
-  for (size_t i = 0; i < pages; ++i) {
-    if (!needed.Has(i)) {
-      found->pages.push_back(shm::kNoPage);
-      continue;
-    }
-    if (!store_->Acquire(path[i])) {
-      for (const PageIndex page : found->pages)
-        if (page != shm::kNoPage) store_->Release(page);
-      return false;
-    }
-    found->pages.push_back(path[i]);
-  }
-  for (size_t i = 0; i < pages; ++i)
-    if (!needed.Has(i)) store_->Skip(path[i]);
-  found->computed = static_cast<int>(pages * kPage);
-  return true;
-}
-
-// Begins the next page with as much as there is of it in another.
-void Generator::AddFragment(const Request& request, std::span<const TokenId> tokens,
-                            PageIndex parent, CachedPages* found) {
-  if (tokens.empty()) return;
-  const size_t page = found->pages.size();
-  const shm::PageKey key = KeyOf(request, page);
+// A page that begins as the one behind `pages` of the path would; not all of it.
+std::optional<shm::PageTree::Match> Generator::FragmentBehind(const Request& request,
+                                                              std::span<const TokenId> tokens,
+                                                              std::span<const PageIndex> path,
+                                                              size_t pages) const {
+  tokens = tokens.subspan(pages * kPage);
+  tokens = tokens.first(std::min(tokens.size(), kPage - 1));
+  if (tokens.empty()) return std::nullopt;
+  const PageIndex parent = pages == 0 ? shm::kNoPage : path[pages - 1];
+  const shm::PageKey key = KeyOf(request, pages);
   auto match = store_->FindFragment(parent, key, tokens);
-  if (const auto beginning = BeginningOf(request.ticket.cache, page)) {
+  if (const auto beginning = BeginningOf(request.ticket.cache, pages)) {
     shm::PageKey other = key;
     other.mask = beginning->mask;
     auto of_it = store_->FindFragment(
         parent, other, tokens.first(std::min<size_t>(tokens.size(), beginning->count)));
     if (of_it && (!match || of_it->tokens > match->tokens)) match = of_it;
   }
-  // It stays while room is made for the copy.
-  if (!match || !store_->Acquire(match->page)) return;
-  if (const auto copy = store_->Allocate(key.format)) {
-    store_->Copy(match->page, *copy);
-    found->pages.push_back(*copy);
-    found->computed += static_cast<int>(match->tokens);
+  return match;
+}
+
+// As many of the path's pages, and of the page behind them, as all that is looked at from there on
+// has its numbers. False, and nothing, where one of them cannot be had.
+bool Generator::TakeFound(const Request& request, std::span<const TokenId> tokens,
+                          std::span<const PageIndex> path, bool* with_fragment,
+                          CachedPages* found) {
+  std::vector<size_t> missing(path.size() + 1);  // before each page
+  for (size_t i = 0; i < path.size(); ++i)
+    missing[i + 1] = missing[i] + (store_->is_loaded(path[i]) ? 0 : 1);
+  size_t pages = path.size(), computed = 0;
+  std::optional<shm::PageTree::Match> fragment;
+  NeededPages needed;
+  for (;; --pages) {
+    if (*with_fragment) fragment = FragmentBehind(request, tokens, path, pages);
+    computed = pages * kPage + (fragment ? fragment->tokens : 0);
+    needed = NeededFrom(request.ticket.cache, static_cast<int>(computed));
+    const size_t first = std::min(needed.first, pages), from = std::min(needed.from, pages);
+    if (missing[first] == 0 && missing[pages] == missing[from]) break;
   }
-  store_->Release(match->page);
+  *found = {};
+  const auto give_up = [&] {
+    for (const PageIndex page : found->pages)
+      if (page != shm::kNoPage) store_->Release(page);
+    return false;
+  };
+  for (size_t i = 0; i < pages; ++i) {
+    if (!needed.Has(i)) {
+      found->pages.push_back(shm::kNoPage);
+      continue;
+    }
+    if (!store_->Acquire(path[i])) return give_up();
+    found->pages.push_back(path[i]);
+  }
+  if (fragment) {
+    // It stays while room is made for the copy.
+    if (!store_->Acquire(fragment->page)) return give_up();
+    const auto copy = store_->Allocate(FormatOf(request.ticket.cache, pages));
+    if (copy) store_->Copy(fragment->page, *copy);
+    store_->Release(fragment->page);
+    if (!copy) {
+      *with_fragment = false;
+      return give_up();
+    }
+    found->pages.push_back(*copy);
+  }
+  for (size_t i = 0; i < pages; ++i)
+    if (!needed.Has(i)) store_->Skip(path[i]);
+  found->computed = static_cast<int>(computed);
+  return true;
 }
 
 // --- What is left ------------------------------------------------------------------------------

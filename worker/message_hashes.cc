@@ -34,11 +34,10 @@ std::string TextOf(const Json& content) {
   return text;
 }
 
-void Add(std::string_view role, std::string_view text, std::string_view calls,
-         std::vector<uint64_t>* hashes) {
-  const uint64_t parts[] = {hashes->empty() ? 0 : hashes->back(), Hash64(role),
-                            Hash64(Essence(text)), Hash64(calls)};
-  hashes->push_back(Hash64(std::as_bytes(std::span(parts))));
+uint64_t Behind(uint64_t before, std::string_view role, std::string_view text,
+                std::string_view calls) {
+  const uint64_t parts[] = {before, Hash64(role), Hash64(Essence(text)), Hash64(calls)};
+  return Hash64(std::as_bytes(std::span(parts)));
 }
 
 }  // namespace
@@ -49,20 +48,24 @@ std::vector<uint64_t> MessageHashes(std::string_view chat_json) {
   const auto chat = ParseJson(chat_json, "the chat request", ErrorCode::invalid_request);
   if (!chat || !chat->is_object() || !chat->contains("messages") || !(*chat)["messages"].is_array())
     return hashes;
+  uint64_t hash = 0;
   for (const Json& message : (*chat)["messages"]) {
     if (!message.is_object()) continue;
     const auto role = message.find("role");
     const auto content = message.find("content");
     const auto calls = message.find("tool_calls");
-    Add(role != message.end() && role->is_string() ? role->get<std::string>() : std::string(),
-        content != message.end() ? TextOf(*content) : std::string(),
-        calls != message.end() && !calls->empty() ? DumpJson(*calls) : std::string(), &hashes);
+    const std::string by =
+        role != message.end() && role->is_string() ? role->get<std::string>() : std::string();
+    hash = Behind(hash, by, content != message.end() ? TextOf(*content) : std::string(),
+                  calls != message.end() && !calls->empty() ? DumpJson(*calls) : std::string());
+    if (hashes.empty() && (by == "system" || by == "developer")) continue;
+    hashes.push_back(hash);
   }
   return hashes;
 }
 
 void AddAnswer(std::string_view text, std::vector<uint64_t>* hashes) {
-  Add("assistant", text, {}, hashes);
+  if (!hashes->empty()) hashes->push_back(Behind(hashes->back(), "assistant", text, {}));
 }
 
 }  // namespace perdure::worker

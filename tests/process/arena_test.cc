@@ -18,7 +18,9 @@
 #include <thread>
 
 #include "base/unique_fd.h"
+#include "cache_command.h"
 #include "client.h"
+#include "protocol/heritage.h"
 #include "service.h"
 #include "shm/arena_report.h"
 #include "shm/arena_segment.h"
@@ -121,6 +123,28 @@ TEST(ArenaTest, DamageToAnIdlePageIsFoundBeforeItIsNeeded) {
   std::this_thread::sleep_for(std::chrono::seconds(1));
   EXPECT_LE(CpuTicks(worker), ticks + 3);
   EXPECT_EQ(service.Model("nano")["deaths"], 1);
+}
+
+TEST(ArenaTest, HealthNamesADamagedPage) {
+  Service service;
+  service.StartReady();
+  const Json body = ChatBody(std::string(400, 'x') + " What is 2+2?", {{"max_tokens", 40}});
+  const std::string expected = Chat(service.url(), body).content();
+  EXPECT_EQ(CacheJson(service, "health")["healthy"], true);
+  const Intruder intruder(service.pid());
+  ASSERT_TRUE(intruder.found());
+  const auto sealed = intruder.SealedPages();
+  ASSERT_GT(sealed.size(), 2u);
+  intruder.Flip(intruder.DataOffset(sealed[1]) + 1000);
+  const Json health = CacheJson(service, "health", protocol::kExitSystem);
+  EXPECT_EQ(health["healthy"], false) << health;
+  EXPECT_GT(health["damaged_now"], 0) << health;
+  EXPECT_NE(health["issues"].dump().find("page " + std::to_string(sealed[1])), std::string::npos)
+      << health;
+  // It is gone with what needs it, and computed again.
+  EXPECT_EQ(Chat(service.url(), body).content(), expected);
+  EXPECT_EQ(CacheJson(service, "health")["damaged_now"], 0);
+  EXPECT_EQ(service.Model("nano")["deaths"], 0);
 }
 
 TEST(ArenaTest, OfAModelThatIsNoLongerConfiguredIsRemoved) {

@@ -100,9 +100,11 @@ class RandomSlots {
   }
   void Compact() {
     const uint64_t bytes_max = Random(2) == 0 ? 1 : UINT64_MAX;
+    const uint64_t granted = pool_.bytes_granted(), spare = pool_.BytesSpare(used_);
     while (!pool_.Compact(bytes_max)) {
     }
     pool_.ReturnEmpty();
+    EXPECT_EQ(pool_.bytes_granted(), granted - spare);
     uint32_t needed = 0;
     for (const PageFormat format : kAllFormats)
       needed += memory_->geometry().SlabsFor(format, used_[format]);
