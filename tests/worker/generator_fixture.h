@@ -3,8 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "base/limits.h"
 #include "engine/kv_view.h"
@@ -45,17 +47,21 @@ class GeneratorTest : public testing::Test {
   GeneratorTest() : status_(shm::StatusBlock::Create().value()) { clock_us = 1'000'000; }
 
   void Start(PageIndex pages = 256, int sequences = 8, int prefill = 64) {
-    fake_ = MakeFakeModel(model_options_);
-    GeneratorOptions options;
-    options.admission.max_context = model_options_.max_context;
-    options.scheduler = {sequences, prefill, limits::kSequencesMax};
-    options.slow_client_timeout_us = 120'000'000;
-    options.now_us = [] { return clock_us; };
+    StartOver(MakeStore(kFakeKv, pages), sequences, prefill);
+  }
+  // As a new process would.
+  void StartOver(std::unique_ptr<shm::PageStore> store, int sequences = 8, int prefill = 64) {
     generator_.reset();
-    store_ = MakeStore(kFakeKv, pages);
+    fake_ = MakeFakeModel(model_options_);
+    if (adapt_model_) adapt_model_(&fake_.model);
+    options_.admission.max_context = model_options_.max_context;
+    options_.scheduler = {sequences, prefill, limits::kSequencesMax};
+    options_.slow_client_timeout_us = 120'000'000;
+    options_.now_us = [] { return clock_us; };
+    store_ = std::move(store);
     sink_ = RecordingSink();
     generator_ =
-        std::make_unique<Generator>(&fake_.model, options, store_.get(), &*status_, &sink_);
+        std::make_unique<Generator>(&fake_.model, options_, store_.get(), &*status_, &sink_);
   }
   void Submit(const protocol::Submit& submit) { ASSERT_TRUE(generator_->Submit(submit)); }
   void RunAll() {
@@ -74,6 +80,8 @@ class GeneratorTest : public testing::Test {
   }
 
   FakeModelOptions model_options_;
+  std::function<void(Model*)> adapt_model_;
+  GeneratorOptions options_;  // what StartOver does not set is the test's
   FakeModel fake_;
   shm::StatusBlock status_;
   std::unique_ptr<shm::PageStore> store_;
