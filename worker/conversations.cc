@@ -135,9 +135,10 @@ Recognition ConversationTable::Recognize(const RecognitionRequest& request,
       agreed = each;
     }
     const double similarity = Similarity(*conversation, request, each.known);
-    const bool may = request.id.empty()
-                         ? !conversation->named && similarity >= settings_.detection_threshold
-                         : conversation->id == request.id;
+    // Compared as what the setting is: 4 of 5 are 0.8f.
+    const bool may = request.id.empty() ? !conversation->named && static_cast<float>(similarity) >=
+                                                                      settings_.detection_threshold
+                                        : conversation->id == request.id;
     if (!may) continue;
     if (goes_on != nullptr &&
         (each.known < of_it.known || (each.known == of_it.known && similarity < found.similarity)))
