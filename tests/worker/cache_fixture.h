@@ -11,25 +11,10 @@
 
 #include "tests/shm/watched_memory.h"
 #include "tests/worker/generator_fixture.h"
+#include "tests/worker/ids.h"
 #include "worker/cache_schedule.h"
 
 namespace perdure::worker {
-
-using Ids = std::vector<TokenId>;
-
-// Ids of text, different for each `seed`.
-inline Ids Text(size_t count, int seed) {
-  Ids ids(count);
-  for (size_t i = 0; i < count; ++i)
-    ids[i] = 'a' + static_cast<TokenId>((i * 7 + i * i * static_cast<size_t>(seed + 3)) % 25);
-  if (!ids.empty()) ids[0] = 'A' + seed % 26;
-  return ids;
-}
-
-inline Ids operator+(Ids a, const Ids& b) {
-  a.insert(a.end(), b.begin(), b.end());
-  return a;
-}
 
 inline CacheChoice OfType(const std::string& type) {
   CacheChoice cache;
