@@ -27,6 +27,11 @@ uint64_t Count(const Json& object, const char* key) {
   return number > 0 ? static_cast<uint64_t>(number) : 0;
 }
 
+bool IsTrue(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_boolean() && it->get<bool>();
+}
+
 std::string Size(const Json& object, const char* key) { return Bytes(Count(object, key)); }
 std::string Many(const Json& object, const char* key) { return Grouped(Count(object, key)); }
 
@@ -89,10 +94,10 @@ std::string FormatStats(const Json& stats) {
 }
 
 std::string FormatHealth(const Json& health) {
-  std::string text = fmt::format("{}: {} pages, {}, compared with their checksums in {:.1f} s\n",
-                                 health.value("healthy", false) ? "healthy" : "damaged",
-                                 Many(health, "checked_pages"), Size(health, "checked_bytes"),
-                                 Number(health, "seconds"));
+  std::string text =
+      fmt::format("{}: {} pages, {}, compared with their checksums in {:.1f} s\n",
+                  IsTrue(health, "healthy") ? "healthy" : "damaged", Many(health, "checked_pages"),
+                  Size(health, "checked_bytes"), Number(health, "seconds"));
   if (const auto issues = health.find("issues"); issues != health.end() && issues->is_array())
     for (const Json& issue : *issues)
       if (issue.is_string()) text += "- " + issue.get<std::string>() + "\n";
@@ -191,7 +196,7 @@ int RunCache(const std::filesystem::path& runtime_dir, const CacheOptions& optio
   bool has_failed = false;
   for (const auto& [name, of_it] : Member(*answer, "models").items())
     has_failed = has_failed || of_it.contains("error") ||
-                 (options.operation == "health" && !of_it.value("healthy", false));
+                 (options.operation == "health" && !IsTrue(of_it, "healthy"));
   return has_failed ? protocol::kExitSystem : protocol::kExitOk;
 }
 

@@ -15,7 +15,10 @@ namespace {
 // Errors name the field within `cache`.
 template <class T>
 Result<T> Within(const std::string& where, Result<T> value) {
-  if (!value) value.error().param = fmt::format("{}.{}", where, value.error().param);
+  if (value) return value;
+  Error& error = value.error();
+  error.param = fmt::format("{}.{}", where, error.param);
+  error.message = fmt::format("{}.{}", where, error.message);  // begins with the field's name
   return value;
 }
 

@@ -155,5 +155,80 @@ TEST(Access, ChecksTheKey) {
   EXPECT_TRUE(CheckKey(Request({}), Bound("127.0.0.1")));
 }
 
+// What CheckAdmin says of that authorization header; empty: none is sent.
+std::string Admin(const protocol::FrontendSettings& settings, const std::string& authorization) {
+  const HttpRequest request =
+      authorization.empty() ? Request({}) : Request({{"authorization", authorization}});
+  const Status status = CheckAdmin(request, settings);
+  return status ? "passes" : std::string(InfoOf(status.error().code).name);
+}
+
+TEST(Access, AnAdminKeyIsNoApiKey) {
+  auto settings = Bound("127.0.0.1", {}, {"api"});
+  settings.admin_keys = {"first-admin", "second"};
+  EXPECT_EQ(Admin(settings, "Bearer first-admin"), "passes");
+  EXPECT_EQ(Admin(settings, "bearer second"), "passes");
+  EXPECT_EQ(Admin(settings, ""), "unauthorized");
+  EXPECT_EQ(Admin(settings, "Basic second"), "unauthorized");
+  EXPECT_EQ(Admin(settings, "Bearer"), "unauthorized");
+  for (const char* key : {"api", "first", "first-admin2", "SECOND", "secondsecond"})
+    EXPECT_EQ(Admin(settings, "Bearer " + std::string(key)), "forbidden") << key;
+  EXPECT_FALSE(CheckKey(Request({{"authorization", "Bearer second"}}), settings))
+      << "an admin key is for /admin alone";
+}
+
+TEST(Access, TheServicesOwnTokenPassesEverywhere) {
+  for (const char* host : {"127.0.0.1", "0.0.0.0", "192.168.1.5"}) {
+    auto settings = Bound(host, {}, {"api"});
+    settings.admin_token = "admin_0123";
+    for (const std::vector<std::string>& keys : {std::vector<std::string>{}, {"key"}}) {
+      settings.admin_keys = keys;
+      EXPECT_EQ(Admin(settings, "Bearer admin_0123"), "passes") << host;
+      EXPECT_EQ(Admin(settings, "Bearer admin_0124"), "forbidden") << host;
+      EXPECT_EQ(Admin(settings, ""), "unauthorized") << host;
+    }
+  }
+}
+
+TEST(Access, AdminIsOpenOnlyToThisMachineAndWhereNobodyNeedsAKey) {
+  for (const char* host : {"127.0.0.1", "127.9.9.9", "::1", "localhost", "LocalHost"}) {
+    auto settings = Bound(host);
+    settings.admin_token = "token";
+    EXPECT_EQ(Admin(settings, ""), "passes") << host;
+    EXPECT_EQ(Admin(settings, "Bearer unknown"), "passes") << host;
+    settings.api_keys = {"k"};
+    EXPECT_EQ(Admin(settings, ""), "unauthorized") << host;
+    EXPECT_EQ(Admin(settings, "Bearer k"), "forbidden") << host;
+    settings.api_keys.clear();
+    settings.admin_keys = {"k"};
+    EXPECT_EQ(Admin(settings, ""), "unauthorized") << host;
+  }
+  for (const char* host : {"0.0.0.0", "::", "192.168.1.5", "box.lan"})
+    EXPECT_EQ(Admin(Bound(host), ""), "unauthorized") << host;
+}
+
+TEST(Access, ARefusedAdminIsToldWhatToDo) {
+  const Status status = CheckAdmin(Request({}), Bound("0.0.0.0"));
+  ASSERT_FALSE(status);
+  for (const char* step : {"server.admin_keys", "Authorization: Bearer", "perdure cache"})
+    EXPECT_NE(status.error().message.find(step), std::string::npos) << step;
+}
+
+TEST(Access, EachKeyIsATenant) {
+  const auto settings = Bound("127.0.0.1", {}, {"first-key", "second"});
+  const auto tenant = [&settings](const char* authorization) {
+    return TenantOf(Request({{"authorization", authorization}}), settings);
+  };
+  EXPECT_EQ(tenant("Bearer first-key"), tenant("BEARER   first-key "));
+  EXPECT_NE(tenant("Bearer first-key"), tenant("Bearer second"));
+  EXPECT_FALSE(tenant("Bearer first-key").empty());
+  EXPECT_EQ(tenant("Bearer first-key").find("first"), std::string::npos);
+}
+
+TEST(Access, WithoutKeysAllAreOneTenant) {
+  EXPECT_EQ(TenantOf(Request({}), Bound("127.0.0.1")), "");
+  EXPECT_EQ(TenantOf(Request({{"authorization", "Bearer sk-any"}}), Bound("127.0.0.1")), "");
+}
+
 }  // namespace
 }  // namespace perdure::frontend

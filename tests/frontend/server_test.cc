@@ -506,5 +506,157 @@ TEST(Server, NewSettingsTakeEffect) {
   EXPECT_EQ(client.ReadReply().status, 401);
 }
 
+// --- /admin/cache
+// ---------------------------------------------------------------------------------
+
+TEST(Server, AsksTheWorkersOfTheirCaches) {
+  FakeService service;
+  FakePeer nano = service.AddWorker("nano");
+  FakePeer other = service.AddWorker("other");
+  FakeClient client(service.port());
+  client.Send(GetText("/admin/cache/stats"));
+  const auto of_nano = nano.Expect<protocol::CacheCommand>();
+  const auto of_other = other.Expect<protocol::CacheCommand>();
+  EXPECT_EQ(of_nano.operation, protocol::CacheOperation::kStats);
+  EXPECT_EQ(of_nano.rid, of_other.rid);
+  other.Send(protocol::CacheAnswer{of_other.rid, R"({"entries":2})"});
+  nano.Send(protocol::CacheAnswer{of_nano.rid, R"({"entries":1})"});
+  HttpReply reply = client.ReadReply();
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.headers.at("content-type"), "application/json");
+  EXPECT_EQ(json::parse(reply.body),
+            json::parse(R"({"models":{"nano":{"entries":1},"other":{"entries":2}}})"));
+  // One alone, on the same connection.
+  client.Send(PostText("/admin/cache/clear", R"({"model":"other","unused":true})"));
+  const auto clear = other.Expect<protocol::CacheCommand>();
+  EXPECT_EQ(clear.operation, protocol::CacheOperation::kClear);
+  EXPECT_TRUE(clear.unused_only);
+  other.Send(protocol::CacheAnswer{clear.rid, "{}"});
+  reply = client.ReadReply();
+  EXPECT_EQ(json::parse(reply.body), json::parse(R"({"models":{"other":{}}})"));
+  EXPECT_TRUE(nano.Received<protocol::CacheCommand>().empty());
+}
+
+TEST(Server, ACacheCallOutlivesAWorkerThatDoesNot) {
+  FakeService service;
+  auto worker = std::make_optional(service.AddWorker("nano"));
+  FakeClient client(service.port());
+  client.Send(GetText("/admin/cache/monitor?seconds=3600"));
+  EXPECT_EQ(worker->Expect<protocol::CacheCommand>().seconds, 3600);
+  worker.reset();
+  const HttpReply reply = client.ReadReply();
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(json::parse(reply.body)["models"]["nano"]["error"]["code"], "worker_lost");
+}
+
+TEST(Server, ACacheAnswerThatIsNoJsonIsABreach) {
+  FakeService service;
+  FakePeer worker = service.AddWorker("nano");
+  FakeClient client(service.port());
+  client.Send(GetText("/admin/cache/health"));
+  worker.Send(protocol::CacheAnswer{worker.Expect<protocol::CacheCommand>().rid, "healthy"});
+  EXPECT_EQ(json::parse(client.ReadReply().body)["models"]["nano"]["error"]["code"], "worker_lost");
+  EXPECT_TRUE(worker.WaitClosed());
+  EXPECT_EQ(service.supervisor().Expect<protocol::ChannelBroken>().model, "nano");
+}
+
+TEST(Server, RefusesCacheCallsThatAreNone) {
+  FakeService service;
+  FakePeer worker = service.AddWorker("nano");
+  service.SetModel("later", ModelState::kLoading);
+  service.Settle();
+  struct Row {
+    std::string request;
+    int status;
+    const char* code;
+    const char* part;
+  };
+  for (const Row& row : std::vector<Row>{
+           {PostText("/admin/cache/stats", "{}"), 405, "method_not_allowed", "takes GET only"},
+           {GetText("/admin/cache/clear"), 405, "method_not_allowed", "takes POST only"},
+           {GetText("/admin/cache/erase"), 404, "not_found", "/admin/cache/erase"},
+           {GetText("/admin/cache"), 404, "not_found", "/admin/cache"},
+           {GetText("/admin/cache/stats?model=nobody"), 404, "model_not_found", "nobody"},
+           {GetText("/admin/cache/stats?model=later"), 503, "model_loading", "later"},
+           {GetText("/admin/cache/monitor?seconds=0"), 400, "invalid_request", "seconds"},
+           {PostText("/admin/cache/clear", R"({"unused":1})"), 400, "invalid_request", "unused"}}) {
+    FakeClient client(service.port());
+    client.Send(row.request);
+    const HttpReply reply = client.ReadReply();
+    EXPECT_EQ(reply.status, row.status) << row.request;
+    const json error = json::parse(reply.body)["error"];
+    EXPECT_EQ(error["code"], row.code) << row.request;
+    EXPECT_THAT(error["message"].get<std::string>(), HasSubstr(row.part)) << row.request;
+    if (row.status == 405) {
+      EXPECT_EQ(reply.headers.at("allow"),
+                row.request.starts_with("GET") ? "POST, OPTIONS" : "GET, HEAD, OPTIONS");
+    }
+  }
+  EXPECT_TRUE(worker.Received<protocol::CacheCommand>().empty());
+}
+
+TEST(Server, CachesAreForAdmins) {
+  auto settings = FakeService::DefaultSettings();
+  settings.admin_keys = {"boss"};
+  settings.admin_token = "admin_token";
+  FakeService service(settings);
+  FakePeer worker = service.AddWorker("nano");
+  FakeClient client(service.port());
+  const auto ask = [&client](const std::string& key) {
+    client.Send(
+        GetText("/admin/cache/stats", key.empty() ? "" : "Authorization: Bearer " + key + "\r\n"));
+  };
+  ask("");
+  HttpReply reply = client.ReadReply();
+  EXPECT_EQ(reply.status, 401);
+  EXPECT_TRUE(reply.headers.contains("www-authenticate"));
+  EXPECT_THAT(reply.body, HasSubstr("perdure cache"));
+  ask("somebody");
+  EXPECT_EQ(client.ReadReply().status, 403);
+  FakeClient changing(service.port());
+  changing.Send(PostText("/admin/cache/clear", "{}"));
+  EXPECT_EQ(changing.ReadReply().status, 401);
+  EXPECT_TRUE(worker.Received<protocol::CacheCommand>().empty());
+  for (const char* key : {"boss", "admin_token"}) {
+    ask(key);
+    worker.Send(protocol::CacheAnswer{worker.Expect<protocol::CacheCommand>().rid, "{}"});
+    EXPECT_EQ(client.ReadReply().status, 200) << key;
+  }
+}
+
+TEST(Server, AKeysTenantGoesToTheWorker) {
+  auto settings = FakeService::DefaultSettings();
+  FakeService service(settings);
+  FakePeer worker = service.AddWorker("nano");
+  settings.api_keys = {"one", "two"};
+  service.supervisor().Send(settings);
+  service.Settle();
+  std::vector<std::string> tenants;
+  for (const char* key : {"one", "two", "one"}) {
+    FakeClient client(service.port());
+    client.Send(PostText("/v1/chat/completions", kHi,
+                         "Authorization: Bearer " + std::string(key) + "\r\n"));
+    const auto submit = worker.Expect<protocol::Submit>();
+    tenants.push_back(submit.request.tenant);
+    Answer(worker, submit.rid, {"x"});
+    EXPECT_EQ(client.ReadReply().status, 200);
+  }
+  EXPECT_NE(tenants[0], tenants[1]);
+  EXPECT_EQ(tenants[0], tenants[2]);
+}
+
+TEST(Server, ADrainEndsCacheCalls) {
+  FakeService service;
+  FakePeer worker = service.AddWorker("nano");
+  FakeClient client(service.port());
+  client.Send(GetText("/admin/cache/monitor"));
+  worker.Expect<protocol::CacheCommand>();
+  service.supervisor().Send(protocol::Drain{1});
+  EXPECT_EQ(json::parse(client.ReadReply().body)["models"]["nano"]["error"]["code"],
+            "shutting_down");
+  service.supervisor().Expect<protocol::Drained>();
+  EXPECT_EQ(service.WaitExit(), 0);
+}
+
 }  // namespace
 }  // namespace perdure::frontend

@@ -197,5 +197,21 @@ TEST(ControlLine, IsAnObjectWithAnOp) {
     EXPECT_FALSE(ParseControlLine(line).has_value()) << line;
 }
 
+TEST(AdminReport, NamesAnAddressThatCanBeReached) {
+  struct Row {
+    const char* address;
+    const char* url;
+  };
+  for (const Row& row :
+       {Row{"127.0.0.1", "http://127.0.0.1:80"}, Row{"0.0.0.0", "http://127.0.0.1:80"},
+        Row{"::", "http://[::1]:80"}, Row{"10.0.0.7", "http://10.0.0.7:80"}}) {
+    Listener listener;
+    listener.address = row.address;
+    listener.port = 80;
+    EXPECT_EQ(AdminReport(listener, "t"),
+              std::string("{\"url\":\"") + row.url + "\",\"admin_token\":\"t\"}");
+  }
+}
+
 }  // namespace
 }  // namespace perdure::supervisor

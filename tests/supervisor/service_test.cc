@@ -458,6 +458,26 @@ TEST_F(ServiceTest, AFolderThatOthersMayWriteIsRefused) {
   EXPECT_THAT(log, HasSubstr("others may write"));
 }
 
+TEST_F(ServiceTest, WhoeverHasTheControlSocketGetsTheAdminToken) {
+  service_.SetModel("a", "ready");
+  service_.Start();
+  ASSERT_TRUE(Ready("a"));
+  const Json admin = service_.Ask("admin");
+  const std::string token = admin["admin_token"].get<std::string>();
+  EXPECT_THAT(token, MatchesRegex("admin_[0-9a-z]+"));
+  EXPECT_GE(token.size(), 20u);
+  EXPECT_EQ(admin["url"], service_.Ps()["frontend"]["url"]);
+  EXPECT_EQ(service_.Ask("admin"), admin);
+  // It is told to nobody else.
+  EXPECT_THAT(service_.Ps().dump(), Not(HasSubstr(token)));
+  EXPECT_THAT(service_.Log(), Not(HasSubstr(token)));
+  // Nor does it outlive the service.
+  service_.Signal(SIGTERM);
+  ASSERT_EQ(service_.WaitForExit(), 0);
+  service_.Start();
+  EXPECT_NE(service_.Ask("admin")["admin_token"], token);
+}
+
 TEST_F(ServiceTest, TheControlSocketTakesGarbage) {
   service_.SetModel("a", "ready");
   service_.Start();

@@ -72,8 +72,8 @@ TEST(ToolCallForm, ArgumentsAsText) {
 }
 
 TEST(ToolCallForm, TemplatesWithoutToolsGetTheDefaults) {
-  for (const std::string source : {kLoop + "{{ m.content + '' }}" + kEnd,
-                                   std::string("{{ raise_exception('no') }}"), std::string()}) {
+  for (const std::string& source : {kLoop + "{{ m.content + '' }}" + kEnd,
+                                    std::string("{{ raise_exception('no') }}"), std::string()}) {
     const ToolCallForm form = FormOf(source);
     EXPECT_EQ(form.empty_content, EmptyContent::kText);
     EXPECT_TRUE(form.takes_empty_text);
