@@ -98,7 +98,6 @@ Json CacheTypesJson(const ModelReportInputs& in, const ModelSummary& summary) {
             ? Json(Minus(in.memory.available, summary.weights->memory_bytes) / type.bytes_per_token)
             : Json();
     json["ceiling"] = type.has_ceiling ? Json("max_size") : Json();
-    json["served"] = type.served;
     types.push_back(std::move(json));
   }
   return types;

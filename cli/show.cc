@@ -76,7 +76,7 @@ std::string TemplatesText(const Json& templates) {
 }
 
 std::string CacheTable(const Json& kv) {
-  Rows rows{{"CACHE TYPE", "BITS", "PER TOKEN", "FITS NOW", "SERVED"}};
+  Rows rows{{"CACHE TYPE", "BITS", "PER TOKEN", "FITS NOW"}};
   for (const Json& type : kv["types"]) {
     std::string fits = type["tokens_available"].is_number()
                            ? Grouped(type["tokens_available"].get<uint64_t>()) + " tokens"
@@ -84,8 +84,7 @@ std::string CacheTable(const Json& kv) {
     if (type["ceiling"].is_string())
       fits += fmt::format(", at most {} each", TextOf(type, "ceiling"));
     rows.push_back({TextOf(type, "type"), TextOf(type, "bits"),
-                    Bytes(type["bytes_per_token"].get<uint64_t>()), std::move(fits),
-                    type["served"].get<bool>() ? "yes" : "not by this version"});
+                    Bytes(type["bytes_per_token"].get<uint64_t>()), std::move(fits)});
   }
   return Table(rows);
 }

@@ -224,7 +224,7 @@ std::vector<CacheType> CacheTypes(const KvShape& shape) {
   };
   const uint64_t full = bytes(KvPrecision::kF16);
   std::vector<CacheType> types;
-  types.push_back({.name = "kv", .bytes_per_token = full, .served = true});
+  types.push_back({.name = "kv", .bytes_per_token = full});
   for (const int bits : {8, 4})
     types.push_back({.name = "quantized_kv",
                      .bits = bits,

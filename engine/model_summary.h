@@ -54,7 +54,6 @@ struct CacheType {
   int bits = 16;     // of an element
   uint64_t bytes_per_token = 0;
   bool has_ceiling = false;  // holds max_size tokens at most, however long the conversation
-  bool served = false;       // by this build
 };
 // Quantized elements come in groups of 64 along head_dim, per token and head, with a 16-bit scale
 // and a 16-bit bias each.

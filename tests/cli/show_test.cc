@@ -92,8 +92,8 @@ TEST_F(ShowTest, KeysAreTheSameWhateverIsBroken) {
   EXPECT_THAT(Keys(whole["chat_templates"][0]), ElementsAre("name", "file"));
   EXPECT_THAT(Keys(whole["context"]), ElementsAre("model", "configured", "served", "bound"));
   EXPECT_THAT(Keys(whole["kv"]), ElementsAre("page_tokens", "bytes_max", "reason", "types"));
-  EXPECT_THAT(Keys(whole["kv"]["types"][0]), ElementsAre("type", "bits", "bytes_per_token",
-                                                         "tokens_available", "ceiling", "served"));
+  EXPECT_THAT(Keys(whole["kv"]["types"][0]),
+              ElementsAre("type", "bits", "bytes_per_token", "tokens_available", "ceiling"));
   EXPECT_THAT(Keys(whole["memory"]), ElementsAre("capacity_bytes", "available_bytes"));
 }
 
@@ -116,7 +116,6 @@ TEST_F(ShowTest, TellsOfAQuantizedModelInShards) {
   EXPECT_EQ(kv["bytes_per_token"], 2 * 2 * 2 * 16 * 2);
   EXPECT_EQ(kv["tokens_available"],
             (4 * kGiB - report["weights"]["memory_bytes"].get<uint64_t>()) / 256);
-  EXPECT_EQ(kv["served"], true);
   const std::string text = FormatShow(report);
   EXPECT_THAT(text,
               HasSubstr("architecture    qwen3: 2 layers of 64, 4 heads of 16 (2 for keys and "
