@@ -400,9 +400,7 @@ void PageStore::Remove(PageIndex index) {
   }
 }
 
-void PageStore::DropUnneeded(PageIndex index) { DropUnneededFrom(index, nullptr); }
-
-void PageStore::DropUnneededFrom(PageIndex index, const std::function<bool(PageIndex)>& keeps) {
+void PageStore::DropUnneeded(PageIndex index, const std::function<bool(PageIndex)>& keeps) {
   while (index != kNoPage && pages_[index].use == Use::kCached && !IsNeeded(pages_[index]) &&
          !(keeps && keeps(index))) {
     const PageIndex parent = pages_[index].parent;
@@ -416,7 +414,7 @@ void PageStore::DropUnneededFrom(PageIndex index, const std::function<bool(PageI
 
 uint64_t PageStore::DropUnneeded(const std::function<bool(PageIndex)>& keeps) {
   const uint64_t before = used_bytes_;
-  for (PageIndex page = 0; page < pages_.size(); ++page) DropUnneededFrom(page, keeps);
+  for (PageIndex page = 0; page < pages_.size(); ++page) DropUnneeded(page, keeps);
   return before - used_bytes_;
 }
 

@@ -88,7 +88,7 @@ class PageStore : private PageTree::Nodes {
   // for those that `keeps`, if it is there, is true of, and what stands before them; the bytes.
   uint64_t DropUnneeded(const std::function<bool(PageIndex)>& keeps = nullptr);
   // The same for this page, and those before it that it was the reason for.
-  void DropUnneeded(PageIndex page);
+  void DropUnneeded(PageIndex page, const std::function<bool(PageIndex)>& keeps = nullptr);
   // Moves pages of up to about `bytes_max` bytes so that slabs become empty. True: nothing is left
   // to be gained.
   bool Compact(uint64_t bytes_max) { return pool_.Compact(bytes_max); }
@@ -205,7 +205,6 @@ class PageStore : private PageTree::Nodes {
   void TakeData(PageIndex hollow, PageIndex open);
   void Unload(PageIndex page);
   void Remove(PageIndex page);
-  void DropUnneededFrom(PageIndex page, const std::function<bool(PageIndex)>& keeps);
   bool IsNeeded(const Page& page) const;
   void DropIfBeginning(PageIndex page);
   void AddReference(PageIndex page);

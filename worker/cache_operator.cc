@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "worker/cache_advice.h"
 #include "worker/cache_types.h"
+#include "worker/shared_prefixes.h"
 
 namespace perdure::worker {
 
@@ -182,11 +183,7 @@ void CacheOperator::NoteRequest(const std::string& type, const CacheUse& use, in
 
 // --- Optimizing --------------------------------------------------------------------------------
 
-// What all tenants share is of use to those who come.
-void CacheOperator::DropUnneeded() {
-  shm::PageStore& store = *context_.store;
-  store.DropUnneeded([&store](shm::PageIndex page) { return store.owner(page) == 0; });
-}
+void CacheOperator::DropUnneeded() { context_.store->DropUnneeded(KeepsShared(*context_.store)); }
 
 void CacheOperator::BeginOptimization() {
   shm::PageStore& store = *context_.store;

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "worker/cache_schedule.h"
+#include "worker/shared_prefixes.h"
 #include "worker/splice.h"
 
 namespace perdure::worker {
@@ -36,12 +37,8 @@ ConversationTable::ConversationTable(const ConversationSettings& settings, shm::
       tokenizer_(tokenizer),
       unix_ms_(std::move(unix_ms)),
       records_(&store->memory()) {
-  for (const shm::ConversationRecord& record : records_.recovered()) {
-    if (settings_.enabled)
-      Recover(record);
-    else
-      records_.Remove(record.id, record.owner);
-  }
+  for (const shm::ConversationRecord& record : records_.recovered())
+    if (!settings_.enabled || !Recover(record)) records_.Remove(record.id, record.owner);
   store_->DropHollow();
   Expire();
   while (conversations_.size() > static_cast<size_t>(settings_.conversations_max) &&
@@ -53,7 +50,8 @@ ConversationTable::ConversationTable(const ConversationSettings& settings, shm::
 
 ConversationTable::~ConversationTable() { store_->SetReclaim(nullptr); }
 
-void ConversationTable::Recover(const shm::ConversationRecord& record) {
+// False: what is recorded makes no sense.
+bool ConversationTable::Recover(const shm::ConversationRecord& record) {
   auto owned = std::make_unique<Conversation>();
   Conversation* const conversation = owned.get();
   conversation->id = record.id;
@@ -69,9 +67,9 @@ void ConversationTable::Recover(const shm::ConversationRecord& record) {
   if (conversation->schedule.segments.empty()) conversation->schedule.segments = {{}};
   conversation->schedule.chunk_size = static_cast<int32_t>(record.chunk_size);
   conversation->schedule.pinned = record.pinned;
+  if (!IsSound(conversation->schedule)) return false;
   conversation->turns = record.turns;
   conversation->used_ms = static_cast<int64_t>(record.used_unix_ms);
-  conversation->version = ++version_;
   // Without its pages the tokens of the turn are not known any more; all else is.
   if (store_->IsCached(record.tail_page, record.tail_hash)) {
     for (const PageIndex page : PathTo(*store_, record.tail_page)) {
@@ -88,6 +86,7 @@ void ConversationTable::Recover(const shm::ConversationRecord& record) {
     TakePages(conversation, record.tail_page);
   }
   conversations_.push_back(std::move(owned));
+  return true;
 }
 
 // --- Recognition -------------------------------------------------------------------------------
@@ -117,6 +116,14 @@ double ConversationTable::Similarity(const Conversation& conversation,
   return static_cast<double>(common) / static_cast<double>(count);
 }
 
+// What goes on already is not gone on with by another: that is a branch. Named ones are their
+// clients'.
+bool ConversationTable::IsRecognized(const Conversation& conversation, double similarity) const {
+  // Compared as what the setting is: 4 of 5 are 0.8f.
+  return !conversation.named && conversation.running == 0 &&
+         static_cast<float>(similarity) >= settings_.detection_threshold;
+}
+
 Recognition ConversationTable::Recognize(const RecognitionRequest& request,
                                          std::vector<TokenId>* ids) const {
   Recognition found;
@@ -135,11 +142,9 @@ Recognition ConversationTable::Recognize(const RecognitionRequest& request,
       agreed = each;
     }
     const double similarity = Similarity(*conversation, request, each.known);
-    // Compared as what the setting is: 4 of 5 are 0.8f.
-    const bool may = request.id.empty() ? !conversation->named && static_cast<float>(similarity) >=
-                                                                      settings_.detection_threshold
-                                        : conversation->id == request.id;
-    if (!may) continue;
+    if (request.id.empty() ? !IsRecognized(*conversation, similarity)
+                           : conversation->id != request.id)
+      continue;
     if (goes_on != nullptr &&
         (each.known < of_it.known || (each.known == of_it.known && similarity < found.similarity)))
       continue;
@@ -161,7 +166,6 @@ Recognition ConversationTable::Recognize(const RecognitionRequest& request,
   }
   if (goes_on != nullptr) {
     found.id = goes_on->id;
-    found.version = goes_on->version;
     found.position = CommonTokens(*ids, goes_on->ids);
     found.schedule = goes_on->schedule;
   }
@@ -201,22 +205,18 @@ void ConversationTable::End(uint64_t owner, const std::string& id) {
 std::string ConversationTable::Commit(Turn turn) {
   if (!settings_.enabled || (turn.id.empty() && !settings_.auto_detect)) return {};
   Conversation* conversation = turn.id.empty() ? nullptr : Find(turn.owner, turn.id);
-  // Somebody else has gone on with it: this is a branch. Where the client names both, the later one
-  // counts.
-  if (conversation != nullptr && !turn.named && conversation->version != turn.version)
-    conversation = nullptr;
   if (conversation == nullptr) {
     const bool keeps_id = turn.named && !turn.id.empty();
     auto owned = std::make_unique<Conversation>();
     conversation = owned.get();
     conversation->id = keeps_id ? turn.id : turn.new_id;
     conversation->owner = turn.owner;
-    conversation->named = turn.named;
     conversations_.push_back(std::move(owned));
     ++totals_.begun;
   } else {
     ++totals_.continued;
   }
+  conversation->named = conversation->named || turn.named;
   conversation->ids = std::move(turn.ids);
   conversation->drawn = std::move(turn.drawn);
   conversation->messages = std::move(turn.messages);
@@ -224,7 +224,6 @@ std::string ConversationTable::Commit(Turn turn) {
   conversation->schedule = std::move(turn.schedule);
   ++conversation->turns;
   conversation->used_ms = unix_ms_();
-  conversation->version = ++version_;
   TakePages(conversation, turn.tail);
   const std::string id = conversation->id;
   ++conversation->running;  // it is the newest, whatever the clock says
@@ -264,13 +263,14 @@ void ConversationTable::Store(const Conversation& conversation) {
 
 // --- Pages -------------------------------------------------------------------------------------
 
-// The new ones before the old ones are let go: most of them are the same.
+// The new ones before the old ones are let go, as most of them are the same; which count once.
 void ConversationTable::TakePages(Conversation* conversation, PageIndex tail) {
   if (tail != shm::kNoPage) store_->Claim(tail);
   const PageIndex old_tail = std::exchange(conversation->tail, tail);
   const std::vector<PageIndex> old_pinned = std::exchange(conversation->pinned, {});
+  for (const PageIndex page : old_pinned) Discount(page);
   if (conversation->schedule.pinned) Pin(conversation);
-  ReleasePinned(old_pinned);
+  for (const PageIndex page : old_pinned) store_->Release(page);
   if (old_tail != shm::kNoPage) store_->Unclaim(old_tail);
 }
 
@@ -281,22 +281,32 @@ void ConversationTable::Pin(Conversation* conversation) {
       NeededFrom(conversation->schedule, static_cast<int>(conversation->ids.size()));
   uint64_t bytes = 0;
   for (size_t i = 0; i < path.size(); ++i)
-    if (needed.Has(i)) bytes += store_->page_bytes(store_->format(path[i]));
+    if (needed.Has(i) && !pins_.contains(path[i]))
+      bytes += store_->page_bytes(store_->format(path[i]));
   if (bytes > pinned_bytes_left()) {
-    LogWarning("conversation {} is not pinned: it has {} MiB, and all that are may have {} MiB",
-               conversation->id, bytes >> 20, store_->bytes_max() / limits::kPinnedPart >> 20);
+    LogWarning("conversation {} is not pinned: it needs {} bytes, and {} of {} are left",
+               conversation->id, bytes, pinned_bytes_left(),
+               store_->bytes_max() / limits::kPinnedPart);
     return;
   }
   for (size_t i = 0; i < path.size(); ++i) {
     if (!needed.Has(i) || !store_->Acquire(path[i])) continue;
     conversation->pinned.push_back(path[i]);
-    pinned_bytes_ += store_->page_bytes(store_->format(path[i]));
+    if (++pins_[path[i]] == 1) pinned_bytes_ += store_->page_bytes(store_->format(path[i]));
   }
+}
+
+// One conversation less pins the page.
+void ConversationTable::Discount(PageIndex page) {
+  const auto it = pins_.find(page);
+  if (--it->second > 0) return;
+  pins_.erase(it);
+  pinned_bytes_ -= store_->page_bytes(store_->format(page));
 }
 
 void ConversationTable::ReleasePinned(const std::vector<PageIndex>& pinned) {
   for (const PageIndex page : pinned) {
-    pinned_bytes_ -= store_->page_bytes(store_->format(page));
+    Discount(page);
     store_->Release(page);
   }
 }
@@ -338,7 +348,7 @@ void ConversationTable::Forget(Conversation* conversation, bool with_pages) {
   records_.Remove(conversation->id, conversation->owner);
   ReleasePages(conversation);
   if (with_pages && tail != shm::kNoPage && store_->IsCached(tail, hash))
-    store_->DropUnneeded(tail);
+    store_->DropUnneeded(tail, KeepsShared(*store_));
   std::erase_if(conversations_, [&](const auto& each) { return each.get() == conversation; });
 }
 

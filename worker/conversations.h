@@ -16,6 +16,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/cache_settings.h"
@@ -38,9 +39,8 @@ struct Conversation {
   shm::PageIndex tail = shm::kNoPage;  // the last page of ids; claimed
   std::vector<shm::PageIndex> pinned;  // with a reference to each
   uint32_t turns = 0;
-  int64_t used_ms = 0;   // Unix time
-  uint64_t version = 0;  // changes with each turn
-  int running = 0;       // requests that go on with it
+  int64_t used_ms = 0;  // Unix time
+  int running = 0;      // requests that go on with it
 };
 
 // What is asked for beside tokens.
@@ -52,7 +52,6 @@ struct RecognitionRequest {
 
 struct Recognition {
   std::string id;                         // of the conversation that goes on; empty: none does
-  uint64_t version = 0;                   // of it
   double similarity = 0;                  // part of it that is repeated
   size_t position = 0;                    // tokens that it and the prompt have in common
   size_t spliced = 0;                     // tokens that were put in the place of others
@@ -66,7 +65,6 @@ struct Turn {
   std::string id;      // of Recognition or the client; empty: a new one is made of new_id
   std::string new_id;  // unique
   bool named = false;
-  uint64_t version = 0;  // of Recognition: another one has gone on with it meanwhile
   std::vector<TokenId> ids;
   std::vector<bool> drawn;
   std::vector<uint64_t> messages;
@@ -122,13 +120,15 @@ class ConversationTable {
 
  private:
   Conversation* Find(uint64_t owner, const std::string& id) const;
-  void Recover(const shm::ConversationRecord& record);
+  bool Recover(const shm::ConversationRecord& record);
   void TakePages(Conversation* conversation, shm::PageIndex tail);
   void Pin(Conversation* conversation);
+  void Discount(shm::PageIndex page);
   void ReleasePinned(const std::vector<shm::PageIndex>& pinned);
   void ReleasePages(Conversation* conversation);
   void Forget(Conversation* conversation, bool with_pages);
   void Store(const Conversation& conversation);
+  bool IsRecognized(const Conversation& conversation, double similarity) const;
   double Similarity(const Conversation& conversation, const RecognitionRequest& request,
                     size_t agreed) const;
 
@@ -138,8 +138,8 @@ class ConversationTable {
   const std::function<int64_t()> unix_ms_;
   shm::ConversationRecords records_;
   std::vector<std::unique_ptr<Conversation>> conversations_;
-  uint64_t version_ = 0;
-  uint64_t pinned_bytes_ = 0;
+  std::unordered_map<shm::PageIndex, int> pins_;  // conversations that pin the page
+  uint64_t pinned_bytes_ = 0;                     // of those pages
   mutable Totals totals_;
 };
 

@@ -11,6 +11,7 @@
 #include "worker/cache_schedule.h"
 #include "worker/generator_state.h"
 #include "worker/message_hashes.h"
+#include "worker/shared_prefixes.h"
 
 namespace perdure::worker {
 
@@ -46,11 +47,10 @@ void Generator::Remember(const protocol::GenerationRequest& asked, Request* requ
   request->owner = OwnerOf(request->rid, asked);
   request->shared_pages = SharedPages(request->prompt_ids);
   request->retentions = RetentionsOf(request->ticket.cache);
+  request->optimization_interval =
+      ResolveCache(asked.cache, options_.cache_types).optimization_interval;
   request->named = !asked.conversation_id.empty();
   if (request->ticket.conversation_id.empty()) return;
-  if (const Conversation* known =
-          conversations_.Get(request->owner, request->ticket.conversation_id))
-    request->conversation_version = known->version;
   conversations_.Begin(request->owner, request->ticket.conversation_id);
 }
 
@@ -96,7 +96,6 @@ protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked
   Recognition found = conversations_.Recognize(wanted, prompt_ids);
   request->prompt_drawn = std::move(found.drawn);
   request->ticket.cache = std::move(resolved.schedule);
-  request->optimization_interval = resolved.optimization_interval;
   if (found.schedule) {
     // Where the request does not say, it goes on as it was.
     if (asked.cache == CacheChoice()) {
@@ -111,7 +110,9 @@ protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked
       request->ticket.cache = std::move(*found.schedule);
     }
   }
-  if (request->ticket.cache.pinned && conversations_.pinned_bytes_left() == 0) {
+  const Conversation* const goes_on = conversations_.Get(wanted.owner, found.id);
+  const bool is_pinned = goes_on != nullptr && !goes_on->pinned.empty();
+  if (request->ticket.cache.pinned && !is_pinned && conversations_.pinned_bytes_left() == 0) {
     resolved.warnings.push_back(
         "the cache is kv: pinned conversations hold as much memory as they may");
     request->ticket.cache.pinned = false;
@@ -153,7 +154,8 @@ int Generator::MemoryTokens(const CacheSchedule& schedule) {
 // --- What is found -----------------------------------------------------------------------------
 
 shm::PageKey Generator::KeyOf(const Request& request, size_t page) const {
-  return {FormatOf(request.ticket.cache, page), page < request.shared_pages ? 0 : request.owner,
+  return {FormatOf(request.ticket.cache, page),
+          page < request.shared_pages ? kSharedOwner : request.owner,
           MaskOf(request.ticket.cache, page)};
 }
 
@@ -318,7 +320,8 @@ void Generator::Leave(const Place& place, bool has_ended) {
     places_.erase(id);
     scheduler_.Remove(id);
     place.choice->sequence = 0;
-    if (!options_.conversations.enabled && last != shm::kNoPage) store_->DropUnneeded(last);
+    if (!options_.conversations.enabled && last != shm::kNoPage)
+      store_->DropUnneeded(last, KeepsShared(*store_));
   } else if (has_ended) {
     Commit(place);
   }
@@ -339,7 +342,6 @@ void Generator::Commit(const Place& place) {
   if (choice.index == 0) {
     turn.id = request.ticket.conversation_id;
     turn.named = request.named;
-    turn.version = request.conversation_version;
   }
   turn.ids = request.prompt_ids;
   turn.ids.insert(turn.ids.end(), choice.ids.begin(), choice.ids.end());

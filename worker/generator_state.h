@@ -60,9 +60,8 @@ struct Generator::Request {
   std::vector<engine::KvRetention> retentions;  // of its schedule
   std::optional<int> optimization_interval;     // as the request has it
   bool named = false;                           // its conversation, by the client
-  uint64_t conversation_version = 0;
-  std::optional<int> top_logprobs;  // absent: no logprobs are wanted
-  std::vector<Choice> choices;      // never grows beyond its reserve: places_ point into it
+  std::optional<int> top_logprobs;              // absent: no logprobs are wanted
+  std::vector<Choice> choices;  // never grows beyond its reserve: places_ point into it
   size_t choices_wanted = 0;
   int64_t credit_bytes = 0;
   int64_t received_us = 0;

@@ -16,6 +16,7 @@
 #include "tests/worker/pair_tokenizer.h"
 #include "worker/cache_schedule.h"
 #include "worker/conversations.h"
+#include "worker/shared_prefixes.h"
 
 namespace perdure::worker {
 
@@ -39,7 +40,7 @@ class ConversationTableTest : public testing::Test {
   void Die() { Take(static_cast<shm::WatchedMemory&>(store_->memory()).Copy()); }
 
   // Caches these tokens' pages; the last one. From `answer` on they were drawn.
-  PageIndex Cache(const Ids& ids, uint64_t owner, size_t answer) {
+  PageIndex Cache(const Ids& ids, uint64_t owner, size_t answer, size_t shared_pages = 0) {
     PageIndex parent = shm::kNoPage;
     std::vector<PageIndex> pages;
     for (size_t at = 0; at < ids.size(); at += engine::kPageTokens) {
@@ -49,7 +50,9 @@ class ConversationTableTest : public testing::Test {
         if (at + i >= answer) drawn |= uint32_t{1} << i;
       const auto open = store_->Allocate();
       EXPECT_TRUE(open);
-      parent = store_->Seal(*open, parent, {shm::PageFormat::kFloat16, owner, 0},
+      parent = store_->Seal(*open, parent,
+                            {shm::PageFormat::kFloat16,
+                             at < shared_pages * engine::kPageTokens ? kSharedOwner : owner, 0},
                             std::span(ids).subspan(at, count), drawn);
       pages.push_back(parent);
     }
@@ -79,7 +82,6 @@ class ConversationTableTest : public testing::Test {
   std::string GoOn(const Recognition& found, const Ids& ids) {
     Turn turn = TurnOf(ids);
     turn.id = found.id;
-    turn.version = found.version;
     return table_->Commit(std::move(turn));
   }
 

@@ -88,10 +88,14 @@ TEST_F(ConversationTableTest, ANameGoesBeforeWhatTheTokensSay) {
 TEST_F(ConversationTableTest, ABranchGetsAnIdOfItsOwn) {
   const Ids turn = Row(100, 'A');
   const std::string id = Begin(turn);
-  const Recognition one = Recognize(turn + Ids{'1'}), other = Recognize(turn + Ids{'2'});
+  const Recognition one = Recognize(turn + Ids{'1'});
   ASSERT_EQ(one.id, id);
-  ASSERT_EQ(other.id, id);
+  table_->Begin(kOwner, id);
+  const Recognition other = Recognize(turn + Ids{'2'});
+  EXPECT_EQ(other.id, "") << "it goes on already";
+  EXPECT_EQ(Recognize(turn + Ids{'2'}, id).id, id) << "but its name counts";
   EXPECT_EQ(GoOn(one, turn + Row(40, '1')), id);
+  table_->End(kOwner, id);
   const std::string branch = GoOn(other, turn + Row(40, '2'));
   EXPECT_EQ(branch, "new3");
   EXPECT_EQ(table_->all().size(), 2u);
@@ -99,6 +103,16 @@ TEST_F(ConversationTableTest, ABranchGetsAnIdOfItsOwn) {
   EXPECT_EQ(Recognize(turn + Row(40, '2') + Ids{'!'}).id, branch);
   EXPECT_EQ(table_->Get(kOwner, id)->turns, 2u);
   EXPECT_EQ(table_->Get(kOwner, branch)->turns, 1u);
+}
+
+TEST_F(ConversationTableTest, AnIdThatWasHandedOutBecomesItsClients) {
+  const Ids turn = Row(100, 'A');
+  const std::string id = Begin(turn);
+  EXPECT_EQ(BeginNamed(id, turn + Row(40, '1')), id);
+  EXPECT_EQ(Recognize(turn + Row(40, '1') + Ids{'!'}).id, "");
+  EXPECT_EQ(Recognize(turn, id).id, id);
+  EXPECT_EQ(GoOn(Recognize(turn, id), turn + Row(50, '1')), id);
+  EXPECT_TRUE(table_->Get(kOwner, id)->named) << "whoever goes on with it";
 }
 
 TEST_F(ConversationTableTest, OfTwoThatAClientNamesAlikeTheLaterOneCounts) {
@@ -237,8 +251,9 @@ TEST_F(ConversationTableTest, ARunningOneIsNotIdle) {
   table_->Begin(kOwner, id);
   table_->Begin(kOwner, id);
   now_ms_ += 1'000'000;
-  table_->End(kOwner, id);
   table_->Expire();
+  EXPECT_EQ(Known(), Names{id});
+  table_->End(kOwner, id);
   EXPECT_FALSE(table_->ForgetOldest());
   EXPECT_EQ(table_->Clear(), 0u);
   EXPECT_EQ(Known(), Names{id});
