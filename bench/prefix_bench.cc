@@ -1,5 +1,6 @@
-// Finding a prompt's beginning among many cached pages, and what it is worth in memory that
-// conversations with one system prompt share its pages.
+// Finding a prompt's beginning among many cached pages, what it is worth in memory that
+// conversations with one system prompt share its pages, and how long those wait who come while all
+// pages are looked at.
 //
 //   prefix_bench [PAGES [SAMPLES]]     (100,000 pages, 2,000 samples of each case)
 #include <fmt/format.h>
@@ -18,6 +19,8 @@
 
 #include "base/result.h"
 #include "shm/page_store.h"
+#include "worker/cache_facts.h"
+#include "worker/conversations.h"
 
 namespace perdure::bench {
 namespace {
@@ -42,10 +45,10 @@ T Must(Result<T> result) {
   std::exit(1);
 }
 
-std::unique_ptr<PageStore> MakeStore(size_t pages) {
+std::unique_ptr<PageStore> MakeStore(size_t pages, uint32_t conversations = 0) {
   const auto budget = static_cast<PageIndex>(pages);
   const auto geometry = Must(shm::ArenaGeometry::For(
-      {.page_bytes = {{kPageBytes}}, .pages_max = budget, .conversations_max = 0}));
+      {.page_bytes = {{kPageBytes}}, .pages_max = budget, .conversations_max = conversations}));
   return std::make_unique<PageStore>(Must(shm::MakePrivateMemory(geometry)), budget);
 }
 
@@ -84,6 +87,12 @@ std::vector<PageIndex> Hold(PageStore& store, std::span<const TokenId> tokens, u
   return chain;
 }
 
+double NowUs() {
+  return std::chrono::duration<double, std::micro>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
 // Sorts them.
 double Quantile(std::vector<double>& values_us, double share) {
   std::ranges::sort(values_us);
@@ -108,28 +117,23 @@ void Lookup(size_t pages, int samples) {
     std::vector<double> find_us = {}, acquire_us = {};
   };
   Case cases[] = {{"in full", kPromptTokens}, {"one half", kPromptTokens / 2}, {"not at all", 0}};
-  const auto now = [] {
-    return std::chrono::duration<double, std::micro>(
-               std::chrono::steady_clock::now().time_since_epoch())
-        .count();
-  };
   size_t fragments = 0;
   for (int sample = 0; sample < samples; ++sample) {
     for (Case& c : cases) {
       Tokens prompt = random.Sequence(kPromptTokens);
       const Tokens& known = conversations[random.Below(conversations.size())];
       std::copy_n(known.begin(), c.cached, prompt.begin());
-      const double begin = now();
+      const double begin = NowUs();
       const auto path = store->FindPath(prompt, [](size_t) { return PageKey(); });
       // And of the page after these what agrees with most of the rest.
       const auto rest = std::span<const TokenId>(prompt).subspan(path.size() * kArenaPageTokens);
       if (!rest.empty() && store->FindFragment(path.empty() ? kNoPage : path.back(), {}, rest))
         ++fragments;
-      c.find_us.push_back(now() - begin);
+      c.find_us.push_back(NowUs() - begin);
       if (path.size() != c.cached / kArenaPageTokens) std::exit(1);
       for (const PageIndex page : path)
         if (!store->Acquire(page)) std::exit(1);
-      c.acquire_us.push_back(now() - begin);
+      c.acquire_us.push_back(NowUs() - begin);
       for (const PageIndex page : path) store->Release(page);
     }
   }
@@ -172,6 +176,41 @@ void Sharing() {
   row("granted by the system", granted);
 }
 
+// What `stats` and `clear` do between two steps.
+void Operations(size_t pages) {
+  constexpr uint32_t kConversations = 1'000;
+  constexpr int kRuns = 9;
+  std::vector<double> stats_us, clear_us;
+  for (int run = 0; run < kRuns; ++run) {
+    const auto store = MakeStore(pages, kConversations);
+    Random random;
+    worker::ConversationTable table({}, store.get(), nullptr, [] { return int64_t{0}; });
+    for (uint32_t i = 0; i < kConversations; ++i) {
+      worker::Turn turn;
+      turn.owner = 1;
+      turn.new_id = fmt::format("{}", i);
+      turn.ids = random.Sequence(pages / kConversations * kArenaPageTokens);
+      turn.drawn.resize(turn.ids.size());
+      const std::vector<PageIndex> chain = Hold(*store, turn.ids, turn.owner);
+      turn.tail = chain.back();
+      table.Commit(std::move(turn));
+      for (const PageIndex page : chain) store->Release(page);
+    }
+    double begin = NowUs();
+    const worker::CacheFacts facts = worker::TakeFacts(*store, table, {});
+    stats_us.push_back(NowUs() - begin);
+    begin = NowUs();
+    if (table.Clear() != facts.conversations) std::exit(1);
+    store->DropUnneeded();
+    store->ReleaseUnused();
+    clear_us.push_back(NowUs() - begin);
+    if (store->cached() != 0) std::exit(1);
+  }
+  fmt::print("\n{} conversations in {} pages, median of {}: stats {:.1f} ms, clear {:.1f} ms\n",
+             kConversations, pages, kRuns, Quantile(stats_us, 0.5) / 1000,
+             Quantile(clear_us, 0.5) / 1000);
+}
+
 }  // namespace
 }  // namespace perdure::bench
 
@@ -184,4 +223,5 @@ int main(int argc, char** argv) {
   }
   perdure::bench::Lookup(static_cast<size_t>(pages), samples);
   perdure::bench::Sharing();
+  perdure::bench::Operations(static_cast<size_t>(pages));
 }
