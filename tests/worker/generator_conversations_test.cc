@@ -190,6 +190,16 @@ TEST_F(GeneratorConversationsTest, DisabledNothingIsKept) {
   EXPECT_EQ(Cached(one.rid) + Cached(two.rid), 0);
 }
 
+TEST_F(GeneratorConversationsTest, DisabledWhatAllShareIsKept) {
+  const Ids system = Text(70, 1);
+  options_.shared_prefixes = {system};
+  options_.conversations.enabled = false;
+  StartWith(64);
+  Say(system + Text(60, 2), 20);
+  EXPECT_EQ(store_->used(), 2u);
+  EXPECT_EQ(Cached(Say(system + Text(60, 3), 20)), 2 * kPage);
+}
+
 TEST_F(GeneratorConversationsTest, WithoutDetectionOnlyNamedConversationsAreRemembered) {
   options_.conversations.auto_detect = false;
   StartWith(64);
@@ -251,6 +261,25 @@ TEST_F(GeneratorConversationsTest, ACancelledRequestLeavesItsConversationAsItWas
   EXPECT_EQ(Conversations()[0]->ids, History(first));
   const auto again = Say(History(first) + Text(20, 2), 20);
   EXPECT_EQ(Cached(again), 159) << "what was computed of it is of use";
+}
+
+TEST_F(GeneratorConversationsTest, OfTwoThatGoOnAtOnceTheLaterOneIsToldThatItIsABranch) {
+  StartWith(64);
+  const auto first = Say(Text(100, 1), 40);
+  const auto one = Ask(History(first) + Text(20, 2), 20);
+  const auto other = Ask(History(first) + Text(20, 3), 20);
+  Submit(one);
+  Submit(other);
+  RunAll();
+  EXPECT_EQ(Ticket(one.rid).conversation_id, Ticket(first).conversation_id);
+  EXPECT_NE(Ticket(other.rid).conversation_id, Ticket(first).conversation_id);
+  EXPECT_EQ(Cached(other.rid), 139) << "what they have in common is of use to both";
+  for (const auto& told : {one.rid, other.rid}) {
+    const auto& id = Ticket(told).conversation_id;
+    const auto next = Say(History(told) + Text(20, 4), 20);
+    EXPECT_EQ(Ticket(next).conversation_id, id) << "as it was told";
+  }
+  EXPECT_EQ(Conversations().size(), 2u);
 }
 
 // --- Tenants -----------------------------------------------------------------------------------
