@@ -211,6 +211,12 @@ inline constexpr int kAdviceWaitMs = 20'000;
 // How long a cache may be monitored, and of how many requests the times are kept.
 inline constexpr int kMonitorSecondsMax = 3600;
 inline constexpr size_t kMonitorRequestsMax = 100'000;
+// Monitors of a model at once: as many calls as a frontend lets wait, and as many again of clients
+// that have left.
+inline constexpr size_t kMonitorsMax = 64;
+// From one optimization that a cache begins by itself to the next: it looks at all pages, and any
+// request can ask for it.
+inline constexpr int kOptimizationPauseMs = 10'000;
 // Longest sleep of an idle worker: it shows that it lives this often.
 inline constexpr int kHeartbeatMs = 500;
 

@@ -283,7 +283,7 @@ struct CacheCommand {
 struct CacheAnswer {
   static constexpr MessageType kType = MessageType::kCacheAnswer;
   RequestId rid = 0;
-  std::string json;  // an object; docs/api.md has its members
+  std::string json;  // an object; docs/caching.md has its members
   auto Fields() { return std::tie(rid, json); }
 };
 

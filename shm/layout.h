@@ -193,7 +193,7 @@ static_assert(offsetof(PageDescriptorShm, tokens) == 80);
 static_assert(offsetof(PageDescriptorShm, reserved_end) == 80 + 4 * kArenaPageTokens);
 static_assert(sizeof(PageDescriptorShm) == 256);
 
-// Part of a cache schedule (base/cache_schedule.h).
+// Part of a cache schedule (base/cache_settings.h).
 struct CacheSegmentShm {
   int32_t from;
   int32_t bits;

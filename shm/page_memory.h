@@ -58,7 +58,7 @@ struct ArenaGeometry {
   uint64_t SlotOffset(SlotIndex slot, PageFormat format) const {
     return SlabOffset(SlabOf(slot)) + slot % slot_stride * page_bytes[format];
   }
-  // Such slots that `slabs` of these have.
+  // The slabs that so many pages of a format take.
   uint32_t SlabsFor(PageFormat format, uint64_t pages) const {
     const uint64_t per_slab = slots_per_slab[format];
     return pages == 0 ? 0 : static_cast<uint32_t>((pages + per_slab - 1) / per_slab);

@@ -105,7 +105,6 @@ void PageStore::Recover() {
   KeepOrder(std::move(kept));
   for (auto index = static_cast<PageIndex>(pages_.size()); index-- > 0;)
     if (pages_[index].use == Use::kFree) free_.push_back(index);
-  DropBeyondBudget();
 }
 
 // The order of use survives, counted anew: the numbers may be anything.
@@ -132,7 +131,8 @@ void PageStore::KeepOrder(std::vector<PageIndex> kept) {
     if (is_loaded(index)) Touch(index);
 }
 
-void PageStore::DropBeyondBudget() {
+void PageStore::FinishRecovery() {
+  for (PageIndex page = 0; page < pages_.size(); ++page) Remove(page);
   bool is_beyond = false;
   while ((used_bytes_ > budget_bytes_ || !pool_.Fits(loaded_)) && Evict()) is_beyond = true;
   if (!is_beyond && pool_.slabs_granted() <= pool_.slabs_max()) return;

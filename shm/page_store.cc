@@ -300,13 +300,19 @@ void PageStore::Release(PageIndex index) {
   free_.push_back(index);
 }
 
-void PageStore::Retire(PageIndex index) {
+void PageStore::Retire(PageIndex index, PageIndex own) {
   CHECK(index < pages_.size() && pages_[index].use == Use::kCached);
   DropReference(index);
   Page& page = pages_[index];
   if (page.references > 0) return;
-  if (page.ends <= 1 && page.claims == 0) return Unload(index);
-  Skip(index);
+  // One is this chain's; its own claim counts as another where something follows or it is partial.
+  const bool is_own = page.ends == 2 && own != kNoPage && pages_[own].claims == 1 &&
+                      (pages_[own].children > 0 || pages_[own].count < kArenaPageTokens) &&
+                      IsBefore(index, own);
+  if (page.ends - is_own <= 1 && page.claims == 0)
+    Unload(index);
+  else
+    Skip(index);
 }
 
 void PageStore::Skip(PageIndex index) {
@@ -316,13 +322,16 @@ void PageStore::Skip(PageIndex index) {
 
 void PageStore::Claim(PageIndex index) {
   CHECK(index < pages_.size() && pages_[index].use == Use::kCached);
-  ++pages_[index].claims;
+  if (pages_[index].claims++ == 0) tree_.SetMarked(index, true);
 }
 
 void PageStore::Unclaim(PageIndex index) {
   CHECK(index < pages_.size() && pages_[index].claims > 0);
-  --pages_[index].claims;
-  if (!IsNeeded(pages_[index]) && !is_loaded(index)) return Remove(index);
+  if (--pages_[index].claims == 0) tree_.SetMarked(index, false);
+  if (!IsNeeded(pages_[index]) && !is_loaded(index)) {
+    Remove(index);
+    return;
+  }
   DropIfBeginning(index);
 }
 
@@ -362,7 +371,8 @@ bool PageStore::Evict() {
 }
 
 // Of a cached page without references: its numbers are gone, and it as well where nobody needs it.
-void PageStore::Unload(PageIndex index) {
+// The first page that stays, from this one on.
+PageIndex PageStore::Unload(PageIndex index) {
   Page& page = pages_[index];
   CHECK(page.use == Use::kCached && page.slot != kNoSlot && page.references == 0);
   if (page.evictable) evict_next_.erase({page.last_use, index});
@@ -382,12 +392,14 @@ void PageStore::Unload(PageIndex index) {
   if (IsNeeded(page))
     StoreSlot(index);
   else
-    Remove(index);
+    index = Remove(index);
   pool_.Give(slot);
+  return index;
 }
 
-// Of a hollow page that is not needed, and hollow ones before it that were needed for it alone.
-void PageStore::Remove(PageIndex index) {
+// Of a hollow page that is not needed, and hollow ones before it that were needed for it alone. The
+// first page that stays.
+PageIndex PageStore::Remove(PageIndex index) {
   while (index != kNoPage && pages_[index].use == Use::kCached && !is_loaded(index) &&
          !IsNeeded(pages_[index])) {
     const PageIndex parent = pages_[index].parent;
@@ -398,17 +410,13 @@ void PageStore::Remove(PageIndex index) {
     --hollow_;
     index = parent;
   }
+  return index;
 }
 
 void PageStore::DropUnneeded(PageIndex index, const std::function<bool(PageIndex)>& keeps) {
   while (index != kNoPage && pages_[index].use == Use::kCached && !IsNeeded(pages_[index]) &&
          !(keeps && keeps(index))) {
-    const PageIndex parent = pages_[index].parent;
-    if (is_loaded(index))
-      Unload(index);
-    else
-      Remove(index);
-    index = parent;
+    index = is_loaded(index) ? Unload(index) : Remove(index);
   }
 }
 
@@ -416,10 +424,6 @@ uint64_t PageStore::DropUnneeded(const std::function<bool(PageIndex)>& keeps) {
   const uint64_t before = used_bytes_;
   for (PageIndex page = 0; page < pages_.size(); ++page) DropUnneeded(page, keeps);
   return before - used_bytes_;
-}
-
-void PageStore::DropHollow() {
-  for (PageIndex page = 0; page < pages_.size(); ++page) Remove(page);
 }
 
 // Not while it waits in evict_next_ under its old number.

@@ -71,10 +71,13 @@ class PageStore : private PageTree::Nodes {
   bool Acquire(PageIndex page);
   // Drops a reference. An open page becomes free, a sealed one stays cached.
   void Release(PageIndex page);
-  // Release, of a page whose numbers this chain's end will not look at any more: if no other chain
-  // goes on from it they are dropped at once, else before those of its successors.
-  void Retire(PageIndex page);
-  // For a cached page that nobody references: its numbers may go before those of its successors.
+  // Release, of a page whose numbers this chain's end will not look at any more: if nobody else has
+  // a chain or a claim at or behind it they are dropped at once, else before those of its
+  // successors. `own`, if any, is a claimed page from which this chain has gone on: it is nobody
+  // else's.
+  void Retire(PageIndex page, PageIndex own = kNoPage);
+  // For a cached page: while nobody references it its numbers may go before those of its
+  // successors.
   void Skip(PageIndex page);
   // All bytes of a page, to an open one of the same format.
   void Copy(PageIndex from, PageIndex to);
@@ -155,8 +158,9 @@ class PageStore : private PageTree::Nodes {
     PageIndex dropped = 0;  // sealed, but with a wrong descriptor or without their chain
   };
   const Recovery& recovery() const { return recovery_; }
-  // Hollow pages that nobody has claimed and nothing follows; for after the claims of a recovery.
-  void DropHollow();
+  // After a recovery and its claims: drops hollow pages that nobody has claimed and nothing
+  // follows, and numbers that are more than the budget.
+  void FinishRecovery();
   // Pages whose numbers were dropped to make room for others.
   uint64_t evicted() const { return evicted_; }
   // Pages whose data was wrong when they were used or scrubbed, and pages after these.
@@ -190,7 +194,6 @@ class PageStore : private PageTree::Nodes {
   std::vector<PageIndex> ReadDescriptors();
   bool IsLinked(PageIndex page) const;
   void KeepOrder(std::vector<PageIndex> kept);
-  void DropBeyondBudget();
 
   // Memory.
   std::optional<PageIndex> TakeNode();
@@ -203,8 +206,8 @@ class PageStore : private PageTree::Nodes {
   // Of cached pages.
   bool Verify(PageIndex page);
   void TakeData(PageIndex hollow, PageIndex open);
-  void Unload(PageIndex page);
-  void Remove(PageIndex page);
+  PageIndex Unload(PageIndex page);
+  PageIndex Remove(PageIndex page);
   bool IsNeeded(const Page& page) const;
   void DropIfBeginning(PageIndex page);
   void AddReference(PageIndex page);

@@ -3,19 +3,14 @@
 #include <algorithm>
 #include <iterator>
 #include <tuple>
+#include <utility>
 
 #include "base/check.h"
+#include "base/common_tokens.h"
 #include "base/limits.h"
 #include "shm/hashes.h"
 
 namespace perdure::shm {
-namespace {
-
-uint32_t CommonTokens(std::span<const TokenId> a, std::span<const TokenId> b) {
-  return static_cast<uint32_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
-}  // namespace
 
 PageTree::PageTree(Nodes* nodes, uint64_t root)
     : nodes_(nodes), root_(root), in_order_(Order{nodes}) {}
@@ -43,6 +38,7 @@ void PageTree::Link(PageIndex page) {
   node.chain_hash = ChainHashAfter(node.parent, node.key, node.Tokens());
   node.children = node.partial_children = 0;
   node.ends = 1;
+  node.is_marked = false;
   by_hash_.emplace(node.chain_hash, page);
   CHECK(in_order_.insert(page).second);
   const bool is_partial = node.count < kArenaPageTokens;
@@ -54,10 +50,8 @@ void PageTree::Link(PageIndex page) {
   CHECK(parent.count == kArenaPageTokens);
   ++parent.children;
   parent.partial_children += is_partial;
-  // The first full child of an end is the end in its place.
-  if (is_partial || parent.children - parent.partial_children == 1) return;
-  for (PageIndex at = node.parent; at != kNoPage; at = nodes_->node(at).parent)
-    ++nodes_->node(at).ends;
+  // The first child of an end is the end in its place.
+  if (parent.children > 1 || parent.is_marked) AddEnds(node.parent, 1);
 }
 
 void PageTree::Unlink(PageIndex page) {
@@ -74,9 +68,19 @@ void PageTree::Unlink(PageIndex page) {
   TreeNode& parent = nodes_->node(node.parent);
   --parent.children;
   parent.partial_children -= is_partial;
-  if (is_partial || parent.children == parent.partial_children) return;
-  for (PageIndex at = node.parent; at != kNoPage; at = nodes_->node(at).parent)
-    --nodes_->node(at).ends;
+  if (parent.children > 0 || parent.is_marked) AddEnds(node.parent, -1);
+}
+
+void PageTree::SetMarked(PageIndex page, bool is_marked) {
+  TreeNode& node = nodes_->node(page);
+  if (std::exchange(node.is_marked, is_marked) != is_marked && node.children > 0)
+    AddEnds(page, is_marked ? 1 : -1);
+}
+
+// To this page, and to all before it.
+void PageTree::AddEnds(PageIndex page, int count) {
+  for (; page != kNoPage; page = nodes_->node(page).parent)
+    nodes_->node(page).ends += static_cast<uint32_t>(count);
 }
 
 std::optional<PageIndex> PageTree::Find(PageIndex parent, const PageKey& key,
@@ -96,7 +100,7 @@ std::optional<PageTree::Match> PageTree::Nearest(
   const auto match_at = [&](auto it) -> Match {
     const TreeNode& node = nodes_->node(*it);
     if (node.parent != parent || node.key != key) return {};
-    return {*it, CommonTokens(node.Tokens(), tokens)};
+    return {*it, static_cast<uint32_t>(CommonTokens(node.Tokens(), tokens))};
   };
   auto after = in_order_.lower_bound(Probe{parent, key, tokens});
   auto before = after;

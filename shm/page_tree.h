@@ -2,7 +2,7 @@
 // page. Pure bookkeeping over nodes that somebody else keeps.
 //
 // Exact lookup takes constant time, the nearest one and changes the logarithm of the number of
-// pages; a fork changes its ancestors' counts. Not thread-safe.
+// pages; forks and marks change their ancestors' counts. Not thread-safe.
 #pragma once
 
 #include <array>
@@ -32,7 +32,8 @@ struct TreeNode {
 
   uint32_t children = 0;
   uint32_t partial_children = 0;
-  uint32_t ends = 1;  // full pages at or below it that have no full child
+  uint32_t ends = 1;       // pages at or below it that have no child or are marked
+  bool is_marked = false;  // where somebody goes on from, whether others follow or not
 
   std::span<const TokenId> Tokens() const { return std::span(tokens).first(count); }
 };
@@ -54,6 +55,7 @@ class PageTree {
   void Link(PageIndex page);
   // Of a page without children.
   void Unlink(PageIndex page);
+  void SetMarked(PageIndex page, bool is_marked);
 
   // The page with exactly these tokens.
   std::optional<PageIndex> Find(PageIndex parent, const PageKey& key,
@@ -91,6 +93,8 @@ class PageTree {
     bool operator()(PageIndex a, const Probe& b) const { return Less(Of(a), b); }
     bool operator()(const Probe& a, PageIndex b) const { return Less(a, Of(b)); }
   };
+
+  void AddEnds(PageIndex page, int count);
 
   Nodes* const nodes_;
   const uint64_t root_;

@@ -26,8 +26,8 @@ class SlabPool {
   // At most `slabs_max` slabs are granted at any time. `memory` outlives the pool.
   SlabPool(PageMemory* memory, uint32_t slabs_max, Move move);
 
-  // Before anything else: these slots are in use, of formats that agree within each slab (see
-  // Agrees); all others' memory goes back to the system. False: it is not there, nothing is in use.
+  // Before anything else: these slots are in use, of formats that agree within each slab; all
+  // others' memory goes back to the system. False: it is not there, nothing is in use.
   bool Adopt(std::span<const std::pair<SlotIndex, PageFormat>> used);
   // Whether a slot is one of that format's, whatever its slab is.
   bool Exists(SlotIndex slot, PageFormat format) const;

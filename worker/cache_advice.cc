@@ -16,12 +16,9 @@ constexpr double kLongConversation = 0.5;  // of the memory, one alone
 constexpr double kSeldomCached = 0.2;      // of prompts
 constexpr uint64_t kRequestsToJudge = 20;
 
-double Part(uint64_t part, uint64_t whole) {
-  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
-}
+constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 std::string Size(uint64_t bytes) {
-  constexpr uint64_t kMiB = uint64_t{1} << 20;
   return bytes < kMiB ? fmt::format("{} KiB", bytes >> 10) : fmt::format("{} MiB", bytes / kMiB);
 }
 
@@ -29,14 +26,14 @@ std::string Size(uint64_t bytes) {
 double Times(const CacheFacts& facts, shm::PageFormat format) {
   return facts.page_bytes[format] == 0
              ? 1.0
-             : Part(facts.page_bytes[shm::PageFormat::kFloat16], facts.page_bytes[format]);
+             : PartOf(facts.page_bytes[shm::PageFormat::kFloat16], facts.page_bytes[format]);
 }
 
 void AdviseQuantizing(const CacheFacts& facts, std::vector<CacheAdvice>* advice) {
   const uint64_t in_16_bits =
       facts.pages[shm::PageFormat::kFloat16] * facts.page_bytes[shm::PageFormat::kFloat16];
-  const double idle = Part(facts.idle_bytes, facts.bytes_max);
-  if (idle < kMuchIdle || Part(in_16_bits, facts.bytes_used) < 0.5) return;
+  const double idle = PartOf(facts.idle_bytes, facts.bytes_max);
+  if (idle < kMuchIdle || PartOf(in_16_bits, facts.bytes_used) < 0.5) return;
   const auto measured = [&](double divergence) {
     return facts.divergence ? fmt::format("measured KL {:.0e}", divergence)
                             : std::string("KL not measured yet: no conversation is long enough");
@@ -55,20 +52,21 @@ void AdviseQuantizing(const CacheFacts& facts, std::vector<CacheAdvice>* advice)
 std::vector<CacheAdvice> Advise(const CacheFacts& facts) {
   std::vector<CacheAdvice> advice;
   AdviseQuantizing(facts, &advice);
-  const bool is_full = Part(facts.bytes_used, facts.bytes_max) >= kFull;
+  const bool is_full = PartOf(facts.bytes_used, facts.bytes_max) >= kFull;
   if (facts.dropped_pages > 0 && is_full)
-    advice.push_back({fmt::format("{} pages of KV were dropped to make room for others, and all of "
-                                  "{} is in use: with more memory they would still be there",
-                                  facts.dropped_pages, Size(facts.bytes_max)),
-                      fmt::format("kv_bytes_max = \"{}MiB\"", (facts.bytes_max >> 20) * 2)});
+    advice.push_back(
+        {fmt::format("{} pages of KV were dropped to make room for others, and all of "
+                     "{} is in use: with more memory they would still be there",
+                     facts.dropped_pages, Size(facts.bytes_max)),
+         fmt::format("kv_bytes_max = \"{}MiB\"", (facts.bytes_max * 2 + kMiB - 1) / kMiB)});
   const uint64_t longest_bytes =
       facts.longest_tokens * facts.page_bytes[shm::PageFormat::kFloat16] / shm::kArenaPageTokens;
-  if (Part(longest_bytes, facts.bytes_max) >= kLongConversation)
+  if (PartOf(longest_bytes, facts.bytes_max) >= kLongConversation)
     advice.push_back(
         {fmt::format("the longest conversation has {} tokens, which in 16 bits take "
                      "{:.0f}% of the memory: rotating_kv has a ceiling, but forgets "
                      "what lies between the beginning and the last positions",
-                     facts.longest_tokens, 100 * Part(longest_bytes, facts.bytes_max)),
+                     facts.longest_tokens, 100 * PartOf(longest_bytes, facts.bytes_max)),
          "\"cache\": {\"type\": \"rotating_kv\", \"max_size\": 4096} in its requests"});
   if (facts.totals.displaced > 0)
     advice.push_back(
@@ -84,12 +82,12 @@ std::vector<CacheAdvice> Advise(const CacheFacts& facts) {
                      "belongs behind what stays the same",
                      100 * facts.use.hit_rate()),
          "the order of the prompt"});
-  if (Part(facts.unclaimed_bytes, facts.bytes_used) >= kMuchUnclaimed)
+  if (PartOf(facts.unclaimed_bytes, facts.bytes_used) >= kMuchUnclaimed)
     advice.push_back({fmt::format("{} are held for no conversation that is remembered: they are of "
                                   "use only to requests that repeat such a prompt",
                                   Size(facts.unclaimed_bytes)),
                       "perdure cache optimize"});
-  else if (facts.bytes_spare > 0 && Part(facts.bytes_spare, facts.bytes_granted) >= kMuchSpare)
+  else if (facts.bytes_spare > 0 && PartOf(facts.bytes_spare, facts.bytes_granted) >= kMuchSpare)
     advice.push_back({fmt::format("{} of {} that were asked of the system are not needed",
                                   Size(facts.bytes_spare), Size(facts.bytes_granted)),
                       "perdure cache optimize"});

@@ -5,22 +5,15 @@
 #include <vector>
 
 namespace perdure::worker {
-namespace {
 
 using shm::PageIndex;
 
-double Part(uint64_t part, uint64_t whole) {
-  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
-}
-
-}  // namespace
-
 double CacheFacts::fragmentation() const {
-  return bytes_granted > bytes_used ? Part(bytes_granted - bytes_used, bytes_granted) : 0.0;
+  return bytes_granted > bytes_used ? PartOf(bytes_granted - bytes_used, bytes_granted) : 0.0;
 }
 
 double CacheFacts::efficiency() const {
-  return Part(bytes_used - std::min(bytes_used, unclaimed_bytes), bytes_granted);
+  return PartOf(bytes_used - std::min(bytes_used, unclaimed_bytes), bytes_granted);
 }
 
 CacheFacts TakeFacts(const shm::PageStore& store, const ConversationTable& conversations,

@@ -13,6 +13,11 @@
 
 namespace perdure::worker {
 
+// 0 of nothing.
+inline double PartOf(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0.0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
 struct CacheTypeFacts {
   uint64_t conversations = 0;
   uint64_t tokens = 0;  // of these conversations

@@ -82,7 +82,7 @@ void CacheOperator::Handle(const protocol::CacheCommand& command) {
     case CacheOperation::kClear:
       return Answer(command.rid, Clear(command.unused_only));
     case CacheOperation::kOptimize:
-      if (!optimization_) BeginOptimization();
+      if (!optimization_) BeginOptimization(std::nullopt);
       optimization_->rids.push_back(command.rid);
       return;
     case CacheOperation::kHealth:
@@ -97,6 +97,8 @@ void CacheOperator::Handle(const protocol::CacheCommand& command) {
     case CacheOperation::kMonitor: {
       const int64_t now_us = context_.now_us();
       const int seconds = std::clamp(command.seconds, 1, limits::kMonitorSecondsMax);
+      // A client that has left is not told of: its place is the first to be taken.
+      if (monitors_.size() >= limits::kMonitorsMax) monitors_.erase(monitors_.begin());
       monitors_.push_back({command.rid, now_us, now_us + seconds * kSecondUs});
       return;
     }
@@ -116,17 +118,13 @@ void CacheOperator::Work(bool is_idle) {
     if (!context_.store->checks_all()) FinishCheck();
   } else if (measure_ && is_idle && measure_->Step()) {
     divergence_ = measure_->result();
-    measure_.reset();
-    Advise();
+    EndMeasure();
   }
 }
 
 void CacheOperator::Tick() {
   const int64_t now_us = context_.now_us();
-  if (measure_ && now_us >= advise_by_us_) {
-    measure_.reset();
-    Advise();
-  }
+  if (measure_ && now_us >= advise_by_us_) EndMeasure();
   if (monitors_.empty()) return;
   const double efficiency = Facts().efficiency();
   for (Monitor& monitor : monitors_) {
@@ -161,7 +159,7 @@ CacheFacts CacheOperator::Facts() const {
 }
 
 void CacheOperator::NoteRequest(const std::string& type, const CacheUse& use, int64_t response_us,
-                                std::optional<int> interval) {
+                                std::optional<int> interval, std::optional<uint64_t> owner) {
   const auto add = [&](CacheUse* to) {
     to->requests += use.requests;
     to->prompt_tokens += use.prompt_tokens;
@@ -176,16 +174,16 @@ void CacheOperator::NoteRequest(const std::string& type, const CacheUse& use, in
   }
   ++requests_since_optimization_;
   if (!interval) interval = context_.optimization_interval;
-  if (interval && requests_since_optimization_ >= static_cast<uint64_t>(*interval) &&
-      !optimization_)
-    BeginOptimization();
+  if (!interval || requests_since_optimization_ < static_cast<uint64_t>(*interval) ||
+      optimization_ || context_.now_us() < optimize_from_us_)
+    return;
+  optimize_from_us_ = context_.now_us() + int64_t{limits::kOptimizationPauseMs} * 1000;
+  BeginOptimization(owner);
 }
 
 // --- Optimizing --------------------------------------------------------------------------------
 
-void CacheOperator::DropUnneeded() { context_.store->DropUnneeded(KeepsShared(*context_.store)); }
-
-void CacheOperator::BeginOptimization() {
+void CacheOperator::BeginOptimization(std::optional<uint64_t> owner) {
   shm::PageStore& store = *context_.store;
   optimization_ = std::make_unique<Optimization>();
   optimization_->begin_us = context_.now_us();
@@ -193,7 +191,10 @@ void CacheOperator::BeginOptimization() {
   optimization_->fragmentation_before = Facts().fragmentation();
   const uint64_t used = store.used_bytes();
   context_.conversations->Expire();
-  DropUnneeded();
+  if (owner)
+    store.DropUnneeded([&](shm::PageIndex page) { return store.owner(page) != *owner; });
+  else
+    store.DropUnneeded(KeepsShared(store));
   optimization_->dropped = used - store.used_bytes();
 }
 
@@ -224,10 +225,7 @@ Json CacheOperator::Clear(bool unused_only) {
   shm::PageStore& store = *context_.store;
   const uint64_t used = store.used_bytes(), granted = store.bytes_granted();
   const size_t forgotten = unused_only ? 0 : context_.conversations->Clear();
-  if (unused_only)
-    DropUnneeded();
-  else
-    store.DropUnneeded(nullptr);
+  store.DropUnneeded(unused_only ? KeepsShared(store) : nullptr);
   store.ReleaseUnused();
   return {{"conversations", forgotten},
           {"dropped_bytes", used - store.used_bytes()},
@@ -242,7 +240,9 @@ void CacheOperator::BeginCheck() {
   check_ = std::make_unique<Check>();
   check_->begin_us = context_.now_us();
   check_->pages = store.cached();
-  check_->bytes = store.used_bytes();
+  for (shm::PageIndex page = 0; page < store.pages_end(); ++page)
+    if (store.is_loaded(page) && !store.is_open(page))
+      check_->bytes += store.page_bytes(store.format(page));
   check_->damaged_before = store.damaged();
   store.BeginCheck();
 }
@@ -283,9 +283,13 @@ void CacheOperator::BeginMeasure() {
   if (longest == nullptr || longest->ids.size() < limits::kDivergenceTokensMin) return;
   std::vector<TokenId> tokens = longest->ids;
   tokens.resize(std::min(tokens.size(), limits::kDivergenceTokensMax));
-  measure_ = std::make_unique<DivergenceMeasure>(context_.model->engine.get(), context_.store,
-                                                 std::move(tokens));
+  measure_ = std::make_unique<DivergenceMeasure>(context_.model->engine.get(), std::move(tokens));
   advise_by_us_ = context_.now_us() + int64_t{limits::kAdviceWaitMs} * 1000;
+}
+
+void CacheOperator::EndMeasure() {
+  measure_.reset();
+  Advise();
 }
 
 void CacheOperator::Advise() {

@@ -40,9 +40,10 @@ class CacheOperator {
   // Nobody waits for answers any more.
   void ForgetAskers();
 
-  // A request has ended. `interval`: optimize after so many requests.
+  // A request has ended. `interval`: the cache is to be optimized after so many of them. Where the
+  // client asks for that, only what is its own, `owner`, is dropped.
   void NoteRequest(const std::string& type, const CacheUse& use, int64_t response_us,
-                   std::optional<int> interval);
+                   std::optional<int> interval, std::optional<uint64_t> owner);
   // Something of what was begun can be done now. Measuring waits for an idle worker.
   bool HasWork(bool is_idle) const;
   // A portion of it, a few milliseconds.
@@ -59,19 +60,21 @@ class CacheOperator {
 
   void Answer(protocol::RequestId rid, const Json& json);
   void AnswerAll(std::vector<protocol::RequestId>* rids, const Json& json);
-  void BeginOptimization();
+  // Drops what nobody needs; of one owner, if any.
+  void BeginOptimization(std::optional<uint64_t> owner);
   void Optimize();
   void BeginCheck();
   void FinishCheck();
   void BeginMeasure();
+  void EndMeasure();
   void Advise();
   Json Clear(bool unused_only);
-  void DropUnneeded();
 
   const Context context_;
   CacheCounters counters_;
   uint64_t requests_since_optimization_ = 0;
   std::optional<int64_t> optimized_unix_s_;
+  int64_t optimize_from_us_ = 0;  // not by itself before
   std::unique_ptr<Optimization> optimization_;
   std::unique_ptr<Check> check_;
   uint64_t problems_told_ = 0;

@@ -63,6 +63,11 @@ uint64_t HashOf(std::span<const SightFrom> sights) {
 
 }  // namespace
 
+bool IsPossibleWindow(int32_t keep, int32_t size) {
+  return keep >= 0 && size >= 1 && size <= limits::kContextMax &&
+         size - keep >= limits::kRotatingWindowMin;
+}
+
 bool IsSound(const CacheSchedule& schedule) {
   const auto& segments = schedule.segments;
   if (segments.empty() || segments[0].from != 0 || schedule.chunk_size < 0 ||
@@ -72,9 +77,7 @@ bool IsSound(const CacheSchedule& schedule) {
   for (size_t i = 0; i < segments.size(); ++i) {
     const CacheSegment& s = segments[i];
     const bool has_bits = s.bits == 16 || s.bits == 8 || s.bits == 4;
-    const bool rotates = s.keep >= 0 && s.size <= limits::kContextMax &&
-                         s.size - s.keep >= limits::kRotatingWindowMin;
-    if (!has_bits || (s.size != 0 && !rotates)) return false;
+    if (!has_bits || (s.size != 0 && !IsPossibleWindow(s.keep, s.size))) return false;
     if (i > 0 && (s.from <= segments[i - 1].from || s.from > limits::kContextMax ||
                   (s.bits != segments[i - 1].bits && s.from % kPage != 0)))
       return false;
@@ -193,32 +196,51 @@ int WantedUpTo(const CacheSchedule& schedule, int computed, int tokens) {
   return std::min(tokens, NextPage(computed) + limits::kRotatingAheadTokens);
 }
 
+namespace {
+
+// The pages from `begin` to `end`, by their formats.
+void AddPages(const CacheSchedule& schedule, size_t begin, size_t end,
+              shm::PerFormat<uint64_t>* held) {
+  while (begin < end) {
+    const size_t part = IndexAt(schedule, static_cast<int>(begin) * kPage);
+    size_t next = end;
+    if (part + 1 < schedule.segments.size())
+      next =
+          std::min(next, static_cast<size_t>(NextPage(schedule.segments[part + 1].from)) / kPage);
+    (*held)[FormatOf(schedule, begin)] += next - begin;
+    begin = next;
+  }
+}
+
+}  // namespace
+
 shm::PerFormat<uint64_t> PagesHeld(const CacheSchedule& schedule, int tokens) {
   const auto held_at = [&](int computed) {
     shm::PerFormat<uint64_t> held;
     const NeededPages needed = NeededFrom(schedule, computed);
     const auto end =
         static_cast<size_t>(engine::KvShape::PagesFor(WantedUpTo(schedule, computed, tokens)));
-    for (size_t page = 0; page < end; ++page)
-      if (needed.Has(page)) ++held[FormatOf(schedule, page)];
+    AddPages(schedule, 0, std::min(needed.first, end), &held);
+    AddPages(schedule, std::max(needed.first, needed.from), end, &held);
     return held;
   };
   shm::PerFormat<uint64_t> most = held_at(tokens);
   if (!Rotates(schedule)) return most;
-  // It grows until a part of the schedule has as many as it will see, and falls where the next one
-  // sees less.
-  const auto consider = [&](int computed) {
-    const shm::PerFormat<uint64_t> held = held_at(std::clamp(computed, 0, tokens));
-    for (const shm::PageFormat format : shm::kAllFormats)
-      most[format] = std::max(most[format], held[format]);
-  };
-  for (size_t i = 0; i < schedule.segments.size(); ++i) {
-    const CacheSegment& segment = schedule.segments[i];
-    const int end = i + 1 < schedule.segments.size() ? schedule.segments[i + 1].from : tokens;
-    consider(segment.from);
-    consider(segment.from - 1);
-    if (segment.size > 0 && segment.size < end) consider(std::max(segment.from, segment.size));
-    consider(end - 1);
+  // What is held changes its course where a part begins or is looked ahead to, where one is as long
+  // as it will be, and where its window lies within one part; and the most may be a page's length
+  // from there.
+  std::vector<int> turns = {0, tokens, tokens - limits::kRotatingAheadTokens};
+  for (const CacheSegment& part : schedule.segments) {
+    turns.insert(turns.end(), {part.from, part.from - limits::kRotatingAheadTokens, part.size});
+    for (const CacheSegment& other : schedule.segments)
+      if (other.size > 0) turns.push_back(part.from + other.size - other.keep);
+  }
+  for (const int turn : turns) {
+    for (int at = turn - kPage - 1; at <= turn + kPage + 1; ++at) {
+      const shm::PerFormat<uint64_t> held = held_at(std::clamp(at, 0, tokens));
+      for (const shm::PageFormat format : shm::kAllFormats)
+        most[format] = std::max(most[format], held[format]);
+    }
   }
   return most;
 }

@@ -16,6 +16,8 @@ namespace perdure::worker {
 
 // One that Normalized may have made.
 bool IsSound(const CacheSchedule& schedule);
+// The first `keep` and the last `size - keep` positions can be what is seen.
+bool IsPossibleWindow(int32_t keep, int32_t size);
 
 // A switch to numbers of other bits waits for the next page; what positions see switches at once.
 // Parts that change nothing are left out.

@@ -85,6 +85,7 @@ class Resolver {
     const CacheSettings& standard = types_.standard.settings;
     const std::string standard_type = standard.type.empty() ? "kv" : standard.type;
     if (settings.type.empty()) settings.type = standard_type;
+    const bool is_standard = settings.type == standard_type;
     std::vector<std::string> seen;
     while (const NamedCacheType* named = Named(settings.type)) {
       if (std::ranges::find(seen, named->name) != seen.end()) break;
@@ -93,7 +94,8 @@ class Resolver {
       if (!named->choice.settings.type.empty()) settings.type = named->choice.settings.type;
       if (then->empty()) *then = named->choice.then;
     }
-    if (settings.type == standard_type) settings = Merge(std::move(settings), standard);
+    if (is_standard || settings.type == standard_type)
+      settings = Merge(std::move(settings), standard);
     if (settings.type == "kv") return Plain(settings);
     if (IsBuiltIn(settings.type)) return settings;
     std::vector<std::string_view> known(std::begin(kCacheTypes), std::end(kCacheTypes));
@@ -123,8 +125,7 @@ class Resolver {
     if (s.type == "rotating_kv" || s.max_size) {
       segment.size = s.max_size.value_or(kRotatingSize);
       segment.keep = s.keep.value_or(std::min(kRotatingKeep, segment.size));
-      if (segment.keep < 0 || segment.size > limits::kContextMax ||
-          segment.size - segment.keep < limits::kRotatingWindowMin)
+      if (!IsPossibleWindow(segment.keep, segment.size))
         return Impossible(fmt::format(
             "max_size is {} and keep is {}; possible are sizes up to {} "
             "that leave {} positions beside those kept",

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/common_tokens.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "worker/cache_schedule.h"
@@ -15,8 +16,9 @@ namespace {
 
 using shm::PageIndex;
 
-size_t CommonTokens(std::span<const TokenId> a, std::span<const TokenId> b) {
-  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
+Agreement EqualTokens(std::span<const TokenId> prompt, std::span<const TokenId> known) {
+  const size_t common = CommonTokens(prompt, known);
+  return {common, common, 0};
 }
 
 // The pages up to the tail, from the first.
@@ -39,7 +41,7 @@ ConversationTable::ConversationTable(const ConversationSettings& settings, shm::
       records_(&store->memory()) {
   for (const shm::ConversationRecord& record : records_.recovered())
     if (!settings_.enabled || !Recover(record)) records_.Remove(record.id, record.owner);
-  store_->DropHollow();
+  store_->FinishRecovery();
   Expire();
   while (conversations_.size() > static_cast<size_t>(settings_.conversations_max) &&
          ForgetOldest()) {
@@ -135,7 +137,9 @@ Recognition ConversationTable::Recognize(const RecognitionRequest& request,
   Agreement of_it;
   for (const auto& conversation : conversations_) {
     if (conversation->owner != request.owner) continue;
-    const Agreement each = Agree(*tokenizer_, *ids, conversation->ids, conversation->drawn);
+    const Agreement each = request.exact
+                               ? EqualTokens(*ids, conversation->ids)
+                               : Agree(*tokenizer_, *ids, conversation->ids, conversation->drawn);
     if (longest == nullptr || each.known > agreed.known ||
         (each.known == agreed.known && conversation->used_ms > longest->used_ms)) {
       longest = conversation.get();
@@ -189,13 +193,16 @@ const Conversation* ConversationTable::Get(uint64_t owner, const std::string& id
   return Find(owner, id);
 }
 
-void ConversationTable::Begin(uint64_t owner, const std::string& id) {
-  if (Conversation* const conversation = Find(owner, id)) ++conversation->running;
+bool ConversationTable::Begin(uint64_t owner, const std::string& id) {
+  Conversation* const conversation = Find(owner, id);
+  if (conversation == nullptr) return false;
+  ++conversation->running;
+  return true;
 }
 
 void ConversationTable::End(uint64_t owner, const std::string& id) {
   Conversation* const conversation = Find(owner, id);
-  if (conversation == nullptr || conversation->running == 0) return;
+  CHECK(conversation != nullptr && conversation->running > 0);
   --conversation->running;
   conversation->used_ms = unix_ms_();
 }

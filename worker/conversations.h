@@ -47,6 +47,7 @@ struct Conversation {
 struct RecognitionRequest {
   uint64_t owner = 0;
   std::string id;                  // the client's; may be empty
+  bool exact = false;              // the tokens are the client's own: none is put in
   std::vector<uint64_t> messages;  // hashes of all up to each message; none for plain text
 };
 
@@ -87,8 +88,9 @@ class ConversationTable {
   std::vector<bool> DrawnOf(uint64_t owner, std::span<const TokenId> ids) const;
   const Conversation* Get(uint64_t owner, const std::string& id) const;
 
-  // A request goes on with it until End: it is not forgotten meanwhile.
-  void Begin(uint64_t owner, const std::string& id);
+  // A request goes on with it until End: it is not forgotten meanwhile. False: there is none (yet),
+  // and nothing to end.
+  bool Begin(uint64_t owner, const std::string& id);
   void End(uint64_t owner, const std::string& id);
 
   // Remembers the turn, and returns the conversation's id; empty where it is not to be remembered.

@@ -41,32 +41,26 @@ double Divergence(std::span<const float> p, std::span<const float> q) {
 
 }  // namespace
 
-DivergenceMeasure::DivergenceMeasure(engine::Engine* engine, shm::PageStore* store,
-                                     std::vector<TokenId> tokens)
+DivergenceMeasure::DivergenceMeasure(engine::Engine* engine, std::vector<TokenId> tokens)
     : engine_(engine),
-      store_(store),
       tokens_(std::move(tokens)),
       from_(FirstCompared(tokens_.size(), engine->info().vocab_size)) {
   CHECK(tokens_.size() >= limits::kDivergenceTokensMin);
 }
 
-DivergenceMeasure::~DivergenceMeasure() { EndPass(); }
-
 bool DivergenceMeasure::BeginPass() {
-  const auto format = static_cast<shm::PageFormat>(pass_);
+  constexpr size_t kAlignment = 64;  // a cache line
+  const size_t page_bytes =
+      engine_->info().kv.PageBytes(PrecisionOf(static_cast<shm::PageFormat>(pass_)));
   const auto count =
       static_cast<size_t>(engine::KvShape::PagesFor(static_cast<int>(tokens_.size())));
-  while (pages_.size() < count) {
-    const auto page = store_->Allocate(format);
-    if (!page) return false;
-    pages_.push_back(*page);
-  }
-  return true;
-}
-
-void DivergenceMeasure::EndPass() {
-  for (const shm::PageIndex page : pages_) store_->Release(page);
+  const size_t stride = (page_bytes + kAlignment - 1) / kAlignment * kAlignment;
   pages_.clear();
+  memory_.reset();
+  memory_.reset(static_cast<std::byte*>(std::aligned_alloc(kAlignment, count * stride)));
+  if (memory_ == nullptr) return false;
+  for (size_t i = 0; i < count; ++i) pages_.push_back(memory_.get() + i * stride);
+  return true;
 }
 
 void DivergenceMeasure::Note(std::span<const float> logits, size_t position) {
@@ -83,17 +77,13 @@ bool DivergenceMeasure::Step() {
   if (failed_ || pass_ == shm::kPageFormats) return true;
   if (done_ == 0 && !BeginPass()) {
     failed_ = true;
-    EndPass();
     return true;
   }
-  // Pages may have moved since the last time.
-  std::vector<std::byte*> addresses;
-  for (const shm::PageIndex page : pages_) addresses.push_back(store_->address(page));
   const std::vector<engine::KvPrecision> precisions(
       pages_.size(), PrecisionOf(static_cast<shm::PageFormat>(pass_)));
   const size_t count = std::min(limits::kDivergenceTokensPerStep, tokens_.size() - done_);
   engine::SequenceStep step;
-  step.kv.pages = addresses;
+  step.kv.pages = pages_;
   step.kv.precisions = precisions;
   step.start = static_cast<int>(done_);
   step.tokens = std::span(tokens_).subspan(done_, count);
@@ -105,7 +95,6 @@ bool DivergenceMeasure::Step() {
     Note(logits.subspan((i - logits_from) * vocab, vocab), done_ + i);
   done_ += count;
   if (done_ < tokens_.size()) return false;
-  EndPass();
   done_ = 0;
   return ++pass_ == shm::kPageFormats;
 }

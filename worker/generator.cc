@@ -323,7 +323,7 @@ void Generator::NoteEnd(Request* request) {
   request->live = false;
   --live_;
   prompt_tokens_ -= request->prompt_ids.size();
-  EndConversation(*request);
+  EndConversation(request);
   CountRequest(*request);
   ended_.push_back(request->rid);
   // Their Release may be lost with a frontend that forgets: what is kept for it is bounded.
@@ -354,7 +354,7 @@ void Generator::Forget(RequestId rid) {
   if (request.live) {
     --live_;
     prompt_tokens_ -= request.prompt_ids.size();
-    EndConversation(request);
+    EndConversation(&request);
   }
   requests_.erase(it);
 }

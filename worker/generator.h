@@ -154,6 +154,7 @@ class Generator : private PrefixFinder {
   uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
   CachedPages CachedPrefix(SequenceId id) override;
   bool GiveWay() override { return conversations_.UnpinOldest(); }
+  PageIndex OwnEnd(SequenceId id) const override;
   std::optional<shm::PageTree::Match> FragmentBehind(const Request& request,
                                                      std::span<const TokenId> tokens,
                                                      std::span<const PageIndex> path,
@@ -166,7 +167,8 @@ class Generator : private PrefixFinder {
   void ShareTail(const Place& place);
   void Leave(const Place& place, bool has_ended);
   void Commit(const Place& place);
-  void EndConversation(const Request& request);
+  void EndConversation(Request* request);
+  void DropOwn(const Place& place);
   void CountRequest(const Request& request);
   CacheOperator::Context OperatorContext();
   static std::span<const TokenId> TokensOf(const Place& place, size_t start, size_t count,

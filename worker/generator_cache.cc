@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/common_tokens.h"
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -35,10 +36,8 @@ uint64_t Generator::OwnerOf(RequestId rid, const protocol::GenerationRequest& as
 
 size_t Generator::SharedPages(std::span<const TokenId> ids) const {
   size_t pages = 0;
-  for (const std::vector<TokenId>& prefix : options_.shared_prefixes) {
-    const auto same = static_cast<size_t>(std::ranges::mismatch(ids, prefix).in1 - ids.begin());
-    pages = std::max(pages, same / kPage);
-  }
+  for (const std::vector<TokenId>& prefix : options_.shared_prefixes)
+    pages = std::max(pages, CommonTokens(ids, prefix) / kPage);
   return pages;
 }
 
@@ -49,14 +48,15 @@ void Generator::Remember(const protocol::GenerationRequest& asked, Request* requ
   request->retentions = RetentionsOf(request->ticket.cache);
   request->optimization_interval =
       ResolveCache(asked.cache, options_.cache_types).optimization_interval;
+  request->asks_to_optimize = asked.cache.settings.optimization_interval.has_value();
   request->named = !asked.conversation_id.empty();
-  if (request->ticket.conversation_id.empty()) return;
-  conversations_.Begin(request->owner, request->ticket.conversation_id);
+  if (!request->ticket.conversation_id.empty())
+    request->goes_on = conversations_.Begin(request->owner, request->ticket.conversation_id);
 }
 
-void Generator::EndConversation(const Request& request) {
-  if (!request.ticket.conversation_id.empty())
-    conversations_.End(request.owner, request.ticket.conversation_id);
+void Generator::EndConversation(Request* request) {
+  if (std::exchange(request->goes_on, false))
+    conversations_.End(request->owner, request->ticket.conversation_id);
 }
 
 void Generator::CountRequest(const Request& request) {
@@ -66,7 +66,8 @@ void Generator::CountRequest(const Request& request) {
   use.prompt_tokens = request.prompt_ids.size();
   use.cached_tokens = static_cast<uint64_t>(request.choices[0].from_arena.value_or(0));
   operator_.NoteRequest(request.ticket.cache.type, use, options_.now_us() - request.received_us,
-                        request.optimization_interval);
+                        request.optimization_interval,
+                        request.asks_to_optimize ? std::optional(request.owner) : std::nullopt);
 }
 
 CacheOperator::Context Generator::OperatorContext() {
@@ -92,6 +93,7 @@ protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked
   RecognitionRequest wanted;
   wanted.owner = OwnerOf(request->rid, asked);
   wanted.id = asked.conversation_id;
+  wanted.exact = asked.prompt_ids.has_value();
   wanted.messages = MessageHashes(asked.chat_json);
   Recognition found = conversations_.Recognize(wanted, prompt_ids);
   request->prompt_drawn = std::move(found.drawn);
@@ -193,6 +195,13 @@ CachedPages Generator::CachedPrefix(SequenceId id) {
     comeback->cached = found.computed;
   }
   return found;
+}
+
+PageIndex Generator::OwnEnd(SequenceId id) const {
+  const Request& request = *PlaceOf(id).request;
+  const Conversation* const goes_on =
+      conversations_.Get(request.owner, request.ticket.conversation_id);
+  return goes_on == nullptr ? shm::kNoPage : goes_on->tail;
 }
 
 // A page that begins as the one behind `pages` of the path would; not all of it.
@@ -313,18 +322,27 @@ void Generator::Leave(const Place& place, bool has_ended) {
   if (id != 0) {
     if (options_.conversations.enabled) SealTail(place);
     if (has_ended) Commit(place);
-    const size_t sealed = place.choice->sealed_pages;
-    const PageIndex last = sealed > 0 && !scheduler_.pages(id).empty()
-                               ? scheduler_.pages(id)[sealed - 1]
-                               : shm::kNoPage;
     places_.erase(id);
     scheduler_.Remove(id);
     place.choice->sequence = 0;
-    if (!options_.conversations.enabled && last != shm::kNoPage)
-      store_->DropUnneeded(last, KeepsShared(*store_));
   } else if (has_ended) {
     Commit(place);
   }
+  if (!options_.conversations.enabled) DropOwn(place);
+}
+
+// Nobody goes on with what this answer has left.
+void Generator::DropOwn(const Place& place) {
+  const Request& request = *place.request;
+  std::vector<TokenId> joined;
+  const auto tokens =
+      TokensOf(place, 0, request.prompt_ids.size() + place.choice->ids.size(), &joined);
+  const std::vector<PageIndex> path =
+      store_->FindPath(tokens, [&](size_t page) { return KeyOf(request, page); });
+  const auto keeps = KeepsShared(*store_);
+  if (const auto fragment = FragmentBehind(request, tokens, path, path.size()))
+    store_->DropUnneeded(fragment->page, keeps);
+  if (!path.empty()) store_->DropUnneeded(path.back(), keeps);
 }
 
 // The turn becomes the conversation's last.

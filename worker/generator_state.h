@@ -58,8 +58,10 @@ struct Generator::Request {
   size_t shared_pages = 0;
   protocol::ConversationTicket ticket;
   std::vector<engine::KvRetention> retentions;  // of its schedule
-  std::optional<int> optimization_interval;     // as the request has it
+  std::optional<int> optimization_interval;     // as the request or the configuration has it
+  bool asks_to_optimize = false;                // the request has it
   bool named = false;                           // its conversation, by the client
+  bool goes_on = false;                         // that is not forgotten meanwhile
   std::optional<int> top_logprobs;              // absent: no logprobs are wanted
   std::vector<Choice> choices;  // never grows beyond its reserve: places_ point into it
   size_t choices_wanted = 0;

@@ -98,12 +98,13 @@ size_t Scheduler::PagesWanted(const Sequence& sequence) {
 }
 
 // The full ones among those that the rest of the sequence does not look at.
-void Scheduler::RetirePages(Sequence* sequence) {
+void Scheduler::RetirePages(SequenceId id, Sequence* sequence) {
   if (!Rotates(sequence->schedule)) return;
+  const PageIndex own_end = finder_ != nullptr ? finder_->OwnEnd(id) : shm::kNoPage;
   const NeededPages needed = NeededFrom(sequence->schedule, sequence->computed);
   for (size_t page = needed.first; page < std::min(needed.from, sequence->pages.size()); ++page)
     if (sequence->pages[page] != shm::kNoPage)
-      store_->Retire(std::exchange(sequence->pages[page], shm::kNoPage));
+      store_->Retire(std::exchange(sequence->pages[page], shm::kNoPage), own_end);
 }
 
 bool Scheduler::TryGrow(Sequence* sequence, size_t pages) {
@@ -143,7 +144,7 @@ bool Scheduler::HasRoom(const Sequence& sequence) const {
 // False when it is no longer resident: it was itself the youngest, or there is no memory at all.
 bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
   Sequence& sequence = Find(id);
-  RetirePages(&sequence);
+  RetirePages(id, &sequence);
   while (!TryGrow(&sequence, PagesWanted(sequence))) {
     if (resident_.size() == 1) {
       if (finder_ != nullptr && finder_->GiveWay()) continue;

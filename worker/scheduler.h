@@ -55,6 +55,8 @@ class PrefixFinder {
   // Memory is short for a sequence that is alone: gives something up that is kept for later. False:
   // there is nothing.
   virtual bool GiveWay() { return false; }
+  // The cached page, if any, from which the sequence's conversation goes on.
+  virtual PageIndex OwnEnd(SequenceId) const { return shm::kNoPage; }
 };
 
 struct SchedulerLimits {
@@ -107,7 +109,6 @@ class Scheduler {
   void PreemptHolders(const std::function<bool(PageIndex)>& is_it);
 
   const std::vector<PageIndex>& pages(SequenceId id) const;
-  const CacheSchedule& schedule(SequenceId id) const { return Find(id).schedule; }
   int tokens(SequenceId id) const { return Find(id).tokens; }
   int computed(SequenceId id) const { return Find(id).computed; }
   // True when a step would have something to do.
@@ -130,7 +131,7 @@ class Scheduler {
   void FreePages(Sequence* sequence);
   void Preempt(SequenceId id);
   static size_t PagesWanted(const Sequence& sequence);
-  void RetirePages(Sequence* sequence);
+  void RetirePages(SequenceId id, Sequence* sequence);
   // Whether there is room for the pages that a newcomer wants, and one for each that runs: else it
   // would be the next to lose its own.
   bool HasRoom(const Sequence& sequence) const;

@@ -4,6 +4,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/common_tokens.h"
 #include "base/limits.h"
 
 namespace perdure::worker {
@@ -59,8 +60,7 @@ Agreement Agree(const text::Tokenizer& tokenizer, std::span<const TokenId> promp
   Agreement agreed;
   for (;;) {
     const auto rest = prompt.subspan(agreed.prompt), known_rest = known.subspan(agreed.known);
-    const auto same =
-        static_cast<size_t>(std::ranges::mismatch(rest, known_rest).in1 - rest.begin());
+    const size_t same = CommonTokens(rest, known_rest);
     agreed.prompt += same;
     agreed.known += same;
     if (agreed.prompt == prompt.size() || agreed.known == known.size()) return agreed;

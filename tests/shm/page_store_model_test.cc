@@ -128,6 +128,7 @@ class TwoStores {
     store_ = std::make_unique<PageStore>(std::move(*arena), budget);
     EXPECT_EQ(store_->recovery().kept, model_.cached.size());
     EXPECT_EQ(store_->recovery().dropped, 0u);
+    store_->FinishRecovery();
     while (model_.cached.size() > budget) model_.Evict();
   }
 

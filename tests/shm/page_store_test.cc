@@ -357,6 +357,49 @@ TEST(PageStore, ARetiredPageIsHollowAtOnceUnlessOthersGoOnFromIt) {
   EXPECT_EQ(store.available(), 8u);
 }
 
+TEST(PageStore, ARetiredPageStaysWhereSomebodyElseGoesOnBehindIt) {
+  PageStore store(Memory(8), 8);
+  const auto pages = PutWord(&store, {0, 1, 2, 0});
+  // A claim in the middle of the chain, as of a conversation that ends there.
+  store.Claim(pages[2]);
+  store.Retire(pages[0]);
+  EXPECT_TRUE(store.is_loaded(pages[0]));
+  // Unless it is this chain's own.
+  ASSERT_TRUE(store.Acquire(pages[0]));
+  store.Retire(pages[0], pages[2]);
+  EXPECT_FALSE(store.is_loaded(pages[0]));
+  // Two have it: one is another's.
+  store.Claim(pages[2]);
+  store.Retire(pages[1], pages[2]);
+  EXPECT_TRUE(store.is_loaded(pages[1]));
+  store.Unclaim(pages[2]);
+  store.Unclaim(pages[2]);
+  // A chain that ends within the page after it.
+  const auto open = store.Allocate();
+  ASSERT_TRUE(open);
+  const PageIndex partial = store.Seal(*open, pages[1], PageKey(), std::vector<TokenId>{77, 78});
+  store.Release(partial);
+  ASSERT_TRUE(store.Acquire(pages[1]));
+  store.Retire(pages[1]);
+  EXPECT_TRUE(store.is_loaded(pages[1]));
+  store.Claim(partial);
+  ASSERT_TRUE(store.Acquire(pages[1]));
+  store.Retire(pages[1], partial);
+  EXPECT_FALSE(store.is_loaded(pages[1]));
+}
+
+TEST(PageStore, WhatNobodyNeedsGoesBeforeHollowPagesToo) {
+  PageStore store(Memory(8), 8);
+  const auto pages = PutWord(&store, {0, 1, 2});
+  store.Retire(pages[1]);
+  store.Release(pages[0]);
+  store.Release(pages[2]);
+  ASSERT_EQ(store.hollow(), 1u);
+  store.DropUnneeded(pages[2]);
+  EXPECT_EQ(store.hollow(), 0u);
+  EXPECT_EQ(store.used(), 0u);
+}
+
 TEST(PageStore, SkippedNumbersGoBeforeTheirSuccessors) {
   PageStore store(Memory(3), 3);
   const auto pages = PutWord(&store, {0, 1, 2});

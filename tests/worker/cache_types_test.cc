@@ -62,6 +62,35 @@ TEST(CacheTypesTest, SettingsOfTheStandardOneHoldWhereItHasNoName) {
   EXPECT_EQ(ResolveCache(Type("rotating_kv"), types).optimization_interval, std::nullopt);
 }
 
+TEST(CacheTypesTest, SettingsOfTheStandardOneHoldWhereItsTypeIsANamedOne) {
+  CacheTypes types;
+  types.named = {{"small", Type("quantized_kv")}};
+  types.standard = Type("small");
+  types.standard.settings.bits = 4;
+  types.standard.settings.optimization_interval = 50;
+  for (const CacheChoice& asked : {CacheChoice(), Type("small")}) {
+    const ResolvedCache cache = ResolveCache(asked, types);
+    EXPECT_EQ(cache.schedule.type, "small");
+    EXPECT_EQ(cache.schedule.segments[0].bits, 4);
+    EXPECT_EQ(cache.optimization_interval, 50);
+  }
+  EXPECT_EQ(ResolveCache(Type("quantized_kv"), types).schedule.segments[0].bits, 8);
+}
+
+TEST(CacheTypesTest, SizesFarOffAreImpossible) {
+  for (const auto& [max_size, keep] :
+       {std::pair(INT32_MIN, 1), std::pair(INT32_MIN, INT32_MAX), std::pair(INT32_MAX, 1),
+        std::pair(1000, INT32_MAX), std::pair(1000, INT32_MIN), std::pair(-1, 0)}) {
+    CacheChoice asked = Type("rotating_kv");
+    asked.settings.max_size = max_size;
+    asked.settings.keep = keep;
+    asked.then.push_back({1000, Type("rotating_kv").settings});
+    const ResolvedCache cache = ResolveCache(asked, {});
+    EXPECT_EQ(cache.schedule, CacheSchedule()) << max_size << ' ' << keep;
+    EXPECT_EQ(cache.warnings.size(), 1u);
+  }
+}
+
 TEST(CacheTypesTest, ANamedOneWithALaterPhase) {
   NamedCacheType named{"long", Type("kv")};
   named.choice.then.push_back({8192, {}});

@@ -36,8 +36,11 @@ class ConversationTableTest : public testing::Test {
     shape.conversations_max = records;
     Take(shm::WatchedMemory::Make(shape));
   }
-  // A successor, with the memory as it is now.
-  void Die() { Take(static_cast<shm::WatchedMemory&>(store_->memory()).Copy()); }
+  // A successor, with the memory as it is now, and room for so many pages.
+  void Die(PageIndex pages = kPages) {
+    pages_ = pages;
+    Take(static_cast<shm::WatchedMemory&>(store_->memory()).Copy());
+  }
 
   // Caches these tokens' pages; the last one. From `answer` on they were drawn.
   PageIndex Cache(const Ids& ids, uint64_t owner, size_t answer, size_t shared_pages = 0) {
@@ -108,13 +111,14 @@ class ConversationTableTest : public testing::Test {
   PairTokenizer tokenizer_;
   int64_t now_ms_ = 1'000'000'000;
   int last_id_ = 0;
+  PageIndex pages_ = kPages;
   std::unique_ptr<shm::PageStore> store_;
   std::unique_ptr<ConversationTable> table_;
 
  private:
   void Take(std::unique_ptr<shm::PageMemory> memory) {
     table_.reset();
-    store_ = std::make_unique<shm::PageStore>(std::move(memory), kPages);
+    store_ = std::make_unique<shm::PageStore>(std::move(memory), pages_);
     table_ = std::make_unique<ConversationTable>(settings_, store_.get(), &tokenizer_,
                                                  [this] { return now_ms_; });
   }

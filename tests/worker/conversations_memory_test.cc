@@ -62,6 +62,18 @@ TEST_F(ConversationTableTest, ARecordThatMakesNoSenseIsNotTakenOver) {
   EXPECT_EQ(table_->totals().recovered, 1u);
 }
 
+TEST_F(ConversationTableTest, ASuccessorWithLessMemoryKnowsTheTokens) {
+  const Ids first = Row(200, 'A'), second = Row(200, 'B');
+  const std::string older = Begin(first);
+  now_ms_ += 1000;
+  const std::string newer = Begin(second);
+  Die(8);
+  EXPECT_EQ(store_->used(), 8u);
+  ASSERT_NE(table_->Get(kOwner, older), nullptr);
+  EXPECT_EQ(table_->Get(kOwner, older)->ids, first);
+  EXPECT_EQ(table_->Get(kOwner, newer)->ids, second);
+}
+
 TEST_F(ConversationTableTest, WhatAllShareStaysWhenItsLastConversationGoes) {
   const Ids ids = Row(100, 'A');
   Turn turn = TurnOf(First(ids, 1));

@@ -105,6 +105,15 @@ TEST_F(ConversationTableTest, ABranchGetsAnIdOfItsOwn) {
   EXPECT_EQ(table_->Get(kOwner, branch)->turns, 1u);
 }
 
+TEST_F(ConversationTableTest, OneThatBeganLaterEndsForThoseThatBeganWithIt) {
+  EXPECT_FALSE(table_->Begin(kOwner, "mine")) << "there is none yet";
+  BeginNamed("mine", Row(100, 'A'));
+  EXPECT_TRUE(table_->Begin(kOwner, "mine"));
+  EXPECT_EQ(table_->Get(kOwner, "mine")->running, 1);
+  table_->End(kOwner, "mine");
+  EXPECT_EQ(table_->Get(kOwner, "mine")->running, 0);
+}
+
 TEST_F(ConversationTableTest, AnIdThatWasHandedOutBecomesItsClients) {
   const Ids turn = Row(100, 'A');
   const std::string id = Begin(turn);

@@ -117,6 +117,32 @@ TEST_F(CacheMemoryTest, WhatAnotherConversationNeedsDoesNotRotateAway) {
   EXPECT_EQ(Cached(again.rid), 199);
 }
 
+TEST_F(CacheMemoryTest, WhatAShortConversationNeedsDoesNotRotateAway) {
+  StartWith(64);
+  // It ends within the page behind the last one that rotates away.
+  const Ids prompt = Text(66, 1);
+  Say(prompt, 2, OfType("kv"));
+  auto rotating = Ask(prompt, 300, Rotating(69, 5));
+  rotating.request.conversation_id = "rotates";
+  Say(rotating);
+  const auto again = Ask(prompt, 2, OfType("kv"));
+  Say(again);
+  EXPECT_EQ(Cached(again.rid), 65);
+}
+
+TEST_F(CacheMemoryTest, ARotatingConversationHasACeilingTurnByTurn) {
+  StartWith(256);
+  Ids history = Text(100, 1);
+  size_t after_first = 0;
+  for (int turn = 0; turn < 6; ++turn) {
+    history = History(Say(history, 300, Rotating(128, 4))) + Text(21, 2 + turn);
+    if (turn == 0) after_first = store_->used();
+    // What is kept, the window, which begins and ends within pages, and the last page.
+    EXPECT_LE(store_->used(), 1u + 128 / kPage + 1 + 1) << turn;
+  }
+  EXPECT_GT(after_first, 4u);
+}
+
 // --- concatenate_kv ----------------------------------------------------------------------------
 
 TEST_F(CacheMemoryTest, PinnedConversationsStayWhereOthersAreEvicted) {

@@ -128,6 +128,23 @@ TEST_F(GeneratorConversationsTest, AnAnswerTokenizedOtherwiseIsFoundAsItWasDrawn
   EXPECT_LT(sink_[3].accepted->prompt_ids.size(), accepted.prompt_ids.size());
 }
 
+TEST_F(GeneratorConversationsTest, TokensOfAClientsOwnStayAsTheyAre) {
+  model_options_.vocab_size = PairTokenizer::kVocabSize;
+  adapt_model_ = [](Model* model) { model->tokenizer = std::make_unique<PairTokenizer>(); };
+  StartWith(64);
+  auto first = Completion(1, "tell me all that you know about the sea, and be quick.", 60);
+  first.request.ignore_eos = true;
+  Say(first);
+  const std::string text = first.request.prompt + sink_[1].choices[0].text + " Why?";
+  auto second = Completion(2, "", 20);
+  second.request.prompt_ids = *PairTokenizer().Encode(text, {});
+  second.request.ignore_eos = true;
+  Say(second);
+  EXPECT_EQ(sink_[2].accepted->prompt_ids, *second.request.prompt_ids);
+  EXPECT_EQ(sink_[2].accepted->spliced, 0);
+  EXPECT_EQ(Answer(2), Cold(second, {}));
+}
+
 TEST_F(GeneratorConversationsTest, HowAnOldAnswerWasDrawnIsKnownAfterADeath) {
   model_options_.vocab_size = PairTokenizer::kVocabSize;
   adapt_model_ = [](Model* model) { model->tokenizer = std::make_unique<PairTokenizer>(); };
@@ -188,6 +205,23 @@ TEST_F(GeneratorConversationsTest, DisabledNothingIsKept) {
   Submit(two);
   RunAll();
   EXPECT_EQ(Cached(one.rid) + Cached(two.rid), 0);
+}
+
+TEST_F(GeneratorConversationsTest, DisabledNothingIsKeptOfWhatEndsOtherwise) {
+  options_.conversations.enabled = false;
+  StartWith(64);
+  auto rotating = Ask(Text(100, 1), 200, Rotating(69, 5));
+  Say(rotating);
+  EXPECT_EQ(store_->used() + store_->hollow(), 0u);
+  auto several = Ask(Text(100, 2), 20);
+  several.request.choices = 3;
+  Say(several);
+  EXPECT_EQ(store_->used() + store_->hollow(), 0u);
+  const auto cancelled = Ask(Text(200, 3), 100);
+  Submit(cancelled);
+  for (int i = 0; i < 10; ++i) generator_->Step();
+  generator_->Cancel(cancelled.rid);
+  EXPECT_EQ(store_->used() + store_->hollow(), 0u);
 }
 
 TEST_F(GeneratorConversationsTest, DisabledWhatAllShareIsKept) {
