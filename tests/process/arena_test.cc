@@ -255,8 +255,8 @@ TEST(ArenaTest, NoDamageUnderLoadEndsAWorker) {
   ASSERT_GT(service.SignalModel("nano", SIGKILL), 0);
   for (int kind = 0; kind < kClients; ++kind)
     EXPECT_EQ(Chat(service.url(), idle_body(kind)).content(), expected[static_cast<size_t>(kind)]);
-  for (const Json& death : service.Model("nano")["recent_deaths"])
-    EXPECT_EQ(death["class"], "external") << death;
+  const Json model = service.Model("nano");
+  for (const Json& death : model["recent_deaths"]) EXPECT_EQ(death["class"], "external") << death;
 }
 
 }  // namespace
