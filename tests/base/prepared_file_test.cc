@@ -90,6 +90,12 @@ class PreparedFileTest : public testing::Test {
     std::sort(names.begin(), names.end());
     return names;
   }
+  uint64_t BytesOnDisk(const std::string& name) const {
+    const UniqueFd fd(open(Path(name).c_str(), O_RDONLY | O_CLOEXEC));
+    struct stat st {};
+    EXPECT_TRUE(fd && fsync(fd.get()) == 0 && fstat(fd.get(), &st) == 0) << name;
+    return static_cast<uint64_t>(st.st_blocks) * 512;
+  }
   // When it was last used, in seconds.
   void SetLastUse(const std::string& name, time_t seconds) const {
     const timespec times[2] = {{seconds, 0}, {seconds, 0}};
@@ -235,7 +241,10 @@ TEST_F(PreparedFileTest, LongestUnusedFilesMakeRoom) {
   SetLastUse("c.tokenizer", 200);
   SetLastUse("d.weights", 300);
   Overwrite(Path("somebody's own"), std::string(100'000, 'x'));
-  const uint64_t each = fs::file_size(Path("a.weights")) + 4096;
+  // What a file takes changes until it is on the disk.
+  uint64_t each = 0;
+  for (const char* name : {"a.weights", "b.weights", "c.tokenizer", "d.weights"})
+    each = std::max(each, BytesOnDisk(name));
   auto used = PreparedFile::Open(Path("b.weights"), kFingerprint);
   SetLastUse("b.weights", 100);
   TrimPreparedFolder(Folder(3 * each), 0, "e.weights");
