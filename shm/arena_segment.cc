@@ -16,6 +16,7 @@
 #include <filesystem>
 
 #include "base/hash.h"
+#include "base/percent_encode.h"
 #include "shm/arena_lock.h"
 
 namespace perdure::shm {
@@ -26,20 +27,6 @@ namespace bi = boost::interprocess;
 constexpr const char* kFolder = "/dev/shm";  // where Linux keeps POSIX shared-memory objects
 constexpr std::string_view kPrefix = "perdure.";
 constexpr size_t kNameBytesMax = 240;  // file names have 255
-
-std::string PercentEncode(std::string_view text, std::string_view also_kept) {
-  std::string encoded;
-  for (const char c : text) {
-    const bool is_kept = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-                         (c >= '0' && c <= '9') || c == '-' || c == '_' ||
-                         also_kept.find(c) != std::string_view::npos;
-    if (is_kept)
-      encoded += c;
-    else
-      encoded += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return encoded;
-}
 
 // Boost's objects hand out their descriptor only while they live.
 UniqueFd DescriptorOf(const bi::shared_memory_object& object) {
