@@ -232,7 +232,7 @@ inline constexpr size_t kArenaSlabBytes = size_t{32} << 20;
 // damaged: two in a row are already rare.
 inline constexpr int kArenaReadTries = 8;
 // A new service may be started before the workers of a killed one have given their memory back: so
-// long its workers wait for an arena's lock.
+// long its workers wait for the locks of an arena and of files of conversations.
 inline constexpr int kArenaLockWaitMs = 5000;
 // What an idle worker verifies of its predecessor's pages at a time, one page at least: about 1 ms
 // of one core, which a request may have to wait.
@@ -335,6 +335,69 @@ inline constexpr int kCacheCallWaitMs = 300'000;
 // Credit goes back in portions of at least this size, or each tick: not a frame for every token.
 inline constexpr uint32_t kCreditPortionBytes = kCreditBytes / 8;
 
+// --- Snapshots ---------------------------------------------------------------------------------
+
+// Records that one turn is put together of: each tells what differs from the turn before. One read
+// of each is some microseconds; a turn that stands for itself takes all of its tokens and messages.
+inline constexpr uint32_t kTurnChainMax = 64;
+// Messages of a turn: those of a request, and its answer.
+inline constexpr size_t kTurnMessagesMax = kMessagesMax + 1;
+// Bytes of all of them: a request has come in one frame.
+inline constexpr size_t kTurnMessagesBytesMax = kFrameBytesMax + kAnswerBytesMax;
+// Whom a client says a conversation is for: OpenAI allows 64 characters.
+inline constexpr size_t kConversationUserBytesMax = 256;
+// What a report on a file of conversations lists of damage; the rest is counted.
+inline constexpr size_t kSnapshotProblemsShown = 20;
+// A record: a turn of the longest context (64 MiB of ids) and all its messages. A damaged length
+// beyond is not believed.
+inline constexpr size_t kSnapshotValueBytesMax = size_t{256} << 20;
+// Beyond a full file, in halves: for what fits but for the way that free pages lie, and for what
+// deletes: LMDB writes changed pages anew before the old ones come free, and lists those.
+inline constexpr uint64_t kSnapshotReserveBytes = uint64_t{8} << 20;
+// What compaction commits at a time: so much memory it takes.
+inline constexpr uint64_t kSnapshotCopyBytes = uint64_t{16} << 20;
+// Files put aside as damaged: for a person who looks; more would fill the disk.
+inline constexpr size_t kSnapshotDamagedKept = 3;
+// Pages of KV in a file: some TB of them; each takes about 300 bytes of memory.
+inline constexpr size_t kSnapshotPagesMax = size_t{1} << 20;
+// One of them: the largest published models take 150 MB for 32 tokens.
+inline constexpr uint32_t kSnapshotPageBytesMax = uint32_t{256} << 20;
+// When a page was of use is told to the file this seldom: each time costs a commit.
+inline constexpr uint32_t kSnapshotUsedGranularityS = 600;
+// The smallest file of conversations or pages: room for some of them.
+inline constexpr int64_t kSnapshotBytesMin = int64_t{16} << 20;
+// The largest: address space of a model's files, which a 64-bit process has 128 TiB of.
+inline constexpr int64_t kSnapshotBytesMax = int64_t{8} << 40;
+// Turns that could not be stored and wait in memory for the disk.
+inline constexpr size_t kUnsavedTurnsBytesMax = size_t{64} << 20;
+// How long to wait before the next attempt after the disk has refused something.
+inline constexpr int kPersistenceRetryMs = 5'000;
+// How often a thread of the disk looks for what is due while nothing is asked of it.
+inline constexpr int kPersistencePeriodMs = 1'000;
+// Pages that are written in one transaction: a commit of them takes some ten milliseconds, and what
+// reads waits no longer.
+inline constexpr size_t kKeepPagesBytes = size_t{8} << 20;
+// Pages of a request that are read from the disk and wait for their places in memory.
+inline constexpr size_t kFetchBytes = size_t{16} << 20;
+// Pages that are copied for the disk and wait for it.
+inline constexpr size_t kKeepingBytesMax = size_t{64} << 20;
+// What a worker that stops has left for storing pages when its time to drain is over: part of
+// kDrainGraceMs.
+inline constexpr int kKeepAllMs = 4'000;
+// Requests of /v1/conversations under way; each is one small job of a worker's.
+inline constexpr size_t kConversationCallsMax = 64;
+// And how long a frontend waits for one: a disk may be slow.
+inline constexpr int kConversationCallWaitMs = 60'000;
+// From a deletion to the scrubbing of the files, which copies them: several are done together.
+inline constexpr int kScrubFilesDelayMs = 5'000;
+// Conversations that a list shows at a time, and where nobody says how many.
+inline constexpr int kConversationsListedMax = 100;
+inline constexpr int kConversationsListed = 20;
+// How often conversations past their retention are looked for.
+inline constexpr int kRetentionIntervalMs = 600'000;
+// Damaged records and orphaned chunks that one transaction drops: bounds what is kept in memory.
+inline constexpr size_t kSnapshotDropsAtOnce = 1024;
+
 // --- The supervisor ----------------------------------------------------------------------------
 
 // A child's log line is passed on in one write that a pipe takes whole (PIPE_BUF).
@@ -356,8 +419,9 @@ inline constexpr int kHealthSampleMs = 1'000;
 inline constexpr int kChannelEndGraceMs = 2'000;
 // From Drain to SIGKILL for a process that has nothing left to answer.
 inline constexpr int kStopGraceMs = 5'000;
-// What a draining process gets beyond drain_timeout_s: kDrainFlushMs and room for a busy machine.
-inline constexpr int kDrainGraceMs = 4'000;
+// What a draining process gets beyond drain_timeout_s: kKeepAllMs, kDrainFlushMs and room for a
+// busy machine.
+inline constexpr int kDrainGraceMs = 9'000;
 // A frontend that served so long has not died of its start.
 inline constexpr int kFrontendProvenMs = 10'000;
 

@@ -1,0 +1,340 @@
+#include "snapshot/kv_file.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/hash.h"
+#include "base/limits.h"
+#include "shm/hashes.h"
+#include "shm/layout.h"
+#include "snapshot/format.h"
+#include "snapshot/page_check.h"
+
+namespace perdure::snapshot {
+namespace {
+
+constexpr uint32_t kPositionsMax = limits::kContextMax / shm::kArenaPageTokens;
+constexpr size_t kChunkKeyBytes = sizeof(uint64_t) + sizeof(uint16_t);
+constexpr size_t kChecksumBytes = sizeof(uint64_t);
+
+// A chunk as it is hashed and as it is stored overlap: the checksum takes the place of the key's
+// end, once that is hashed.
+constexpr size_t kBufferData = 16;
+constexpr size_t kBufferValue = kBufferData - kChecksumBytes;
+constexpr size_t kBufferKey = kBufferData - kChunkKeyBytes;
+
+uint16_t ChunksOf(uint32_t data_bytes) {
+  return static_cast<uint16_t>((data_bytes + kChunkBytes - 1) / kChunkBytes);
+}
+static_assert(limits::kSnapshotPageBytesMax / kChunkBytes < UINT16_MAX);
+
+uint64_t ChunkChecksum(std::string_view key, std::span<const std::byte> data) {
+  Hasher64 hasher;
+  hasher.Add(std::as_bytes(std::span(key)));
+  hasher.Add(data);
+  return hasher.value();
+}
+
+// What is wrong with a page as it is written or was read; empty: nothing.
+std::string_view WrongWith(const StoredPage& page) {
+  if (static_cast<uint32_t>(page.key.format) >= shm::kPageFormats) return "an unknown format";
+  if (page.tokens.empty() || page.tokens.size() > shm::kArenaPageTokens)
+    return "a wrong number of tokens";
+  if (page.position >= kPositionsMax) return "a position beyond every context";
+  if (page.data_bytes == 0 || page.data_bytes > limits::kSnapshotPageBytesMax)
+    return "a wrong number of bytes";
+  if (page.chain_hash != shm::ChainHash(page.parent, page.key, shm::TokensHash(page.tokens)))
+    return "another hash than its tokens have";
+  return {};
+}
+
+PageRecord RecordOf(const StoredPage& page) {
+  PageRecord record;
+  record.parent = page.parent;
+  record.position = page.position;
+  record.format = static_cast<uint8_t>(page.key.format);
+  record.owner = page.key.owner;
+  record.mask = page.key.mask;
+  record.tokens = page.tokens;
+  record.drawn = page.drawn;
+  record.data_checksum = page.data_checksum;
+  record.data_bytes = page.data_bytes;
+  record.chunks = ChunksOf(page.data_bytes);
+  record.used_unix_s = page.used_unix_s;
+  return record;
+}
+
+Result<StoredPage> PageOf(std::string_view key, std::string_view value) {
+  const auto wrong = [](std::string_view what) {
+    return Err(ErrorCode::io_error, fmt::format("a page record has {}", what));
+  };
+  const auto chain_hash = ParsePageKey(key);
+  if (!chain_hash) return wrong("a key that is none");
+  ASSIGN_OR_RETURN(PageRecord record, Unseal<PageRecord>(key, value));
+  StoredPage page;
+  page.chain_hash = *chain_hash;
+  page.parent = record.parent;
+  page.position = record.position;
+  page.key = {static_cast<shm::PageFormat>(record.format), record.owner, record.mask};
+  page.tokens = std::move(record.tokens);
+  page.drawn = record.drawn;
+  page.data_checksum = record.data_checksum;
+  page.data_bytes = record.data_bytes;
+  page.used_unix_s = record.used_unix_s;
+  if (const std::string_view what = WrongWith(page); !what.empty()) return wrong(what);
+  if (record.chunks != ChunksOf(page.data_bytes)) return wrong("a wrong number of chunks");
+  if (record.codec != 0) return wrong("chunks that this program cannot read");
+  return page;
+}
+
+tl::unexpected<Error> WrongPage(uint64_t chain_hash, std::string_view what) {
+  return Err(ErrorCode::io_error, fmt::format("page {:016x} {}", chain_hash, what));
+}
+
+}  // namespace
+
+// --- Opening -------------------------------------------------------------------------------------
+
+// Keys that are to go, of both databases.
+struct KvFile::Doomed {
+  std::vector<std::string> pages, chunks;
+  bool is_full() const { return pages.size() + chunks.size() >= limits::kSnapshotDropsAtOnce; }
+};
+
+Result<std::unique_ptr<KvFile>> KvFile::Open(const Options& options) {
+  std::unique_ptr<KvFile> file(new KvFile);
+  ASSIGN_OR_RETURN(file->environment_, Environment::Open({.file = options.file,
+                                                          .name = "kv",
+                                                          .model = options.model,
+                                                          .bytes_max = options.bytes_max,
+                                                          .sync = options.sync},
+                                                         {"pages", "chunks"}));
+  bool is_damaged = false;
+  Status status = CheckPages(options.file, &is_damaged);
+  if (status) {
+    status = file->Load();
+    is_damaged = file->environment_->is_broken() ||
+                 file->environment_->last_failure() == Environment::Failure::kDamaged;
+  }
+  if (!status && is_damaged) {
+    file->Problem(status.error().message);
+    RETURN_IF_ERROR(file->environment_->BeginAnew(status.error().message));
+    status = file->Load();
+  }
+  if (!status) return Err(std::move(status).error());
+  if (file->problems_found_ > file->problems_.size())
+    file->problems_.push_back(
+        fmt::format("and {} more", file->problems_found_ - file->problems_.size()));
+  return file;
+}
+
+Status KvFile::Load() {
+  pages_ = environment_->database(0);
+  chunks_ = environment_->database(1);
+  found_.clear();
+  RETURN_IF_ERROR(LoadPages());
+  return CheckChunks();
+}
+
+void KvFile::Problem(std::string text) {
+  if (++problems_found_ <= limits::kSnapshotProblemsShown) problems_.push_back(std::move(text));
+}
+
+// What cannot be dropped because the disk is full stays until the next time.
+Status KvFile::Drop(const Doomed& doomed) {
+  if (doomed.pages.empty() && doomed.chunks.empty()) return {};
+  Status status = environment_->Write([&](Transaction& transaction) -> Status {
+    for (const std::string& key : doomed.pages) RETURN_IF_ERROR(transaction.Delete(pages_, key));
+    for (const std::string& key : doomed.chunks) RETURN_IF_ERROR(transaction.Delete(chunks_, key));
+    return {};
+  });
+  if (!status && environment_->last_failure() == Environment::Failure::kFull) {
+    Problem(status.error().message);
+    return {};
+  }
+  return status;
+}
+
+Status KvFile::LoadPages() {
+  std::string from;
+  for (bool is_done = false; !is_done;) {
+    Doomed doomed;
+    is_done = true;
+    RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) {
+      return transaction.Scan(pages_, from, [&](std::string_view key, std::string_view value) {
+        if (doomed.is_full()) {
+          from = key;
+          is_done = false;
+          return false;
+        }
+        auto page = PageOf(key, value);
+        if (page && found_.size() < limits::kSnapshotPagesMax) {
+          found_.push_back(std::move(*page));
+          return true;
+        }
+        Problem(page ? std::string("there are more pages than are possible")
+                     : page.error().message);
+        doomed.pages.emplace_back(key);
+        return true;
+      });
+    }));
+    RETURN_IF_ERROR(Drop(doomed));
+  }
+  return {};
+}
+
+// Both are in the order of the chain hashes.
+Status KvFile::CheckChunks() {
+  std::vector<bool> is_whole(found_.size());
+  size_t at = 0;
+  uint32_t chunks = 0;  // of found_[at], one after another
+  std::string from;
+  uint64_t orphans = 0;
+  for (bool is_done = false; !is_done;) {
+    Doomed doomed;
+    is_done = true;
+    RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) {
+      return transaction.ScanKeys(chunks_, from, [&](std::string_view key) {
+        if (doomed.is_full()) {
+          from = key;
+          is_done = false;
+          return false;
+        }
+        const auto hash = ParsePageKey(key.substr(0, sizeof(uint64_t)));
+        for (; hash && at < found_.size() && found_[at].chain_hash < *hash; ++at) chunks = 0;
+        const bool is_next = hash && at < found_.size() && found_[at].chain_hash == *hash &&
+                             key == ChunkKey(*hash, static_cast<uint16_t>(chunks)) &&
+                             chunks < ChunksOf(found_[at].data_bytes);
+        if (is_next) {
+          is_whole[at] = ++chunks == ChunksOf(found_[at].data_bytes);
+        } else {
+          ++orphans;
+          doomed.chunks.emplace_back(key);
+        }
+        return true;
+      });
+    }));
+    RETURN_IF_ERROR(Drop(doomed));
+  }
+  if (orphans > 0) Problem(fmt::format("{} chunks belonged to no page", orphans));
+  std::vector<uint64_t> lost;
+  for (size_t i = 0; i < found_.size(); ++i) {
+    if (is_whole[i]) continue;
+    lost.push_back(found_[i].chain_hash);
+    Problem(fmt::format("page {:016x} has not all of its chunks", found_[i].chain_hash));
+  }
+  size_t i = 0;
+  std::erase_if(found_, [&](const StoredPage&) { return !is_whole[i++]; });
+  for (size_t begin = 0; begin < lost.size(); begin += limits::kSnapshotDropsAtOnce) {
+    const auto part = std::span(lost).subspan(begin);
+    Status status = Delete(part.first(std::min(part.size(), limits::kSnapshotDropsAtOnce)));
+    if (!status && environment_->last_failure() != Environment::Failure::kFull) return status;
+  }
+  return {};
+}
+
+// --- Pages ---------------------------------------------------------------------------------------
+
+Status KvFile::Write(std::span<const PageToWrite> pages) {
+  for (const auto& [page, data] : pages) {
+    if (const std::string_view what = WrongWith(page); !what.empty())
+      return WrongPage(page.chain_hash, fmt::format("cannot be stored: it has {}", what));
+    if (data.size() != page.data_bytes || Hash64(data) != page.data_checksum)
+      return WrongPage(page.chain_hash, "cannot be stored: its checksum is another one");
+  }
+  return environment_->Write([&](Transaction& transaction) -> Status {
+    for (const auto& [page, data] : pages) {
+      const uint16_t chunks = ChunksOf(page.data_bytes);
+      RETURN_IF_ERROR(DropPage(transaction, page.chain_hash, chunks));
+      for (uint16_t chunk = 0; chunk < chunks; ++chunk) {
+        auto rest = data.subspan(chunk * kChunkBytes);
+        rest = rest.first(std::min(rest.size(), kChunkBytes));
+        const std::string key = ChunkKey(page.chain_hash, chunk);
+        buffer_.resize(kBufferData + rest.size());
+        std::memcpy(buffer_.data() + kBufferKey, key.data(), key.size());
+        std::memcpy(buffer_.data() + kBufferData, rest.data(), rest.size());
+        const uint64_t checksum = Hash64(std::string_view(buffer_).substr(kBufferKey));
+        std::memcpy(buffer_.data() + kBufferValue, &checksum, sizeof checksum);
+        RETURN_IF_ERROR(
+            transaction.Put(chunks_, key, std::string_view(buffer_).substr(kBufferValue)));
+      }
+      const std::string key = PageKeyBytes(page.chain_hash);
+      RETURN_IF_ERROR(transaction.Put(pages_, key, Seal(key, RecordOf(page))));
+    }
+    return {};
+  });
+}
+
+Status KvFile::Read(const StoredPage& page, std::span<std::byte> data) {
+  if (data.size() != page.data_bytes)
+    return WrongPage(page.chain_hash, "has another number of bytes");
+  std::string problem;  // of the page, not of the file
+  RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) -> Status {
+    for (uint16_t chunk = 0; chunk < ChunksOf(page.data_bytes); ++chunk) {
+      auto to = data.subspan(chunk * kChunkBytes);
+      to = to.first(std::min(to.size(), kChunkBytes));
+      const std::string key = ChunkKey(page.chain_hash, chunk);
+      ASSIGN_OR_RETURN(const bool found, transaction.GetTo(chunks_, key, &buffer_));
+      if (!found) {
+        problem = fmt::format("has no chunk {}", chunk);
+        return {};
+      }
+      uint64_t checksum = 0;
+      if (buffer_.size() == kChecksumBytes + to.size()) {
+        std::memcpy(&checksum, buffer_.data(), sizeof checksum);
+        std::memcpy(to.data(), buffer_.data() + kChecksumBytes, to.size());
+      }
+      if (buffer_.size() != kChecksumBytes + to.size() || checksum != ChunkChecksum(key, to)) {
+        problem = fmt::format("has a damaged chunk {}", chunk);
+        return {};
+      }
+    }
+    if (Hash64(data) != page.data_checksum) problem = "has numbers of another checksum";
+    return {};
+  }));
+  if (problem.empty()) return {};
+  // Whether that succeeds changes nothing for the caller.
+  (void)Delete(std::span(&page.chain_hash, 1));
+  return WrongPage(page.chain_hash, problem);
+}
+
+// Its record, and its chunks from this one on.
+Status KvFile::DropPage(Transaction& transaction, uint64_t chain_hash, uint16_t chunks_from) {
+  const std::string page = PageKeyBytes(chain_hash);
+  std::vector<std::string> keys;
+  RETURN_IF_ERROR(
+      transaction.ScanKeys(chunks_, ChunkKey(chain_hash, chunks_from), [&](std::string_view key) {
+        if (!key.starts_with(page)) return false;
+        keys.emplace_back(key);
+        return true;
+      }));
+  for (const std::string& key : keys) RETURN_IF_ERROR(transaction.Delete(chunks_, key));
+  return transaction.Delete(pages_, page);
+}
+
+Status KvFile::Delete(std::span<const uint64_t> chain_hashes) {
+  return environment_->Write([&](Transaction& transaction) -> Status {
+    for (const uint64_t hash : chain_hashes) RETURN_IF_ERROR(DropPage(transaction, hash, 0));
+    return {};
+  });
+}
+
+Status KvFile::Touch(std::span<const std::pair<uint64_t, uint32_t>> used_unix_s) {
+  std::string value;
+  return environment_->Write([&](Transaction& transaction) -> Status {
+    for (const auto& [hash, unix_s] : used_unix_s) {
+      const std::string key = PageKeyBytes(hash);
+      ASSIGN_OR_RETURN(const bool found, transaction.GetTo(pages_, key, &value));
+      if (!found) continue;
+      auto record = Unseal<PageRecord>(key, value);
+      if (!record) continue;  // the next Open drops it
+      record->used_unix_s = unix_s;
+      RETURN_IF_ERROR(transaction.Put(pages_, key, Seal(key, *record)));
+    }
+    return {};
+  });
+}
+
+}  // namespace perdure::snapshot

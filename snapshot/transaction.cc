@@ -1,0 +1,91 @@
+#include <cstring>
+#include <utility>
+
+#include "snapshot/environment.h"
+#include "snapshot/lmdb_calls.h"
+
+namespace perdure::snapshot {
+
+Result<std::optional<std::string_view>> Transaction::Get(Database database, std::string_view key) {
+  std::string value;
+  ASSIGN_OR_RETURN(const bool found, GetTo(database, key, &value));
+  if (!found) return std::nullopt;
+  got_.push_back(std::move(value));
+  return got_.back();
+}
+
+Result<bool> Transaction::GetTo(Database database, std::string_view key, std::string* value) {
+  MDB_val name = ValOf(key), found{};
+  int code = environment_->Call([&] { return mdb_get(transaction_, database, &name, &found); });
+  if (code == MDB_NOTFOUND) return false;
+  if (code == 0) code = environment_->CopyOut(found, value);
+  if (code != 0) return environment_->Failed("read", code);
+  return true;
+}
+
+Status Transaction::Put(Database database, std::string_view key, std::string_view value) {
+  MDB_val name = ValOf(key), data = ValOf(value), old{};
+  const int code = environment_->Call([&] {
+    const int found = mdb_get(transaction_, database, &name, &old);
+    if (found != 0 && found != MDB_NOTFOUND) return found;
+    return mdb_put(transaction_, database, &name, &data, 0);
+  });
+  put_bytes_ += key.size() + value.size();
+  if (old.mv_data != nullptr) deleted_bytes_ += key.size() + old.mv_size;
+  got_.clear();
+  if (code != 0) return environment_->Failed("write", code);
+  return {};
+}
+
+Status Transaction::Delete(Database database, std::string_view key) {
+  MDB_val name = ValOf(key), old{};
+  const int code = environment_->Call([&] {
+    const int found = mdb_get(transaction_, database, &name, &old);
+    if (found != 0) return found == MDB_NOTFOUND ? 0 : found;
+    return mdb_del(transaction_, database, &name, nullptr);
+  });
+  if (old.mv_data != nullptr) deleted_bytes_ += key.size() + old.mv_size;
+  got_.clear();
+  if (code != 0) return environment_->Failed("write", code);
+  return {};
+}
+
+Status Transaction::Scan(Database database, std::string_view from, const Visit& visit) {
+  return ScanWith(database, from, true, visit);
+}
+
+Status Transaction::ScanKeys(Database database, std::string_view from,
+                             const std::function<bool(std::string_view key)>& visit) {
+  return ScanWith(database, from, false,
+                  [&](std::string_view key, std::string_view) { return visit(key); });
+}
+
+Status Transaction::ScanWith(Database database, std::string_view from, bool values,
+                             const Visit& visit) {
+  MDB_cursor* cursor = nullptr;
+  int code = environment_->Call([&] { return mdb_cursor_open(transaction_, database, &cursor); });
+  MDB_val key = ValOf(from), found{};
+  MDB_cursor_op step = from.empty() ? MDB_FIRST : MDB_SET_RANGE;
+  std::string name, before, value;
+  while (code == 0) {
+    code = environment_->Call([&] { return mdb_cursor_get(cursor, &key, &found, step); });
+    if (code != 0) break;
+    code = key.mv_size <= kKeyBytesMax ? environment_->CopyOut(key, &name) : kMakesNoSense;
+    // A damaged tree may lead in circles.
+    if (code == 0 && step == MDB_NEXT && name <= before) code = kMakesNoSense;
+    if (code == 0 && values) code = environment_->CopyOut(found, &value);
+    if (code != 0 || !visit(name, value)) break;
+    std::swap(name, before);
+    step = MDB_NEXT;
+  }
+  if (cursor != nullptr) {
+    if (environment_->is_broken())
+      Abandon(cursor);
+    else
+      mdb_cursor_close(cursor);
+  }
+  if (code != 0 && code != MDB_NOTFOUND) return environment_->Failed("read", code);
+  return {};
+}
+
+}  // namespace perdure::snapshot
