@@ -15,6 +15,7 @@
 #include "base/cache_settings.h"
 #include "base/log.h"
 #include "base/result.h"
+#include "base/snapshot_settings.h"
 
 namespace perdure {
 
@@ -62,6 +63,9 @@ struct Config {
 
   // [conversations]
   ConversationSettings conversations;
+
+  // [snapshots]
+  SnapshotSettings snapshots;
 
   // [paths]
   std::filesystem::path state_dir;

@@ -59,8 +59,9 @@ class FileReader {
           return ErrAt(key.source(), fmt::format("{} belongs below [{}]", k.name, k.table));
       }
     }
-    constexpr std::string_view kTables[] = {"server", "generation",    "paths",  "supervisor",
-                                            "cache",  "conversations", "models", "cache_types"};
+    constexpr std::string_view kTables[] = {"server",     "generation", "paths",
+                                            "supervisor", "cache",      "conversations",
+                                            "snapshots",  "models",     "cache_types"};
     return ErrAt(key.source(), fmt::format("unknown {} \"{}\"{}", is_value ? "key" : "table",
                                            key.str(), Hint(key.str(), kTables)));
   }

@@ -97,6 +97,18 @@ constexpr ConfigKey kKeys[] = {
     {"conversations", "detection_threshold", K::kNumber, 0, 1,
      "PERDURE_CONVERSATIONS_DETECTION_THRESHOLD", "MLX_CONVERSATION_DETECTION_THRESHOLD",
      [](Config& c, const V& v) { c.conversations.detection_threshold = Number(v); }},
+    {"snapshots", "enabled", K::kBoolean, 0, 0, "PERDURE_SNAPSHOTS_ENABLED", "",
+     [](Config& c, const V& v) { c.snapshots.enabled = Flag(v); }},
+    {"snapshots", "durability", K::kDurability, 0, 0, "PERDURE_SNAPSHOTS_DURABILITY", "",
+     [](Config& c, const V& v) { c.snapshots.sync = Text(v) != "async"; }},
+    {"snapshots", "kv_bytes_max", K::kBytes, limits::kSnapshotBytesMin, limits::kSnapshotBytesMax,
+     "PERDURE_SNAPSHOTS_KV_BYTES_MAX", "",
+     [](Config& c, const V& v) { c.snapshots.kv_bytes_max = U64(v); }},
+    {"snapshots", "turns_bytes_max", K::kBytes, limits::kSnapshotBytesMin,
+     limits::kSnapshotBytesMax, "PERDURE_SNAPSHOTS_TURNS_BYTES_MAX", "",
+     [](Config& c, const V& v) { c.snapshots.turns_bytes_max = U64(v); }},
+    {"snapshots", "retention_days", K::kInteger, 1, 36500, "PERDURE_SNAPSHOTS_RETENTION_DAYS", "",
+     [](Config& c, const V& v) { c.snapshots.retention_days = Int(v); }},
     {"paths", "state_dir", K::kPath, 0, 0, "PERDURE_STATE_DIR", "",
      [](Config& c, const V& v) { c.state_dir = Text(v); }},
     {"paths", "runtime_dir", K::kPath, 0, 0, "PERDURE_RUNTIME_DIR", "",
@@ -245,6 +257,8 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       return CheckChoice(value, "q8", "q4");
     case K::kActivations:
       return CheckChoice(value, "int8", "float32");
+    case K::kDurability:
+      return CheckChoice(value, "sync", "async");
     case K::kLogLevel: {
       const auto* text = std::get_if<std::string>(&value);
       std::string name = text == nullptr ? std::string() : Lower(*text);
@@ -306,6 +320,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kLogLevel:
     case K::kQuantize:
     case K::kActivations:
+    case K::kDurability:
     case K::kBytes:
       return ConfigValue(text);
     case K::kInteger: {

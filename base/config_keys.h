@@ -29,6 +29,7 @@ enum class ConfigKind {
   kLogLevel,
   kQuantize,     // "q8", "q4" or ""
   kActivations,  // "int8", "float32" or ""
+  kDurability,   // "sync" or "async"
 };
 
 struct ConfigKey {

@@ -80,6 +80,11 @@ std::string FormatStats(const Json& stats) {
                    "dropped, {} damaged",
                    Many(pages, "bits16"), Many(pages, "bits8"), Many(pages, "bits4"),
                    Many(pages, "hollow"), Many(pages, "dropped"), Many(pages, "damaged"))});
+  if (const Json& stored = Member(stats, "snapshots"); !stored.empty())
+    rows.push_back({"on disk", fmt::format("{} conversations; {} pages in {} of up to {}, {} wait",
+                                           Many(stored, "conversations"), Many(stored, "pages"),
+                                           Size(stored, "bytes"), Size(stored, "bytes_max"),
+                                           Many(stored, "pages_waiting"))});
   rows.push_back({"hit rate", fmt::format("{}: {} of {} prompt tokens, in {} requests; {} spliced",
                                           Percent(stats, "hit_rate"), Many(stats, "cached_tokens"),
                                           Many(stats, "prompt_tokens"), Many(stats, "requests"),

@@ -6,8 +6,10 @@
 
 #include "frontend/access.h"
 #include "frontend/cache_api.h"
+#include "frontend/conversation_api.h"
 #include "frontend/http_response.h"
 #include "frontend/percent.h"
+#include "frontend/query.h"
 #include "frontend/request_fields.h"
 #include "frontend/response_writer.h"
 
@@ -26,11 +28,8 @@ enum class Endpoint {
   kReady,
   kCacheLook,    // of /admin/cache: what only tells
   kCacheChange,  // and what changes something
+  kConversations,
 };
-
-std::string_view PathOf(const HttpRequest& request) {
-  return std::string_view(request.target).substr(0, request.target.find('?'));
-}
 
 Endpoint EndpointOf(std::string_view path) {
   if (path == "/v1/chat/completions") return Endpoint::kChat;
@@ -40,6 +39,7 @@ Endpoint EndpointOf(std::string_view path) {
   if (path == "/ready") return Endpoint::kReady;
   if (const auto cache = CacheEndpointOf(path))
     return cache->changes ? Endpoint::kCacheChange : Endpoint::kCacheLook;
+  if (ConversationPathOf(path) != ConversationPath::kNone) return Endpoint::kConversations;
   if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) return Endpoint::kModel;
   return Endpoint::kUnknown;
 }
@@ -48,8 +48,19 @@ bool IsPost(Endpoint endpoint) {
   return endpoint == Endpoint::kChat || endpoint == Endpoint::kCompletions ||
          endpoint == Endpoint::kCacheChange;
 }
-std::string_view MethodsOf(Endpoint endpoint) {
-  return IsPost(endpoint) ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+// As in the header Allow, without OPTIONS.
+std::string_view MethodsOf(std::string_view path, Endpoint endpoint) {
+  if (endpoint == Endpoint::kConversations) return ConversationMethods(ConversationPathOf(path));
+  return IsPost(endpoint) ? "POST" : "GET, HEAD";
+}
+
+bool Takes(std::string_view methods, std::string_view method) {
+  while (!methods.empty()) {
+    const std::string_view first = methods.substr(0, methods.find(','));
+    if (first == method) return true;
+    methods.remove_prefix(std::min(methods.size(), first.size() + 2));
+  }
+  return method == "OPTIONS";
 }
 
 Status CheckMediaType(const HttpRequest& request) {
@@ -82,10 +93,14 @@ Status CheckAccess(const HttpRequest& request, Endpoint endpoint, const ApiState
   return CheckKey(request, state.settings);
 }
 
-HttpResponse Options(Endpoint endpoint) {
+std::string AllowOf(std::string_view path, Endpoint endpoint) {
+  return std::string(MethodsOf(path, endpoint)) + ", OPTIONS";
+}
+
+HttpResponse Options(std::string_view path, Endpoint endpoint) {
   HttpResponse response;
   response.status = 204;
-  response.headers.emplace_back("allow", MethodsOf(endpoint));
+  response.headers.emplace_back("allow", AllowOf(path, endpoint));
   return response;
 }
 
@@ -119,24 +134,17 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                           "The request's target must be a path that starts with /.",
                           {},
                           0});
-  const std::string_view path = PathOf(request);
+  const std::string_view path = PathOf(request.target);
   const Endpoint endpoint = EndpointOf(path);
   if (auto access = CheckAccess(request, endpoint, state); !access)
     return ErrorResponse(access.error());
   if (endpoint == Endpoint::kUnknown)
     return ErrorResponse(
         {ErrorCode::not_found, fmt::format("There is no endpoint {}.", Quoted(path)), {}, 0});
-  const bool known_method =
-      request.method == "OPTIONS" ||
-      (IsPost(endpoint) ? request.method == "POST"
-                        : request.method == "GET" || request.method == "HEAD");
-  if (!known_method) {
-    HttpResponse response =
-        ErrorResponse({ErrorCode::method_not_allowed,
-                       fmt::format("{} takes {} only.", path, IsPost(endpoint) ? "POST" : "GET"),
-                       {},
-                       0});
-    response.headers.emplace_back("allow", MethodsOf(endpoint));
+  if (const std::string_view methods = MethodsOf(path, endpoint); !Takes(methods, request.method)) {
+    HttpResponse response = ErrorResponse(
+        {ErrorCode::method_not_allowed, fmt::format("{} takes {} only.", path, methods), {}, 0});
+    response.headers.emplace_back("allow", AllowOf(path, endpoint));
     return response;
   }
   if (request.method != "POST") return std::nullopt;
@@ -152,11 +160,11 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
   return std::nullopt;
 }
 
-std::variant<HttpResponse, ParsedRequest, CacheCall> HandleRequest(
+std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleRequest(
     const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults) {
-  const std::string_view path = PathOf(request);
+  const std::string_view path = PathOf(request.target);
   const Endpoint endpoint = EndpointOf(path);
-  if (request.method == "OPTIONS") return Options(endpoint);
+  if (request.method == "OPTIONS") return Options(path, endpoint);
   switch (endpoint) {
     case Endpoint::kChat:
     case Endpoint::kCompletions: {
@@ -179,6 +187,11 @@ std::variant<HttpResponse, ParsedRequest, CacheCall> HandleRequest(
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);
     }
+    case Endpoint::kConversations: {
+      auto call = ParseConversationCall(request, defaults.tenant);
+      if (!call) return ErrorResponse(call.error());
+      return std::move(*call);
+    }
     case Endpoint::kUnknown:
       break;
   }
@@ -194,7 +207,7 @@ std::vector<std::pair<std::string, std::string>> CorsHeaders(
       {"vary", "origin"},
       {"access-control-expose-headers", "x-request-id, retry-after"}};
   if (request.method != "OPTIONS") return headers;
-  headers.emplace_back("access-control-allow-methods", "GET, HEAD, POST, OPTIONS");
+  headers.emplace_back("access-control-allow-methods", "GET, HEAD, POST, DELETE, OPTIONS");
   headers.emplace_back("access-control-max-age", "600");
   // SDKs send headers of their own; any name is harmless from an origin that is allowed.
   std::string names = "authorization, content-type";

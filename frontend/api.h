@@ -7,6 +7,7 @@
 #include <variant>
 
 #include "frontend/cache_calls.h"
+#include "frontend/conversation_calls.h"
 #include "frontend/http_types.h"
 #include "frontend/model_table.h"
 #include "frontend/request_parser.h"
@@ -27,9 +28,8 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                                       const ApiState& state);
 
 // A whole request that CheckHead passed: its response, or what is to be started.
-std::variant<HttpResponse, ParsedRequest, CacheCall> HandleRequest(const HttpRequest& request,
-                                                                   const ApiState& state,
-                                                                   const RequestDefaults& defaults);
+std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleRequest(
+    const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults);
 
 // Headers that let a page of an allowed origin read the response; none for other requests.
 std::vector<std::pair<std::string, std::string>> CorsHeaders(

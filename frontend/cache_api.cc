@@ -2,12 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <nlohmann/json.hpp>
 
 #include "base/json.h"
 #include "base/limits.h"
-#include "frontend/percent.h"
+#include "frontend/query.h"
 #include "frontend/request_fields.h"
 
 namespace perdure::frontend {
@@ -35,30 +34,16 @@ tl::unexpected<Error> Refuse(std::string param, std::string message) {
   return Err(ErrorCode::invalid_request, std::move(message), std::move(param));
 }
 
-Result<int32_t> ParseSeconds(std::string_view text) {
-  int32_t seconds = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), seconds);
-  if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size() || seconds < 1 ||
-      seconds > limits::kMonitorSecondsMax)
-    return Refuse("seconds", fmt::format("seconds must be an integer from 1 to {}, not {}.",
-                                         limits::kMonitorSecondsMax, Quoted(text)));
-  return seconds;
-}
-
-Status ReadQuery(std::string_view query, CacheCall* call) {
-  while (!query.empty()) {
-    const std::string_view pair = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(query.size(), pair.size() + 1));
-    const size_t equals = std::min(pair.find('='), pair.size());
-    const std::string_view name = pair.substr(0, equals);
-    const auto value = PercentDecode(pair.substr(std::min(pair.size(), equals + 1)));
-    if (!value) return Refuse({}, "The query is not percent-encoded properly.");
+Status ReadQuery(std::string_view target, CacheCall* call) {
+  ASSIGN_OR_RETURN(const auto parameters, QueryOf(target));
+  for (const auto& [name, value] : parameters) {
     if (name == "model") {
-      call->model = *value;
+      call->model = value;
     } else if (name == "seconds" && call->operation == CacheOperation::kMonitor) {
-      ASSIGN_OR_RETURN(call->seconds, ParseSeconds(*value));
-    } else if (!name.empty()) {
-      return Refuse(std::string(name), fmt::format("There is no parameter {} here.", Quoted(name)));
+      ASSIGN_OR_RETURN(const int64_t seconds, NumberOf(name, value, 1, limits::kMonitorSecondsMax));
+      call->seconds = static_cast<int32_t>(seconds);
+    } else {
+      return UnknownParameter(name);
     }
   }
   return {};
@@ -91,10 +76,7 @@ Result<CacheCall> ParseCacheCall(const CacheEndpoint& endpoint, const HttpReques
   CacheCall call;
   call.operation = endpoint.operation;
   if (call.operation == CacheOperation::kMonitor) call.seconds = kMonitorSeconds;
-  const std::string_view target = request.target;
-  const size_t question = target.find('?');
-  if (question != std::string_view::npos)
-    RETURN_IF_ERROR(ReadQuery(target.substr(question + 1), &call));
+  RETURN_IF_ERROR(ReadQuery(request.target, &call));
   if (endpoint.changes) RETURN_IF_ERROR(ReadBody(request.body, &call));
   return call;
 }

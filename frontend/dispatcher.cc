@@ -175,6 +175,20 @@ Status Dispatcher::StartCacheCall(RequestId rid, const CacheCall& call, AnswerSi
   return cache_calls_.Start(rid, call, workers, sink, now_ms);
 }
 
+Status Dispatcher::StartConversationCall(RequestId rid, ConversationCall call, AnswerSink* sink,
+                                         int64_t now_ms) {
+  if (draining_ || models_->draining()) return Err(ShuttingDown());
+  ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(call.model));
+  const ModelAvailability availability = AvailabilityOf(*model);
+  const Worker* const worker =
+      availability == ModelAvailability::kReady ? WorkerFor(model->name) : nullptr;
+  if (worker == nullptr)
+    return Err(availability == ModelAvailability::kDown ? ModelDownError(*model)
+                                                        : ModelSlowError(*model));
+  call.command.rid = rid;
+  return conversation_calls_.Start(std::move(call.command), worker->id, worker->port, sink, now_ms);
+}
+
 void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;  // it has ended meanwhile
@@ -184,6 +198,7 @@ void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
 
 void Dispatcher::OnClientGone(RequestId rid) {
   cache_calls_.OnClientGone(rid);
+  conversation_calls_.OnClientGone(rid);
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;
   LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->identity.model);
@@ -336,6 +351,10 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       Fail(failed.rid, {code, failed.message, failed.param, InfoOf(code).retryable ? 1 : 0});
       return {};
     }
+    case MessageType::kConversationAnswer: {
+      ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::ConversationAnswer>(frame));
+      return conversation_calls_.OnAnswer(id, answer);
+    }
     case MessageType::kCacheAnswer: {
       ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::CacheAnswer>(frame));
       return cache_calls_.OnAnswer(id, answer);
@@ -414,8 +433,14 @@ Status Dispatcher::OnEnd(Generation& generation, const protocol::End& end, int64
 void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_t now_ms) {
   const protocol::Accepted& accepted = generation.ledger.accepted();
   const AnswerEnd answer_end{
-      UsageOf(generation.choices),     generation.waited_ms, accepted.ticket.cache.type,
-      accepted.ticket.conversation_id, accepted.spliced,     accepted.warnings};
+      UsageOf(generation.choices),
+      generation.waited_ms,
+      accepted.ticket.cache.type,
+      accepted.ticket.conversation_id,
+      accepted.spliced,
+      accepted.warnings,
+      std::ranges::all_of(generation.choices,
+                          [](const ChoiceAnswer& choice) { return choice.end->persisted; })};
   AnswerSink* const sink = generation.sink;
   if (generation.stream) {
     BeginStream(generation, now_ms);
@@ -442,6 +467,7 @@ void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
   const std::string model = it->second.offer.model;
   workers_.erase(it);
   cache_calls_.OnWorkerGone(id);
+  conversation_calls_.OnWorkerGone(id);
   size_t begun = 0, waiting = 0;
   for (const RequestId rid : AllRids()) {
     const auto found = generations_.find(rid);
@@ -473,6 +499,7 @@ void Dispatcher::OnRoster(int64_t now_ms) { HandWaiting(now_ms); }
 
 void Dispatcher::OnTick(int64_t now_ms) {
   cache_calls_.OnTick(now_ms);
+  conversation_calls_.OnTick(now_ms);
   const int64_t comment_after_ms = int64_t{std::max(1, settings_->sse_comment_s)} * 1000;
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
@@ -496,6 +523,7 @@ void Dispatcher::OnTick(int64_t now_ms) {
 void Dispatcher::BeginDrain() {
   draining_ = true;
   cache_calls_.EndAll();
+  conversation_calls_.EndAll();
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
     if (it == generations_.end()) continue;

@@ -17,6 +17,7 @@
 #include "frontend/answer_sink.h"
 #include "frontend/cache_calls.h"
 #include "frontend/choice_answer.h"
+#include "frontend/conversation_calls.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
 #include "frontend/request_parser.h"
@@ -41,6 +42,9 @@ class Dispatcher {
   // The same for a request of /admin/cache.
   Status StartCacheCall(protocol::RequestId rid, const CacheCall& call, AnswerSink* sink,
                         int64_t now_ms);
+  // The same for one of /v1/conversations.
+  Status StartConversationCall(protocol::RequestId rid, ConversationCall call, AnswerSink* sink,
+                               int64_t now_ms);
   void OnTaken(protocol::RequestId rid, size_t payload_bytes);
   // Cancels; the sink is forgotten.
   void OnClientGone(protocol::RequestId rid);
@@ -66,7 +70,9 @@ class Dispatcher {
   void EndDrain();
 
   bool draining() const { return draining_; }
-  size_t active() const { return generations_.size() + cache_calls_.active(); }
+  size_t active() const {
+    return generations_.size() + cache_calls_.active() + conversation_calls_.active();
+  }
   size_t running() const;  // accepted by a worker
 
  private:
@@ -100,6 +106,7 @@ class Dispatcher {
   std::unordered_map<protocol::RequestId, std::unique_ptr<Generation>> generations_;
   std::unordered_map<std::string, size_t> per_model_;  // generations under way
   CacheCalls cache_calls_;
+  ConversationCalls conversation_calls_;
 };
 
 }  // namespace perdure::frontend

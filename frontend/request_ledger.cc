@@ -51,11 +51,11 @@ protocol::Resume RequestLedger::MakeResume(bool suspect) {
   protocol::Resume resume;
   resume.rid = rid_;
   resume.request = request_;
-  resume.request.chat_json.clear();  // is never rendered again
   resume.prompt_ids = prompt_ids_;
   resume.ticket = accepted_.ticket;
   for (const Choice& choice : choices_)
-    resume.choices.push_back({choice.last_seq, choice.token_ids, choice.ended, choice.from_arena});
+    resume.choices.push_back(
+        {choice.last_seq, choice.token_ids, choice.ended, choice.from_arena, choice.from_snapshot});
   resume.credit_bytes = static_cast<uint32_t>(
       limits::kCreditBytes - std::min<size_t>(limits::kCreditBytes, received_bytes_));
   resume.suspect = suspect;
@@ -87,6 +87,7 @@ Status RequestLedger::OnBegun(const protocol::Begun& begun) {
   ASSIGN_OR_RETURN(Choice* const choice, ChoiceOf(begun.choice, "a beginning"));
   if (choice->from_arena) return Breach("a choice began twice", rid_);
   choice->from_arena = begun.from_arena;
+  choice->from_snapshot = begun.from_snapshot;
   return {};
 }
 

@@ -60,6 +60,7 @@ class RequestLedger {
     uint32_t tokens_out = 0;  // of Event
     bool ended = false;
     std::optional<int32_t> from_arena;
+    int32_t from_snapshot = 0;
   };
   const std::vector<Choice>& choices() const { return choices_; }
   const std::vector<TokenId>& prompt_ids() const { return prompt_ids_; }

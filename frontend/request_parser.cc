@@ -160,15 +160,10 @@ Status RefuseUnsupported(const Json& body) {
 
 // Fields that change nothing in the answer of this version, but have a type all the same.
 Status CheckIgnored(const Json& body) {
-  for (std::string_view name : {"user", "reasoning_effort"}) {
-    const Json* value = FindField(body, name);
-    if (value && !value->is_string()) return Err(FieldError(std::string(name), "a string", *value));
-  }
-  for (std::string_view name : {"store", "parallel_tool_calls"}) {
-    const Json* value = FindField(body, name);
-    if (value && !value->is_boolean())
-      return Err(FieldError(std::string(name), "true or false", *value));
-  }
+  const Json* effort = FindField(body, "reasoning_effort");
+  if (effort && !effort->is_string())
+    return Err(FieldError("reasoning_effort", "a string", *effort));
+  ASSIGN_OR_RETURN([[maybe_unused]] const auto parallel, ReadBool(body, "parallel_tool_calls"));
   return {};
 }
 
@@ -227,6 +222,16 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   if (max_tokens) generation.max_tokens = static_cast<int32_t>(*max_tokens);
   ASSIGN_OR_RETURN(generation.cache, ReadCache(body));
   ASSIGN_OR_RETURN(generation.conversation_id, ReadConversationId(body));
+  ASSIGN_OR_RETURN(const std::optional<bool> store, ReadBool(body, "store"));
+  generation.store = store.value_or(true);
+  if (const Json* user = FindField(body, "user")) {
+    if (!user->is_string() ||
+        user->get_ref<const std::string&>().size() > limits::kConversationUserBytesMax)
+      return Err(FieldError(
+          "user", fmt::format("a string of up to {} bytes", limits::kConversationUserBytesMax),
+          *user));
+    generation.user = user->get<std::string>();
+  }
   RETURN_IF_ERROR(RefuseResponseFormat(body));
   RETURN_IF_ERROR(RefuseUnsupported(body));
   RETURN_IF_ERROR(CheckIgnored(body));

@@ -30,11 +30,9 @@ Json TimingsJson(const AnswerEnd& end) {
   auto per_second = [](int64_t count, int64_t us) {
     return us > 0 ? static_cast<double>(count) * 1e6 / static_cast<double>(us) : 0.0;
   };
-  Json cache = {{"arena", usage.from_arena},
-                {"snapshot", usage.from_snapshot},
-                {"computed", usage.computed},
-                {"spliced", end.spliced},
-                {"type", end.cache_type}};
+  Json cache = {{"arena", usage.from_arena},  {"snapshot", usage.from_snapshot},
+                {"computed", usage.computed}, {"spliced", end.spliced},
+                {"stored", end.stored},       {"type", end.cache_type}};
   if (!end.conversation_id.empty()) cache["conversation_id"] = end.conversation_id;
   if (!end.warnings.empty()) cache["warnings"] = end.warnings;
   return {{"queue_ms", static_cast<double>(end.waited_ms) + ms(usage.queue_us)},

@@ -39,6 +39,7 @@ struct AnswerEnd {
   std::string conversation_id;
   int32_t spliced = 0;  // tokens of the prompt that are as they were drawn once
   std::vector<std::string> warnings;
+  bool stored = false;  // all its turns are
 };
 
 struct WholeChoice {

@@ -155,10 +155,14 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
   auto handled = HandleRequest(request, {settings_, models_, draining()},
                                {RandomU64(), UnixSeconds(), TenantOf(request, settings_)});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
-  const auto* call = std::get_if<CacheCall>(&handled);
-  const Status started = call ? dispatcher_.StartCacheCall(rid, *call, sink, MonotonicMs())
-                              : dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)),
-                                                  sink, MonotonicMs());
+  Status started;
+  if (const auto* cache = std::get_if<CacheCall>(&handled))
+    started = dispatcher_.StartCacheCall(rid, *cache, sink, MonotonicMs());
+  else if (auto* conversation = std::get_if<ConversationCall>(&handled))
+    started = dispatcher_.StartConversationCall(rid, std::move(*conversation), sink, MonotonicMs());
+  else
+    started =
+        dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)), sink, MonotonicMs());
   if (!started) return ErrorResponse(started.error());
   return std::nullopt;
 }

@@ -30,6 +30,8 @@ enum class MessageType : uint16_t {
   kResume = 10,        // F → W, instead of Submit: a stream that a dead worker had accepted
   kCacheCommand = 12,  // F → W
   kCacheAnswer = 13,   // W → F
+  kConversationCommand = 14,  // F → W
+  kConversationAnswer = 15,   // W → F
   // S → F
   kRoster = 32,
   kChannelOffer = 33,  // with one fd
@@ -96,9 +98,12 @@ struct GenerationRequest {
   std::string tenant;           // who may find what is cached; equal for requests of one key
   std::string conversation_id;  // the client's; may be empty
   CacheChoice cache;            // as the client has it
+  bool store = true;            // false: its turn stays in memory
+  std::string user;             // whom the client says it is for; may be empty
   auto Fields() {
     return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
-                    ignore_eos, echo, unix_time, top_logprobs, tenant, conversation_id, cache);
+                    ignore_eos, echo, unix_time, top_logprobs, tenant, conversation_id, cache,
+                    store, user);
   }
 };
 
@@ -117,7 +122,8 @@ struct ChoiceSoFar {
   std::vector<TokenId> token_ids;
   bool ended = false;
   std::optional<int32_t> from_arena;  // of Begun, if it has come
-  auto Fields() { return std::tie(last_seq, token_ids, ended, from_arena); }
+  int32_t from_snapshot = 0;
+  auto Fields() { return std::tie(last_seq, token_ids, ended, from_arena, from_snapshot); }
 };
 
 // Which conversation a request's turns become part of, and how its KV is kept: made by the worker
@@ -162,8 +168,9 @@ struct Begun {
   static constexpr MessageType kType = MessageType::kBegun;
   RequestId rid = 0;
   int32_t choice = 0;
-  int32_t from_arena = 0;  // tokens of the prompt that were cached
-  auto Fields() { return std::tie(rid, choice, from_arena); }
+  int32_t from_arena = 0;     // tokens of the prompt that were cached
+  int32_t from_snapshot = 0;  // and that were once they had been read from the disk
+  auto Fields() { return std::tie(rid, choice, from_arena, from_snapshot); }
 };
 
 struct TokenLogprob {
@@ -285,6 +292,44 @@ struct CacheAnswer {
   RequestId rid = 0;
   std::string json;  // an object; docs/caching.md has its members
   auto Fields() { return std::tie(rid, json); }
+};
+
+// What a person or an application wants done with stored conversations.
+enum class ConversationOperation : uint8_t {
+  kList = 0,
+  kGet = 1,
+  kDelete = 2,
+  kDeleteAll = 3,
+  kFork = 4,
+  kRewind = 5,
+  kImport = 6,
+};
+
+struct ConversationCommand {
+  static constexpr MessageType kType = MessageType::kConversationCommand;
+  RequestId rid = 0;  // of the HTTP request
+  ConversationOperation operation = ConversationOperation::kList;
+  std::string tenant;
+  std::string id;
+  std::string new_id;    // kFork, kImport
+  std::string user;      // kList, kDeleteAll: of whom; empty: of all
+  std::string after;     // kList: those that come after this one
+  int32_t limit = 0;     // kList
+  uint32_t turn = 0;     // kGet, kFork, kRewind; 0: the last one
+  bool tokens = false;   // kGet: with the token ids
+  std::string document;  // kImport: as kGet tells it, with the token ids
+  auto Fields() {
+    return std::tie(rid, operation, tenant, id, new_id, user, after, limit, turn, tokens, document);
+  }
+};
+
+struct ConversationAnswer {
+  static constexpr MessageType kType = MessageType::kConversationAnswer;
+  RequestId rid = 0;
+  uint16_t error_code = 0;  // ErrorCode; 0: it is done
+  std::string text;         // a JSON object; of an error the message
+  std::string param;
+  auto Fields() { return std::tie(rid, error_code, text, param); }
 };
 
 // --- S → F -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ namespace perdure::shm {
 namespace {
 
 constexpr uint32_t kUsed = 1;
-constexpr uint32_t kPinned = 1, kNamed = 2;
+constexpr uint32_t kPinned = 1, kNamed = 2, kRamOnly = 4;
 
 bool IsSound(const ConversationShm& shm, uint32_t index) {
   return shm.checksum == ConversationChecksum(shm, index) && shm.id_bytes > 0 &&
@@ -31,6 +31,7 @@ ConversationRecord Read(const ConversationShm& shm) {
   record.turns = shm.turns;
   record.pinned = (shm.flags & kPinned) != 0;
   record.named = (shm.flags & kNamed) != 0;
+  record.stored = (shm.flags & kRamOnly) == 0;
   record.type.assign(shm.type, shm.type_bytes);
   record.chunk_size = shm.chunk_size;
   record.segments.assign(shm.segment, shm.segment + shm.segments);
@@ -50,7 +51,8 @@ void Write(const ConversationRecord& record, ConversationShm* shm) {
   shm->used_unix_ms = record.used_unix_ms;
   shm->turns = record.turns;
   shm->last_token = record.last_token;
-  shm->flags = (record.pinned ? kPinned : 0) | (record.named ? kNamed : 0);
+  shm->flags =
+      (record.pinned ? kPinned : 0) | (record.named ? kNamed : 0) | (record.stored ? 0 : kRamOnly);
   shm->chunk_size = record.chunk_size;
   shm->segments = static_cast<uint32_t>(record.segments.size());
   shm->messages = record.messages;

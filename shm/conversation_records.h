@@ -19,6 +19,7 @@ struct ConversationRecord {
   uint32_t turns = 0;
   bool pinned = false;
   bool named = false;  // by the client
+  bool stored = true;  // may be, on disk
   std::string type;    // of its cache; up to kCacheTypeNameBytesMax bytes
   uint32_t chunk_size = 0;
   std::vector<CacheSegmentShm> segments;  // up to kCacheSegmentsMax

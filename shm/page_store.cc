@@ -226,6 +226,30 @@ void PageStore::TakeData(PageIndex index, PageIndex open) {
   Touch(index);
 }
 
+std::optional<PageIndex> PageStore::Remember(PageIndex parent, const PageKey& key,
+                                             std::span<const TokenId> tokens, uint32_t drawn) {
+  CHECK(!tokens.empty() && tokens.size() <= kArenaPageTokens);
+  CHECK(parent == kNoPage || (pages_[parent].use == Use::kCached && pages_[parent].claims > 0 &&
+                              pages_[parent].count == kArenaPageTokens));
+  auto index = tree_.Find(parent, key, tokens);
+  if (!index) {
+    if (page_bytes(key.format) == 0 || !(index = TakeNode())) return std::nullopt;
+    Page& page = pages_[*index];
+    page = {};
+    page.parent = parent;
+    page.key = key;
+    page.count = static_cast<uint32_t>(tokens.size());
+    std::copy(tokens.begin(), tokens.end(), page.tokens.begin());
+    page.drawn = drawn;
+    page.use = Use::kCached;
+    ++hollow_;
+    tree_.Link(*index);
+    Publish(*index);
+  }
+  Claim(*index);
+  return index;
+}
+
 std::vector<PageIndex> PageStore::FindPath(std::span<const TokenId> tokens,
                                            const KeyOf& key) const {
   std::vector<PageIndex> path;
@@ -366,7 +390,11 @@ void PageStore::UpdateEvictable(PageIndex index) {
 bool PageStore::Evict() {
   if (evict_next_.empty()) return false;
   ++evicted_;
-  Unload(evict_next_.begin()->second);
+  const PageIndex index = evict_next_.begin()->second;
+  if (on_evict_) on_evict_(index);
+  // It may have been found to be damaged, and be gone.
+  const Page& page = pages_[index];
+  if (page.use == Use::kCached && page.slot != kNoSlot && page.references == 0) Unload(index);
   return true;
 }
 

@@ -59,6 +59,11 @@ class PageStore : private PageTree::Nodes {
   PageIndex Seal(PageIndex page, PageIndex parent, const PageKey& key,
                  std::span<const TokenId> tokens, uint32_t drawn = 0);
 
+  // A page as Seal has once left it, without its numbers, where there is none; with a claim. They
+  // come with Seal. `parent`, if any, is claimed. Nothing where there is no room for descriptors.
+  std::optional<PageIndex> Remember(PageIndex parent, const PageKey& key,
+                                    std::span<const TokenId> tokens, uint32_t drawn);
+
   // The pages that `tokens` fill, in order, as far as they are known; hollow ones too. `key` tells
   // each one's by its number.
   using KeyOf = std::function<PageKey(size_t page)>;
@@ -86,6 +91,9 @@ class PageStore : private PageTree::Nodes {
   void Unclaim(PageIndex page);
   // Called when hollow pages take all descriptors: gives up a claim; false where there is none.
   void SetReclaim(std::function<bool()> reclaim) { reclaim_ = std::move(reclaim); }
+
+  // Called before the numbers of a page are dropped to make room for others.
+  void SetOnEvict(std::function<void(PageIndex)> on_evict) { on_evict_ = std::move(on_evict); }
 
   // Forgets all pages that are neither referenced nor claimed, nor stand before one that is, but
   // for those that `keeps`, if it is there, is true of, and what stands before them; the bytes.
@@ -123,6 +131,9 @@ class PageStore : private PageTree::Nodes {
   PageFormat format(PageIndex page) const { return pages_[page].key.format; }
   PageIndex parent(PageIndex page) const { return pages_[page].parent; }
   uint64_t owner(PageIndex page) const { return pages_[page].key.owner; }
+  uint64_t mask(PageIndex page) const { return pages_[page].key.mask; }
+  uint32_t position(PageIndex page) const { return pages_[page].position; }
+  uint64_t data_checksum(PageIndex page) const { return pages_[page].data_checksum; }
   uint64_t chain_hash(PageIndex page) const { return pages_[page].chain_hash; }
   std::span<const TokenId> tokens(PageIndex page) const { return pages_[page].Tokens(); }
   uint32_t drawn(PageIndex page) const { return pages_[page].drawn; }
@@ -241,6 +252,7 @@ class PageStore : private PageTree::Nodes {
   uint64_t problems_found_ = 0;
   std::vector<PageIndex> damaged_in_use_;
   std::function<bool()> reclaim_;
+  std::function<void(PageIndex)> on_evict_;
   std::deque<std::string> problems_;
 };
 

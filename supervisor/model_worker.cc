@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/percent_encode.h"
 #include "base/processors.h"
 #include "protocol/codec.h"
 
@@ -48,6 +49,9 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.cache_types = config.cache_types;
   h.conversations = config.conversations;
   h.shared_prompts = config.shared_prompts;
+  h.snapshots = config.snapshots;
+  if (config.snapshots.enabled)
+    h.snapshot_dir = (config.state_dir / "conversations" / PercentEncode(model.name, ".")).string();
   return settings;
 }
 

@@ -118,6 +118,12 @@ Json FactsJson(const CacheFacts& facts) {
                            {"recovered", facts.totals.recovered},
                            {"longest_tokens", facts.longest_tokens},
                            {"spliced_tokens", facts.totals.spliced_tokens}};
+  if (facts.stored)
+    json["snapshots"] = {{"conversations", facts.stored->conversations},
+                         {"pages", facts.stored->pages},
+                         {"bytes", facts.stored->bytes},
+                         {"bytes_max", facts.stored->bytes_max},
+                         {"pages_waiting", facts.stored->pages_waiting}};
   json["types"] = std::move(types);
   return json;
 }

@@ -32,6 +32,13 @@ struct CacheDivergence {
   int positions = 0;
 };
 
+// Of what is on disk.
+struct StoredFacts {
+  uint64_t conversations = 0, pages = 0;
+  uint64_t bytes = 0, bytes_max = 0;  // of files of pages
+  uint64_t pages_waiting = 0;         // to be stored
+};
+
 struct CacheFacts {
   std::string type;         // of conversations of which nothing is said
   std::string description;  // of that type
@@ -55,6 +62,7 @@ struct CacheFacts {
   std::map<std::string, CacheTypeFacts> types;
   std::optional<int64_t> optimized_unix_s;  // when last
   std::optional<CacheDivergence> divergence;
+  std::optional<StoredFacts> stored;  // none: nothing is
 
   // Part of the memory that was asked of the system and holds nothing, 0 to 1.
   double fragmentation() const;

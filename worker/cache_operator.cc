@@ -155,6 +155,7 @@ CacheFacts CacheOperator::Facts() const {
   facts.description = DescribeCache(context_.standard);
   facts.optimized_unix_s = optimized_unix_s_;
   facts.divergence = divergence_;
+  if (context_.stored) facts.stored = context_.stored();
   return facts;
 }
 

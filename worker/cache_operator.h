@@ -31,6 +31,7 @@ class CacheOperator {
     std::function<int64_t()> now_us, unix_ms;
     std::function<void()> scrub;  // a portion of a check
     std::function<void(const protocol::CacheAnswer&)> answer;
+    std::function<std::optional<StoredFacts>()> stored;  // may be empty
   };
   explicit CacheOperator(Context context);
   ~CacheOperator();

@@ -59,6 +59,7 @@ bool ConversationTable::Recover(const shm::ConversationRecord& record) {
   conversation->id = record.id;
   conversation->owner = record.owner;
   conversation->named = record.named;
+  conversation->stored = record.stored;
   conversation->messages = record.message_hashes;
   conversation->message_count = record.messages;
   conversation->schedule.type = record.type;
@@ -209,14 +210,26 @@ void ConversationTable::End(uint64_t owner, const std::string& id) {
 
 // --- Turns -------------------------------------------------------------------------------------
 
+void ConversationTable::Adopt(Conversation conversation) {
+  if (!settings_.enabled || Find(conversation.owner, conversation.id) != nullptr) return;
+  conversation.used_ms = unix_ms_();  // that is why it was asked for
+  conversations_.push_back(std::make_unique<Conversation>(std::move(conversation)));
+  Conversation* const adopted = conversations_.back().get();
+  ++adopted->running;
+  while (conversations_.size() > static_cast<size_t>(settings_.conversations_max) &&
+         ForgetOldest()) {
+  }
+  Store(*adopted);
+  --adopted->running;
+}
+
 std::string ConversationTable::Commit(Turn turn) {
   if (!settings_.enabled || (turn.id.empty() && !settings_.auto_detect)) return {};
   Conversation* conversation = turn.id.empty() ? nullptr : Find(turn.owner, turn.id);
   if (conversation == nullptr) {
-    const bool keeps_id = turn.named && !turn.id.empty();
     auto owned = std::make_unique<Conversation>();
     conversation = owned.get();
-    conversation->id = keeps_id ? turn.id : turn.new_id;
+    conversation->id = turn.id.empty() ? turn.new_id : turn.id;
     conversation->owner = turn.owner;
     conversations_.push_back(std::move(owned));
     ++totals_.begun;
@@ -224,6 +237,7 @@ std::string ConversationTable::Commit(Turn turn) {
     ++totals_.continued;
   }
   conversation->named = conversation->named || turn.named;
+  conversation->stored = turn.stored;
   conversation->ids = std::move(turn.ids);
   conversation->drawn = std::move(turn.drawn);
   conversation->messages = std::move(turn.messages);
@@ -258,6 +272,7 @@ void ConversationTable::Store(const Conversation& conversation) {
   record.turns = conversation.turns;
   record.pinned = conversation.schedule.pinned;
   record.named = conversation.named;
+  record.stored = conversation.stored;
   record.type = conversation.schedule.type;
   record.chunk_size = static_cast<uint32_t>(conversation.schedule.chunk_size);
   for (const CacheSegment& segment : conversation.schedule.segments)
@@ -357,6 +372,10 @@ void ConversationTable::Forget(Conversation* conversation, bool with_pages) {
   if (with_pages && tail != shm::kNoPage && store_->IsCached(tail, hash))
     store_->DropUnneeded(tail, KeepsShared(*store_));
   std::erase_if(conversations_, [&](const auto& each) { return each.get() == conversation; });
+}
+
+void ConversationTable::Remove(uint64_t owner, const std::string& id) {
+  if (Conversation* const conversation = Find(owner, id)) Forget(conversation, true);
 }
 
 bool ConversationTable::ForgetOldest() {

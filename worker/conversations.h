@@ -31,6 +31,7 @@ struct Conversation {
   std::string id;
   uint64_t owner = 0;
   bool named = false;              // by the client
+  bool stored = true;              // may be, on disk
   std::vector<TokenId> ids;        // known ones, of prompt and answer
   std::vector<bool> drawn;         // of ids: by the model
   std::vector<uint64_t> messages;  // of the last messages, with the answer: hash of all up to it
@@ -66,6 +67,7 @@ struct Turn {
   std::string id;      // of Recognition or the client; empty: a new one is made of new_id
   std::string new_id;  // unique
   bool named = false;
+  bool stored = true;
   std::vector<TokenId> ids;
   std::vector<bool> drawn;
   std::vector<uint64_t> messages;
@@ -93,9 +95,15 @@ class ConversationTable {
   bool Begin(uint64_t owner, const std::string& id);
   void End(uint64_t owner, const std::string& id);
 
+  // Takes over what was remembered elsewhere, without its pages, where there is none with that
+  // owner and id.
+  void Adopt(Conversation conversation);
+
   // Remembers the turn, and returns the conversation's id; empty where it is not to be remembered.
   std::string Commit(Turn turn);
 
+  // Forgets one, whoever goes on with it, and its pages.
+  void Remove(uint64_t owner, const std::string& id);
   // Forgets those that have been idle for too long, and their pages.
   void Expire();
   // The oldest that nobody goes on with; false where there is none.

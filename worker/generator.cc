@@ -30,13 +30,15 @@ Generator::Generator(const Model* model, const GeneratorOptions& options, shm::P
       conversations_(options.conversations, store, model->tokenizer.get(), options.unix_ms),
       operator_(OperatorContext()),
       scheduler_(options.scheduler, store, this),
-      pace_(options.scheduler.prefill_tokens_per_step) {
+      pace_(options.scheduler.prefill_tokens_per_step),
+      stored_pages_(store->memory().root()) {
   CHECK(options.now_us != nullptr);
   CHECK(options.scheduler.sequences_max <= limits::kSequencesMax);
+  TakeStored();
   PublishCounts();  // of what a predecessor has left
 }
 
-Generator::~Generator() = default;
+Generator::~Generator() { store_->SetOnEvict(nullptr); }
 
 // --- Admission ---------------------------------------------------------------------------------
 
@@ -82,7 +84,7 @@ Status CheckVocabulary(const protocol::Resume& resume, int vocab_size) {
 }  // namespace
 
 Status Generator::Submit(const protocol::Submit& submit) {
-  if (requests_.contains(submit.rid)) return InUse(submit.rid);
+  if (requests_.contains(submit.rid) || fetching_.contains(submit.rid)) return InUse(submit.rid);
   const int64_t received_us = options_.now_us();
   if (const auto refusal = Refusal()) {
     FailUnknown(submit.rid, *refusal);
@@ -94,17 +96,23 @@ Status Generator::Submit(const protocol::Submit& submit) {
     FailUnknown(submit.rid, prompt_ids.error());
     return {};
   }
+  if (!FetchConversation(submit, &*prompt_ids, received_us))
+    Accept(submit, std::move(*prompt_ids), received_us);
+  PublishCounts();
+  return {};
+}
+
+void Generator::Accept(const protocol::Submit& submit, std::vector<TokenId> prompt_ids,
+                       int64_t received_us) {
+  const Suspicion suspicion(status_, step_ + 1, submit.rid);
   auto owned = std::make_unique<Request>();
   owned->rid = submit.rid;
-  protocol::Accepted accepted = Recognize(submit.request, &*prompt_ids, owned.get());
-  auto admitted = Admit(*model_, options_.admission, submit.request, std::move(*prompt_ids),
+  protocol::Accepted accepted = Recognize(submit.request, &prompt_ids, owned.get());
+  auto admitted = Admit(*model_, options_.admission, submit.request, std::move(prompt_ids),
                         MemoryTokens(owned->ticket.cache));
   if (admitted && prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
     admitted = Err(ErrorCode::overloaded, "the prompts that wait for this model are too long");
-  if (!admitted) {
-    FailUnknown(submit.rid, admitted.error());
-    return {};
-  }
+  if (!admitted) return FailUnknown(submit.rid, admitted.error());
   Request* const request =
       Open(submit.rid, std::move(owned), &*admitted, submit.credit_bytes, submit.request);
   request->received_us = received_us;
@@ -112,16 +120,14 @@ Status Generator::Submit(const protocol::Submit& submit) {
   sink_->Send(accepted);
   for (int i = 0; i < submit.request.choices; ++i) {
     Choice* const choice = AddChoice(request, submit.request, *admitted);
-    if (admitted->answer_tokens_max > 0) Schedule(request, choice, submit.suspect);
     SendEcho(request, choice, admitted->echo);
     if (admitted->answer_tokens_max == 0) Finish(request, choice, protocol::FinishReason::kLength);
   }
-  PublishCounts();
-  return {};
+  if (admitted->answer_tokens_max > 0) ScheduleOrLoad(request, submit.suspect);
 }
 
 Status Generator::Resume(const protocol::Resume& resume) {
-  if (requests_.contains(resume.rid)) return InUse(resume.rid);
+  if (requests_.contains(resume.rid) || fetching_.contains(resume.rid)) return InUse(resume.rid);
   if (resume.choices.size() != static_cast<size_t>(resume.request.choices))
     return Err(ErrorCode::protocol_error,
                fmt::format("request {:016x} has {} choices, {} are to go on", resume.rid,
@@ -154,18 +160,19 @@ Status Generator::Resume(const protocol::Resume& resume) {
     Choice* const choice = AddChoice(request, resume.request, *admitted);
     choice->sent_seq = so_far.last_seq;
     choice->from_arena = so_far.from_arena;
+    choice->from_snapshot = so_far.from_snapshot;
     if (so_far.ended) {
       choice->ended = true;
       continue;
     }
     Replay(request, choice, *admitted, so_far);
-    if (choice->unsent_end || choice->ended) continue;
-    Schedule(request, choice, resume.suspect);
+    if (choice->unsent_end || choice->ended || choice->keeping) continue;
     const int64_t now_us = options_.now_us();
     choice->comeback = {.known = request->prompt_ids.size() + choice->ids.size(),
                         .readmit_us = now_us - received_us,
                         .begin_us = now_us};
   }
+  ScheduleOrLoad(request, resume.suspect);
   Flush(request);
   PublishCounts();
   return {};
@@ -173,7 +180,7 @@ Status Generator::Resume(const protocol::Resume& resume) {
 
 std::optional<Error> Generator::Refusal() const {
   if (!admitting_) return Error{ErrorCode::shutting_down, "this model is being shut down", {}, 0};
-  if (live_ >= limits::kWorkerRequestsMax)
+  if (live() >= limits::kWorkerRequestsMax)
     return Error{ErrorCode::overloaded,
                  fmt::format("{} requests wait for this model already", live_),
                  {},
@@ -266,7 +273,7 @@ void Generator::Deliver(Request* request, Choice* choice, protocol::Event event)
 }
 
 void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason reason) {
-  Leave({request, choice}, true);
+  const std::string conversation_id = Leave({request, choice}, true);
   const int64_t now_us = options_.now_us();
   const int64_t begin_us = choice->first_step_us == 0 ? now_us : choice->first_step_us;
   const int64_t token_us = choice->first_token_us == 0 ? now_us : choice->first_token_us;
@@ -279,10 +286,13 @@ void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason 
   end.usage.prompt_tokens = static_cast<int32_t>(request->prompt_ids.size());
   end.usage.completion_tokens = static_cast<int32_t>(choice->ids.size());
   end.usage.from_arena = choice->from_arena.value_or(0);
-  end.usage.computed = end.usage.prompt_tokens - end.usage.from_arena;
+  end.usage.from_snapshot = choice->from_snapshot;
+  end.usage.computed = end.usage.prompt_tokens - end.usage.from_arena - end.usage.from_snapshot;
   end.usage.queue_us = begin_us - request->received_us;
   end.usage.prefill_us = token_us - begin_us;
   end.usage.decode_us = now_us - token_us;
+  if (request->stores && !conversation_id.empty())
+    return KeepTurn({request, choice}, conversation_id, end);
   choice->unsent_end = end;
   Flush(request);
 }
@@ -347,9 +357,11 @@ void Generator::Fail(Request* request, const Error& error) {
 // --- Ends from outside -------------------------------------------------------------------------
 
 void Generator::Forget(RequestId rid) {
+  fetching_.erase(rid);
   const auto it = requests_.find(rid);
   if (it == requests_.end()) return;
   Request& request = *it->second;
+  AbandonLoad(&request);
   for (Choice& choice : request.choices) Leave({&request, &choice}, false);
   if (request.live) {
     --live_;
@@ -375,6 +387,7 @@ void Generator::Credit(RequestId rid, uint32_t bytes) {
 
 void Generator::CancelAll() {
   operator_.ForgetAskers();
+  fetching_.clear();
   while (!requests_.empty()) Forget(requests_.begin()->first);
   ended_.clear();
   PublishCounts();
@@ -386,6 +399,7 @@ void Generator::FailAll(const Error& error) {
     if (request->live) live.push_back(request.get());
   }
   for (Request* request : live) Fail(request, error);
+  for (const auto& [rid, fetching] : std::exchange(fetching_, {})) FailUnknown(rid, error);
   PublishCounts();
 }
 
@@ -420,7 +434,10 @@ void Generator::Scrub() {
 }
 
 void Generator::Upkeep() {
-  operator_.Work(!HasWork());
+  if (operator_.HasWork(!HasWork()))
+    operator_.Work(!HasWork());
+  else
+    KeepSomePages();
   PublishCounts();
 }
 
@@ -430,6 +447,7 @@ void Generator::Tick() {
   next_expiry_us_ = now_us + int64_t{limits::kExpiryIntervalMs} * 1000;
   conversations_.Expire();
   operator_.Tick();
+  DropPastRetention();
   PublishCounts();
 }
 

@@ -17,6 +17,8 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "base/result.h"
@@ -30,6 +32,7 @@
 #include "worker/cache_types.h"
 #include "worker/conversations.h"
 #include "worker/model.h"
+#include "worker/persistence.h"
 #include "worker/scheduler.h"
 #include "worker/step_pace.h"
 
@@ -45,6 +48,7 @@ class EventSink {
   virtual void Send(const protocol::End& message) = 0;
   virtual void Send(const protocol::Failed& message) = 0;
   virtual void Send(const protocol::CacheAnswer& message) = 0;
+  virtual void Send(const protocol::ConversationAnswer& message) = 0;
   virtual void Send(const protocol::Cleared& message) = 0;
 };
 
@@ -57,6 +61,12 @@ struct GeneratorOptions {
   std::function<int64_t()> unix_ms = [] { return int64_t{0}; };
   CacheTypes cache_types;
   ConversationSettings conversations;
+  Persistence* persistence = nullptr;  // none: nothing is stored; outlives the generator
+  std::vector<snapshot::StoredConversation> stored_conversations;  // what it has
+  std::vector<snapshot::StoredPage> stored_pages;
+  uint64_t stored_bytes_max = 0;           // of pages
+  int64_t retention_ms = INT64_MAX;        // of conversations that are not gone on with
+  uint64_t fingerprint = 0, numerics = 0;  // of the model, and of how this machine computes
   // Beginnings of prompts that all tenants may find cached, as tokens.
   std::vector<std::vector<TokenId>> shared_prefixes;
 };
@@ -92,8 +102,10 @@ class Generator : private PrefixFinder {
 
   // Of the cache as a whole; the answer comes now or later.
   void Command(const protocol::CacheCommand& command) { operator_.Handle(command); }
+  // Of stored conversations.
+  void Command(const protocol::ConversationCommand& command);
   // What such a command has begun goes on, beside requests and where there are none.
-  bool HasUpkeep() const { return operator_.HasWork(!HasWork()); }
+  bool HasUpkeep() const { return operator_.HasWork(!HasWork()) || HasPagesToKeep(); }
   void Upkeep();
   // Pages that a predecessor left and nobody has used are to be verified; Scrub does a few of them,
   // for when there is no work.
@@ -102,12 +114,17 @@ class Generator : private PrefixFinder {
   // What is due at times, whether there is work or not.
   void Tick();
 
+  // Takes what the disk has answered; after persistence's fd was readable, or at any time.
+  void TakeAnswers();
+  // Stores what is still to be stored, while there is time.
+  void KeepAll(int64_t timeout_ms);
+
   // How many tokens of prompt and answer memory has room for, in a cache of this kind.
   int MemoryTokens(const CacheSchedule& schedule);
   const ConversationTable& conversations() const { return conversations_; }
 
   // Requests that have neither ended nor failed.
-  size_t live() const { return live_; }
+  size_t live() const { return live_ + fetching_.size(); }
 
   // The tokens of an answer and their logprobs, until the request is released. Tokens that another
   // worker drew have NaN.
@@ -120,6 +137,8 @@ class Generator : private PrefixFinder {
  private:
   struct Choice;
   struct Request;
+  struct PageLoad;
+  struct Fetching;
   struct Place {  // whose sequence it is
     Request* request = nullptr;
     Choice* choice = nullptr;
@@ -144,13 +163,47 @@ class Generator : private PrefixFinder {
   void Forget(protocol::RequestId rid);
   void Compute(const StepPlan& plan);
 
+  void Accept(const protocol::Submit& submit, std::vector<TokenId> prompt_ids, int64_t received_us);
+
+  // Of what is on disk (generator_snapshots.cc).
+  bool FetchConversation(const protocol::Submit& submit, std::vector<TokenId>* prompt_ids,
+                         int64_t received_us);
+  void OnAnswer(TurnFetched answer);
+  void OnAnswer(TurnKept answer);
+  void OnAnswer(PageFetched answer);
+  void OnAnswer(PagesKept answer);
+  void OnAnswer(Managed answer);
+  void ListConversations(const protocol::ConversationCommand& command, uint64_t owner);
+  // Nothing of it is left in memory, and what runs with it leaves nothing.
+  void ForgetConversation(uint64_t owner, const std::string& id);
+  void ForgetPages(uint64_t owner, const snapshot::StoredTurn& turn);
+  void DropPastRetention();
+  void ScheduleOrLoad(Request* request, bool suspect);
+  bool StartLoad(Request* request, bool suspect);
+  void FetchMore(Request* request);
+  void EndLoad(Request* request);
+  void AbandonLoad(Request* request);
+  void ScheduleAll(Request* request, bool suspect);
+  static bool IsToSchedule(const Choice& choice);
+  void KeepTurn(const Place& place, const std::string& conversation_id, protocol::End end);
+  void NoteStored(const Conversation& conversation);
+  bool HasPagesToKeep() const;
+  void KeepSomePages();
+  void KeepBeforeEviction(PageIndex page);
+  std::optional<PageToKeep> CopyToKeep(PageIndex page, std::vector<uint64_t>* superseded);
+  void MakeRoomOnDisk(uint64_t bytes);
+  void TakeStored();
+
   // Of what is cached (generator_cache.cc).
   uint64_t OwnerOf(protocol::RequestId rid, const protocol::GenerationRequest& asked) const;
+  static uint64_t OwnerOf(const std::string& tenant);
   size_t SharedPages(std::span<const TokenId> ids) const;
   void Remember(const protocol::GenerationRequest& asked, Request* request);
   protocol::Accepted Recognize(const protocol::GenerationRequest& asked,
                                std::vector<TokenId>* prompt_ids, Request* request);
   shm::PageKey KeyOf(const Request& request, size_t page) const;
+  shm::PageKey KeyOf(const CacheSchedule& schedule, uint64_t owner, size_t shared_pages,
+                     size_t page) const;
   uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
   CachedPages CachedPrefix(SequenceId id) override;
   bool GiveWay() override { return conversations_.UnpinOldest(); }
@@ -165,8 +218,9 @@ class Generator : private PrefixFinder {
   void SealFullPages(const StepEntry& entry, const Place& place);
   void SealTail(const Place& place);
   void ShareTail(const Place& place);
-  void Leave(const Place& place, bool has_ended);
-  void Commit(const Place& place);
+  // The id of the conversation that the turn is of; empty where it is not remembered.
+  std::string Leave(const Place& place, bool has_ended);
+  std::string Commit(const Place& place);
   void EndConversation(Request* request);
   void DropOwn(const Place& place);
   void CountRequest(const Request& request);
@@ -193,6 +247,16 @@ class Generator : private PrefixFinder {
   Scheduler scheduler_;
   StepPace pace_;
   engine::Sampler sampler_;
+  StoredConversations stored_;
+  snapshot::KvIndex stored_pages_;
+  std::map<protocol::RequestId, Fetching> fetching_;
+  // Pages of conversations that are not stored yet, by chain hash; in this order.
+  std::deque<std::pair<PageIndex, uint64_t>> to_keep_;
+  std::unordered_set<uint64_t> to_keep_hashes_;
+  std::unordered_map<uint64_t, PageIndex> keeping_;  // that are being written
+  size_t keeping_bytes_ = 0;
+  int64_t keep_from_us_ = 0;  // not before: the disk has failed
+  int64_t next_retention_us_ = 0;
   std::map<protocol::RequestId, std::unique_ptr<Request>> requests_;
   std::map<SequenceId, Place> places_;
   std::deque<protocol::RequestId> ended_;  // oldest first; may name released ones

@@ -13,6 +13,7 @@
 #include "worker/generator_state.h"
 #include "worker/message_hashes.h"
 #include "worker/shared_prefixes.h"
+#include "worker/turn_messages.h"
 
 namespace perdure::worker {
 
@@ -27,11 +28,14 @@ constexpr size_t kPage = engine::kPageTokens;
 // --- Whose it is, and how it is kept -----------------------------------------------------------
 
 // Never that of pages which all may find.
+uint64_t Generator::OwnerOf(const std::string& tenant) {
+  return std::max<uint64_t>(1, Hash64("tenant " + tenant));
+}
+
 uint64_t Generator::OwnerOf(RequestId rid, const protocol::GenerationRequest& asked) const {
-  std::string owner = "tenant " + asked.tenant;
+  if (options_.conversations.enabled) return OwnerOf(asked.tenant);
   // Of use to this request alone, should its worker die.
-  if (!options_.conversations.enabled) owner += fmt::format(" request {:016x}", rid);
-  return std::max<uint64_t>(1, Hash64(owner));
+  return OwnerOf(fmt::format("{} request {:016x}", asked.tenant, rid));
 }
 
 size_t Generator::SharedPages(std::span<const TokenId> ids) const {
@@ -50,6 +54,10 @@ void Generator::Remember(const protocol::GenerationRequest& asked, Request* requ
       ResolveCache(asked.cache, options_.cache_types).optimization_interval;
   request->asks_to_optimize = asked.cache.settings.optimization_interval.has_value();
   request->named = !asked.conversation_id.empty();
+  request->stores = options_.persistence != nullptr && asked.store;
+  if (request->stores) request->messages = MessagesOf(asked);
+  request->kind = asked.kind;
+  request->user = asked.user;
   if (!request->ticket.conversation_id.empty())
     request->goes_on = conversations_.Begin(request->owner, request->ticket.conversation_id);
 }
@@ -64,7 +72,8 @@ void Generator::CountRequest(const Request& request) {
   CacheUse use;
   use.requests = 1;
   use.prompt_tokens = request.prompt_ids.size();
-  use.cached_tokens = static_cast<uint64_t>(request.choices[0].from_arena.value_or(0));
+  use.cached_tokens = static_cast<uint64_t>(request.choices[0].from_arena.value_or(0) +
+                                            request.choices[0].from_snapshot);
   operator_.NoteRequest(request.ticket.cache.type, use, options_.now_us() - request.received_us,
                         request.optimization_interval,
                         request.asks_to_optimize ? std::optional(request.owner) : std::nullopt);
@@ -80,6 +89,11 @@ CacheOperator::Context Generator::OperatorContext() {
   context.optimization_interval = standard.optimization_interval;
   context.now_us = options_.now_us;
   context.unix_ms = options_.unix_ms;
+  context.stored = [this]() -> std::optional<StoredFacts> {
+    if (options_.persistence == nullptr) return std::nullopt;
+    return StoredFacts{stored_.size(), stored_pages_.size(), stored_pages_.bytes(),
+                       options_.stored_bytes_max, to_keep_hashes_.size() + keeping_.size()};
+  };
   context.scrub = [this] { Scrub(); };
   context.answer = [this](const protocol::CacheAnswer& answer) { sink_->Send(answer); };
   return context;
@@ -156,9 +170,13 @@ int Generator::MemoryTokens(const CacheSchedule& schedule) {
 // --- What is found -----------------------------------------------------------------------------
 
 shm::PageKey Generator::KeyOf(const Request& request, size_t page) const {
-  return {FormatOf(request.ticket.cache, page),
-          page < request.shared_pages ? kSharedOwner : request.owner,
-          MaskOf(request.ticket.cache, page)};
+  return KeyOf(request.ticket.cache, request.owner, request.shared_pages, page);
+}
+
+shm::PageKey Generator::KeyOf(const CacheSchedule& schedule, uint64_t owner, size_t shared_pages,
+                              size_t page) const {
+  return {FormatOf(schedule, page), page < shared_pages ? kSharedOwner : owner,
+          MaskOf(schedule, page)};
 }
 
 // Bit i: the model has drawn the page's token i.
@@ -317,18 +335,20 @@ void Generator::ShareTail(const Place& place) {
 }
 
 // A sequence is over. What it has computed stays for whoever goes on from there.
-void Generator::Leave(const Place& place, bool has_ended) {
+std::string Generator::Leave(const Place& place, bool has_ended) {
+  std::string conversation_id;
   const SequenceId id = place.choice->sequence;
   if (id != 0) {
     if (options_.conversations.enabled) SealTail(place);
-    if (has_ended) Commit(place);
+    if (has_ended) conversation_id = Commit(place);
     places_.erase(id);
     scheduler_.Remove(id);
     place.choice->sequence = 0;
   } else if (has_ended) {
-    Commit(place);
+    conversation_id = Commit(place);
   }
   if (!options_.conversations.enabled) DropOwn(place);
+  return conversation_id;
 }
 
 // Nobody goes on with what this answer has left.
@@ -346,12 +366,12 @@ void Generator::DropOwn(const Place& place) {
 }
 
 // The turn becomes the conversation's last.
-void Generator::Commit(const Place& place) {
+std::string Generator::Commit(const Place& place) {
   Request& request = *place.request;
   Choice& choice = *place.choice;
   if (request.ticket.conversation_id.empty() || choice.ids.empty() ||
       choice.index >= limits::kChoicesRemembered)
-    return;
+    return {};
   Turn turn;
   turn.owner = request.owner;
   // The first answer goes on with the conversation, others branch off.
@@ -378,7 +398,11 @@ void Generator::Commit(const Place& place) {
         store_->FindPath(turn.ids, [&](size_t page) { return KeyOf(request, page); });
     if (!path.empty()) turn.tail = path.back();
   }
-  conversations_.Commit(std::move(turn));
+  turn.stored = request.stores;
+  const uint64_t owner = turn.owner;
+  const std::string id = conversations_.Commit(std::move(turn));
+  if (const Conversation* kept = conversations_.Get(owner, id)) NoteStored(*kept);
+  return id;
 }
 
 }  // namespace perdure::worker

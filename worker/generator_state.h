@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -43,11 +45,34 @@ struct Generator::Choice {
   bool ended = false;       // End is sent
   // Of its pages in residence: these are in the cache, full and found by others.
   size_t sealed_pages = 0;
-  std::string text;                   // of the answer so far
-  std::optional<int32_t> from_arena;  // tokens of the prompt, where this or an earlier worker began
+  std::string text;  // of the answer so far
+  // Tokens of the prompt, where this or an earlier worker began.
+  std::optional<int32_t> from_arena;
+  int32_t from_snapshot = 0;
+  std::optional<protocol::End> keeping;  // until its turn is stored
   int64_t first_step_us = 0;
   int64_t first_token_us = 0;
   std::optional<Comeback> comeback;  // until its next token
+};
+
+// Pages of a request's beginning that are being read from the disk.
+struct Generator::PageLoad {
+  std::map<uint64_t, PageIndex> missing;     // by chain hash
+  std::deque<snapshot::StoredPage> waiting;  // of them: not asked for yet
+  size_t asked_bytes = 0;                    // for and not there yet
+  std::vector<PageIndex> held;               // read, with a reference
+  PageIndex claimed = shm::kNoPage;          // the last of all
+  bool suspect = false;
+  int64_t begin_us = 0;
+  size_t bytes = 0;
+};
+
+// A request whose conversation is being read from the disk.
+struct Generator::Fetching {
+  protocol::Submit submit;
+  std::vector<TokenId> prompt_ids;
+  int64_t received_us = 0;
+  snapshot::StoredConversation stored;
 };
 
 struct Generator::Request {
@@ -65,6 +90,13 @@ struct Generator::Request {
   std::optional<int> top_logprobs;              // absent: no logprobs are wanted
   std::vector<Choice> choices;  // never grows beyond its reserve: places_ point into it
   size_t choices_wanted = 0;
+  std::unique_ptr<PageLoad> load;    // its pages are being read
+  std::optional<int> usable_before;  // tokens that were cached before that
+  int usable_after = 0;              // and are with them
+  protocol::RequestKind kind = protocol::RequestKind::kChat;
+  std::vector<std::string> messages;  // as JSON, to be stored
+  std::string user;
+  bool stores = false;
   int64_t credit_bytes = 0;
   int64_t received_us = 0;
   int64_t starved_since_us = 0;  // 0: nothing waits for credit

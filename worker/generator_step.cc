@@ -61,8 +61,16 @@ void Generator::Compute(const StepPlan& plan) {
     if (rids.empty() || rids.back() != place.request->rid) rids.push_back(place.request->rid);
     if (place.choice->first_step_us == 0) place.choice->first_step_us = begin_us;
     if (!place.choice->from_arena) {
-      place.choice->from_arena = entry.start;
-      sink_->Send(protocol::Begun{place.request->rid, place.choice->index, entry.start});
+      const Request& request = *place.request;
+      const int from_snapshot =
+          request.usable_before
+              ? std::max(0, std::min(entry.start, request.usable_after) - *request.usable_before)
+              : 0;
+      const int from_arena = entry.start - from_snapshot;
+      place.choice->from_arena = from_arena;
+      place.choice->from_snapshot = from_snapshot;
+      sink_->Send(protocol::Begun{place.request->rid, place.choice->index, from_arena,
+                                  place.choice->from_snapshot});
     }
     for (PageIndex page : scheduler_.pages(entry.id)) {
       const bool is_there = page != shm::kNoPage;

@@ -1,5 +1,6 @@
 #include "worker/worker.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "base/brief.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -20,6 +22,7 @@
 #include "shm/status.h"
 #include "worker/cache_schedule.h"
 #include "worker/cache_types.h"
+#include "worker/disk_persistence.h"
 #include "worker/kv_store.h"
 #include "worker/model.h"
 #include "worker/shared_prefixes.h"
@@ -153,6 +156,39 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   return Err(ErrorCode::out_of_memory, "not enough memory to load the model");
 }
 
+// Without it the model is served all the same.
+std::unique_ptr<DiskPersistence> OpenPersistence(const WorkerHeritage& heritage,
+                                                 GeneratorOptions* options) {
+  if (heritage.snapshot_dir.empty()) return nullptr;
+  const int64_t begin_ms = MonotonicMs();
+  const DiskPersistence::Options files{.dir = heritage.snapshot_dir,
+                                       .model = heritage.model,
+                                       .sync = heritage.snapshots.sync,
+                                       .turns_bytes_max = heritage.snapshots.turns_bytes_max,
+                                       .kv_bytes_max = heritage.snapshots.kv_bytes_max};
+  auto opened = DiskPersistence::Open(files);
+  // The worker of a service that was killed may be about to end.
+  while (!opened && opened.error().code == ErrorCode::overloaded &&
+         MonotonicMs() < begin_ms + limits::kArenaLockWaitMs) {
+    poll(nullptr, 0, 10);
+    opened = DiskPersistence::Open(files);
+  }
+  if (!opened) {
+    LogError("conversations are not stored: {}", opened.error().message);
+    return nullptr;
+  }
+  LogInfo("{} conversations and {} pages of KV are stored in {}; read in {} ms",
+          opened->conversations.size(), opened->pages.size(), heritage.snapshot_dir,
+          MonotonicMs() - begin_ms);
+  options->persistence = opened->persistence.get();
+  options->stored_conversations = std::move(opened->conversations);
+  options->stored_pages = std::move(opened->pages);
+  // LMDB's own pages take the rest.
+  options->retention_ms = int64_t{heritage.snapshots.retention_days} * 24 * 3600 * 1000;
+  options->stored_bytes_max = heritage.snapshots.kv_bytes_max / 10 * 9;
+  return std::move(opened->persistence);
+}
+
 int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
           protocol::Channel* control) {
   const engine::ModelInfo& info = loaded.model.engine->info();
@@ -174,6 +210,9 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
   options.cache_types = CacheTypesOf(heritage);
   options.conversations = heritage.conversations;
   options.shared_prefixes = SharedPrefixes(loaded.model, heritage.shared_prompts);
+  options.fingerprint = ModelFingerprint(heritage.model_dir, heritage.quantize_bits);
+  options.numerics = Hash64(info.numerics_id);
+  const std::unique_ptr<DiskPersistence> persistence = OpenPersistence(heritage, &options);
 
   protocol::Hello hello;
   hello.model = heritage.model;

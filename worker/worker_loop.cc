@@ -21,6 +21,7 @@ WorkerLoop::WorkerLoop(const protocol::Hello& hello, const Model* model,
     : hello_(hello),
       status_(status),
       control_(control),
+      answers_fd_(options.persistence != nullptr ? options.persistence->fd() : -1),
       generator_(model, options, store, status, this) {
   if (frontend) OpenFrontend(std::move(frontend));
 }
@@ -70,15 +71,16 @@ int WorkerLoop::PollTimeoutMs() const {
 }
 
 void WorkerLoop::Poll() {
-  pollfd fds[2] = {};
+  pollfd fds[3] = {};
   const auto watch = [](const protocol::Channel& channel) {
     return pollfd{channel.fd(), static_cast<short>(POLLIN | (channel.wants_write() ? POLLOUT : 0)),
                   0};
   };
   fds[0] = watch(*control_);
-  const nfds_t count = frontend_ ? 2 : 1;
-  if (frontend_) fds[1] = watch(*frontend_);
-  if (poll(fds, count, PollTimeoutMs()) <= 0) return;  // nothing, or a signal: the caller goes on
+  fds[1] = frontend_ ? watch(*frontend_) : pollfd{-1, 0, 0};
+  fds[2] = {answers_fd_, POLLIN, 0};
+  if (poll(fds, 3, PollTimeoutMs()) <= 0) return;  // nothing, or a signal: the caller goes on
+  if (fds[2].revents != 0) generator_.TakeAnswers();
   constexpr short kReadable = POLLIN | POLLHUP | POLLERR;
   if ((fds[1].revents & POLLOUT) != 0) frontend_->OnWritable();
   if ((fds[1].revents & kReadable) != 0) ReadFrontend();
@@ -179,6 +181,12 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
       generator_.Command(command);
       return {};
     }
+    case MessageType::kConversationCommand: {
+      ASSIGN_OR_RETURN(const auto command,
+                       protocol::Decode<protocol::ConversationCommand>(frame.payload));
+      generator_.Command(command);
+      return {};
+    }
     case MessageType::kCredit: {
       ASSIGN_OR_RETURN(const auto credit, protocol::Decode<protocol::Credit>(frame.payload));
       generator_.Credit(credit.rid, credit.bytes);
@@ -210,6 +218,10 @@ void WorkerLoop::Send(const protocol::CacheAnswer& message) {
   if (frontend_) frontend_->Send(message);
 }
 
+void WorkerLoop::Send(const protocol::ConversationAnswer& message) {
+  if (frontend_) frontend_->Send(message);
+}
+
 void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }
 
 // --- Draining ----------------------------------------------------------------------------------
@@ -222,6 +234,7 @@ bool WorkerLoop::FinishDraining() {
     generator_.FailAll(
         Error{ErrorCode::shutting_down, "this model was shut down before the answer ended", {}, 0});
   }
+  generator_.KeepAll(std::max<int64_t>(*drain_deadline_ms_ - now_ms, limits::kKeepAllMs));
   SayDrained();
   return true;
 }

@@ -32,6 +32,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::End& message) override;
   void Send(const protocol::Failed& message) override;
   void Send(const protocol::CacheAnswer& message) override;
+  void Send(const protocol::ConversationAnswer& message) override;
   void Send(const protocol::Cleared& message) override;
 
   void OpenFrontend(UniqueFd socket);
@@ -50,6 +51,7 @@ class WorkerLoop : private EventSink {
   shm::StatusShm* const status_;
   protocol::Channel* const control_;
   std::optional<protocol::Channel> frontend_;
+  const int answers_fd_;  // of the disk; -1: there are none
   Generator generator_;
   std::optional<int64_t> drain_deadline_ms_;  // on the monotonic clock
   std::optional<int> exit_code_;

@@ -102,6 +102,26 @@ TEST_F(ConfigTest, FlagBeforeVariableBeforeFileBeforeDefault) {
   EXPECT_EQ(LoadText(text, flags)->port, 4);
 }
 
+TEST_F(ConfigTest, SnapshotsAreOnUnlessTheyAreNotWanted) {
+  const auto before = Load();
+  ASSERT_TRUE(before);
+  EXPECT_TRUE(before->snapshots.enabled);
+  EXPECT_TRUE(before->snapshots.sync);
+  EXPECT_EQ(before->snapshots.retention_days, 30);
+  const auto config = LoadText(
+      "[snapshots]\nenabled = false\ndurability = \"async\"\nkv_bytes_max = \"20GiB\"\n"
+      "turns_bytes_max = 20000000\nretention_days = 7\n");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_FALSE(config->snapshots.enabled);
+  EXPECT_FALSE(config->snapshots.sync);
+  EXPECT_EQ(config->snapshots.kv_bytes_max, uint64_t{20} << 30);
+  EXPECT_EQ(config->snapshots.turns_bytes_max, 20'000'000u);
+  EXPECT_EQ(config->snapshots.retention_days, 7);
+  for (const char* wrong : {"durability = \"fsync\"", "kv_bytes_max = \"1MiB\"",
+                            "retention_days = 0", "turns_bytes_max = -1", "keep = true"})
+    EXPECT_FALSE(LoadText(std::string("[snapshots]\n") + wrong + "\n")) << wrong;
+}
+
 TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
   for (const ConfigKey& key : ConfigKeys()) {
     const std::string before = variables_["HOME"];
@@ -116,7 +136,7 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
         value = "1";
         break;
       case ConfigKind::kBytes:
-        value = "1MiB";
+        value = "16MiB";
         break;
       case ConfigKind::kBoolean:
         value = "yes";
@@ -136,6 +156,9 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
         break;
       case ConfigKind::kActivations:
         value = "float32";
+        break;
+      case ConfigKind::kDurability:
+        value = "async";
         break;
     }
     variables_[std::string(key.variable)] = value;

@@ -136,7 +136,7 @@ TEST(RequestLedger, TellsTheNextWorkerAllThatItHas) {
   EXPECT_EQ(ledger.state(), State::kAccepted);
   EXPECT_EQ(resume.rid, 9u);
   EXPECT_EQ(resume.request.seed, 77u);
-  EXPECT_EQ(resume.request.chat_json, "") << "it is never rendered again";
+  EXPECT_EQ(resume.request.chat_json, "{}") << "its turn is stored by the next worker";
   EXPECT_EQ(resume.prompt_ids, (std::vector<TokenId>{1, 2, 3}));
   EXPECT_EQ(resume.ticket.cache.type, "kv");
   EXPECT_TRUE(resume.suspect);

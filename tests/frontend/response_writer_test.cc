@@ -33,7 +33,7 @@ constexpr auto kLength = protocol::FinishReason::kLength;
 std::vector<WholeChoice> One(const std::string& text) { return {{{text, "null"}, kLength}}; }
 
 constexpr char kTimings[] =
-    R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5,"spliced":1,"type":"kv","conversation_id":"conv_1"}})";
+    R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5,"spliced":1,"stored":false,"type":"kv","conversation_id":"conv_1"}})";
 constexpr char kUsage[] =
     R"("usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":5}})";
 
@@ -49,9 +49,11 @@ TEST(ResponseWriter, TellsWhatWasAskedInVain) {
   AnswerEnd end = End();
   end.warnings = {"the cache is kv: \"x\""};
   end.conversation_id.clear();
-  EXPECT_NE(WholeAnswer(Chat(), One("t"), end)
-                .find(R"("spliced":1,"type":"kv","warnings":["the cache is kv: \"x\""]}})"),
-            std::string::npos);
+  EXPECT_NE(
+      WholeAnswer(Chat(), One("t"), end)
+          .find(
+              R"("spliced":1,"stored":false,"type":"kv","warnings":["the cache is kv: \"x\""]}})"),
+      std::string::npos);
 }
 
 TEST(ResponseWriter, WholeCompletion) {

@@ -572,7 +572,8 @@ TEST(Server, RefusesCacheCallsThatAreNone) {
     const char* part;
   };
   for (const Row& row : std::vector<Row>{
-           {PostText("/admin/cache/stats", "{}"), 405, "method_not_allowed", "takes GET only"},
+           {PostText("/admin/cache/stats", "{}"), 405, "method_not_allowed",
+            "takes GET, HEAD only"},
            {GetText("/admin/cache/clear"), 405, "method_not_allowed", "takes POST only"},
            {GetText("/admin/cache/erase"), 404, "not_found", "/admin/cache/erase"},
            {GetText("/admin/cache"), 404, "not_found", "/admin/cache"},

@@ -79,6 +79,9 @@ class RecordingSink : public EventSink {
   void Send(const protocol::Failed& message) override { Open(message.rid).failed = message; }
 
   void Send(const protocol::CacheAnswer& message) override { cache_answers.push_back(message); }
+  void Send(const protocol::ConversationAnswer& message) override {
+    conversation_answers.push_back(message);
+  }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
 
   RecordedRequest& operator[](protocol::RequestId rid) { return requests[rid]; }
@@ -86,6 +89,7 @@ class RecordingSink : public EventSink {
   std::map<protocol::RequestId, RecordedRequest> requests;
   std::vector<protocol::RequestId> cleared;
   std::vector<protocol::CacheAnswer> cache_answers;
+  std::vector<protocol::ConversationAnswer> conversation_answers;
   std::map<protocol::RequestId, bool> closed;  // cancelled or released: nothing may follow
   size_t events = 0;
 

@@ -1,0 +1,310 @@
+#include "worker/disk_persistence.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/private_folder.h"
+#include "snapshot/guarded.h"
+
+namespace perdure::worker {
+
+using snapshot::KvFile;
+using snapshot::StoredConversation;
+using snapshot::StoredPage;
+using snapshot::StoredTurn;
+using snapshot::TurnFile;
+using snapshot::TurnOwner;
+
+namespace {
+
+TurnFile::Options TurnOptions(const DiskPersistence::Options& options) {
+  return {.file = options.dir / "turns.mdb",
+          .model = options.model,
+          .bytes_max = options.turns_bytes_max,
+          .sync = options.sync};
+}
+
+KvFile::Options KvOptions(const DiskPersistence::Options& options) {
+  return {.file = options.dir / "kv.mdb",
+          .model = options.model,
+          .bytes_max = options.kv_bytes_max,
+          .sync = options.sync};
+}
+
+size_t BytesOf(const StoredTurn& turn) {
+  size_t bytes = sizeof turn + turn.ids.size() * (sizeof(TokenId) + 1);
+  for (const std::string& message : turn.messages) bytes += message.size() + sizeof(uint64_t);
+  return bytes;
+}
+
+void LogProblems(const std::vector<std::string>& problems) {
+  for (const std::string& problem : problems) LogWarning("{}", problem);
+}
+
+}  // namespace
+
+DiskPersistence::DiskPersistence(const Options& options)
+    : options_(options), event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+Result<DiskPersistence::Opened> DiskPersistence::Open(const Options& options) {
+  RETURN_IF_ERROR(PrepareFolder(options.dir, "the folder of conversations"));
+  snapshot::InstallGuard();
+  Opened opened;
+  opened.persistence.reset(new DiskPersistence(options));
+  DiskPersistence& self = *opened.persistence;
+  if (!self.event_) return ErrFromErrno("eventfd");
+  ASSIGN_OR_RETURN(self.turns_, TurnFile::Open(TurnOptions(options)));
+  ASSIGN_OR_RETURN(self.pages_, KvFile::Open(KvOptions(options)));
+  LogProblems(self.turns_->problems());
+  LogProblems(self.pages_->problems());
+  opened.conversations = self.turns_->TakeConversations();
+  opened.pages = self.pages_->TakePages();
+  self.turn_thread_ = std::make_unique<JobThread>("turns", false, limits::kPersistencePeriodMs,
+                                                  [&self] { self.IdleTurns(); });
+  self.page_thread_ = std::make_unique<JobThread>("pages", true, limits::kPersistencePeriodMs,
+                                                  [&self] { self.IdlePages(); });
+  return opened;
+}
+
+DiskPersistence::~DiskPersistence() {
+  turn_thread_.reset();
+  page_thread_.reset();
+}
+
+// --- Answers -----------------------------------------------------------------------------------
+
+void DiskPersistence::Answer(PersistenceAnswer answer) {
+  const std::lock_guard lock(mutex_);
+  answers_.push_back(std::move(answer));
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(event_.get(), &one, sizeof one);
+}
+
+std::vector<PersistenceAnswer> DiskPersistence::TakeAnswers() {
+  const std::lock_guard lock(mutex_);
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t got = read(event_.get(), &count, sizeof count);
+  return std::exchange(answers_, {});
+}
+
+void DiskPersistence::Wait(int64_t timeout_ms) {
+  const int64_t end_ms = MonotonicMs() + timeout_ms;
+  turn_thread_->WaitIdle(timeout_ms);
+  page_thread_->WaitIdle(std::max<int64_t>(0, end_ms - MonotonicMs()));
+}
+
+// --- Turns -------------------------------------------------------------------------------------
+
+// Says once that it has begun to fail, and once that it works again.
+void DiskPersistence::NoteTurns(const Status& status) {
+  const std::string trouble = status ? "" : status.error().message;
+  if (turns_ && turns_->environment().is_broken()) turns_.reset();
+  if (trouble == turns_trouble_) return;
+  if (trouble.empty())
+    LogInfo("conversations of {} are stored again", options_.model);
+  else
+    LogError("conversations of {} are not stored, and kept in memory alone: {}", options_.model,
+             trouble);
+  turns_trouble_ = trouble;
+}
+
+Result<StoredConversation> DiskPersistence::Commit(const Unsaved& unsaved) {
+  if (!turns_) {
+    auto opened = TurnFile::Open(TurnOptions(options_));
+    if (!opened) return Err(opened.error());
+    LogProblems((*opened)->problems());
+    turns_ = std::move(*opened);
+  }
+  auto stored = turns_->Commit(unsaved.owner, unsaved.turn);
+  turns_dirty_ = turns_dirty_ || stored.has_value();
+  return stored;
+}
+
+// In the order in which they ended; false: some are left.
+bool DiskPersistence::SaveUnsaved() {
+  while (!unsaved_.empty()) {
+    const Unsaved& first = unsaved_.front();
+    auto stored = Commit(first);
+    // What is not the disk's fault would not go away, and keep all later ones waiting.
+    const bool is_disk =
+        !stored && stored.error().code != ErrorCode::invalid_request &&
+        (!turns_ || turns_->environment().is_broken() ||
+         turns_->environment().last_failure() != snapshot::Environment::Failure::kNone);
+    if (!stored && !is_disk) {
+      LogError("a turn of conversation {} is not stored: {}", first.owner.id,
+               stored.error().message);
+      Answer(TurnKept{first.turn.rid, first.turn.choice, std::nullopt});
+      unsaved_bytes_ -= first.bytes;
+      unsaved_.pop_front();
+      continue;
+    }
+    NoteTurns(stored ? Status() : Status(Err(stored.error())));
+    if (!stored) {
+      retry_turns_ms_ = MonotonicMs() + limits::kPersistenceRetryMs;
+      return false;
+    }
+    Answer(TurnKept{first.turn.rid, first.turn.choice, std::move(*stored)});
+    unsaved_bytes_ -= first.bytes;
+    unsaved_.pop_front();
+  }
+  return true;
+}
+
+void DiskPersistence::KeepTurn(TurnOwner owner, StoredTurn turn) {
+  auto job = std::make_shared<Unsaved>();
+  job->bytes = BytesOf(turn);
+  job->owner = std::move(owner);
+  job->turn = std::move(turn);
+  turn_thread_->Post([this, job] {
+    unsaved_bytes_ += job->bytes;
+    unsaved_.push_back(std::move(*job));
+    const uint64_t rid = unsaved_.back().turn.rid;
+    const uint32_t choice = unsaved_.back().turn.choice;
+    if ((unsaved_.size() == 1 || MonotonicMs() >= retry_turns_ms_) && SaveUnsaved()) return;
+    Answer(TurnKept{rid, choice, std::nullopt});
+    while (unsaved_bytes_ > limits::kUnsavedTurnsBytesMax) {
+      LogError("a turn of conversation {} is not stored: too many wait for the disk",
+               unsaved_.front().owner.id);
+      unsaved_bytes_ -= unsaved_.front().bytes;
+      unsaved_.pop_front();
+    }
+  });
+}
+
+void DiskPersistence::IdleTurns() {
+  if (!unsaved_.empty() && MonotonicMs() >= retry_turns_ms_) SaveUnsaved();
+  if (turns_dirty_ && !options_.sync && turns_)
+    if (const Status status = turns_->environment().Sync(); !status) NoteTurns(status);
+  turns_dirty_ = false;
+  if (turns_ && scrub_turns_ms_ != 0 && MonotonicMs() >= scrub_turns_ms_) {
+    scrub_turns_ms_ = 0;
+    if (const Status status = turns_->Compact(); !status)
+      LogError("what was deleted may still stand in the file of conversations: {}",
+               status.error().message);
+  }
+}
+
+void DiskPersistence::Manage(uint64_t rid, Job job) {
+  turn_thread_->Post([this, rid, job = std::move(job)] {
+    Managed managed;
+    if (turns_) {
+      managed = job(*turns_);
+      if (turns_->environment().is_broken()) turns_.reset();
+    } else {
+      managed.answer.error_code = static_cast<uint16_t>(ErrorCode::io_error);
+      managed.answer.text = "conversations cannot be read at the moment: " + turns_trouble_;
+    }
+    managed.answer.rid = rid;
+    Answer(std::move(managed));
+  });
+}
+
+void DiskPersistence::FetchTurn(uint64_t ticket, uint64_t owner, const std::string& id) {
+  turn_thread_->Post([this, ticket, owner, id] {
+    TurnFetched answer{ticket, std::nullopt};
+    if (turns_) {
+      auto turn = turns_->Load(owner, id);
+      if (turn) {
+        answer.turn = std::move(*turn);
+      } else {
+        LogWarning("conversation {} cannot be read, and begins anew: {}", id, turn.error().message);
+        if (turns_->environment().is_broken()) turns_.reset();
+      }
+    }
+    Answer(std::move(answer));
+  });
+}
+
+// --- Pages -------------------------------------------------------------------------------------
+
+void DiskPersistence::NotePages(const Status& status) {
+  const std::string trouble = status ? "" : status.error().message;
+  if (pages_ && pages_->environment().is_broken()) pages_.reset();
+  if (trouble == pages_trouble_) return;
+  if (trouble.empty())
+    LogInfo("KV pages of {} are stored again", options_.model);
+  else
+    LogError(
+        "KV pages of {} are not stored, so conversations are computed again after a restart: {}",
+        options_.model, trouble);
+  pages_trouble_ = trouble;
+}
+
+void DiskPersistence::FetchPages(uint64_t ticket, std::vector<StoredPage> pages) {
+  // One job each: what is more urgent comes between.
+  for (StoredPage& page : pages) {
+    page_thread_->Post([this, ticket, page = std::move(page)] {
+      PageFetched answer{ticket, page.chain_hash, {}};
+      if (pages_) {
+        answer.data.resize(page.data_bytes);
+        if (const Status status = pages_->Read(page, answer.data); !status) {
+          answer.data.clear();
+          LogWarning("a stored page of KV is computed again: {}", status.error().message);
+          if (pages_->environment().is_broken()) NotePages(status);
+        }
+      }
+      Answer(std::move(answer));
+    });
+  }
+}
+
+void DiskPersistence::KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) {
+  auto job = std::make_shared<std::vector<PageToKeep>>(std::move(pages));
+  page_thread_->Post([this, job, superseded = std::move(superseded)] {
+    PagesKept answer;
+    for (const PageToKeep& page : *job) {
+      answer.bytes += page.data.size();
+      answer.chain_hashes.push_back(page.page.chain_hash);
+    }
+    if (pages_) {
+      std::vector<snapshot::PageToWrite> writes;
+      for (const PageToKeep& page : *job) writes.push_back({page.page, page.data});
+      Status status = pages_->Write(writes);
+      if (status && !superseded.empty()) status = pages_->Delete(superseded);
+      pages_dirty_ = pages_dirty_ || status.has_value();
+      NotePages(status);
+      if (status) {
+        for (PageToKeep& page : *job) answer.pages.push_back(std::move(page.page));
+        answer.superseded = superseded;
+      }
+    }
+    Answer(std::move(answer));
+  });
+}
+
+void DiskPersistence::TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) {
+  page_thread_->Post([this, used = std::move(used_unix_s)] {
+    if (pages_) NotePages(pages_->Touch(used));
+  });
+}
+
+void DiskPersistence::DropPages(std::vector<uint64_t> chain_hashes) {
+  page_thread_->Post([this, dropped = std::move(chain_hashes)] {
+    if (pages_) NotePages(pages_->Delete(dropped));
+  });
+}
+
+void DiskPersistence::IdlePages() {
+  if (pages_dirty_ && !options_.sync && pages_)
+    if (const Status status = pages_->environment().Sync(); !status) NotePages(status);
+  pages_dirty_ = false;
+  if (pages_ && scrub_pages_ms_ != 0 && MonotonicMs() >= scrub_pages_ms_) {
+    scrub_pages_ms_ = 0;
+    if (const Status status = pages_->Compact(); !status)
+      LogError("what was deleted may still stand in the file of pages: {}", status.error().message);
+  }
+}
+
+// Several deletions are scrubbed together.
+void DiskPersistence::Scrub() {
+  const int64_t due_ms = MonotonicMs() + limits::kScrubFilesDelayMs;
+  turn_thread_->Post([this, due_ms] { scrub_turns_ms_ = due_ms; });
+  page_thread_->Post([this, due_ms] { scrub_pages_ms_ = due_ms; });
+}
+
+}  // namespace perdure::worker

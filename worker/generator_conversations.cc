@@ -1,0 +1,242 @@
+// What is done with stored conversations on demand, and by their age.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "worker/conversation_json.h"
+#include "worker/generator_state.h"
+#include "worker/shared_prefixes.h"
+
+namespace perdure::worker {
+
+using protocol::ConversationCommand;
+using protocol::ConversationOperation;
+using snapshot::StoredConversation;
+using snapshot::StoredTurn;
+using snapshot::TurnFile;
+
+namespace {
+
+protocol::ConversationAnswer Failure(const Error& error) {
+  return {0, static_cast<uint16_t>(error.code), error.message, error.param};
+}
+protocol::ConversationAnswer Success(const Json& json) { return {0, 0, DumpJson(json), {}}; }
+
+// The conversation as it is now.
+Managed Changed(Result<StoredConversation> stored) {
+  Managed managed;
+  if (!stored) {
+    managed.answer = Failure(stored.error());
+    return managed;
+  }
+  managed.answer = Success(ConversationJson(*stored));
+  managed.stored = std::move(*stored);
+  return managed;
+}
+
+Managed Get(TurnFile& file, const StoredConversation& conversation, uint32_t turn,
+            bool with_tokens) {
+  Managed managed;
+  auto loaded = file.Load(conversation.owner, conversation.id, turn);
+  auto turns = file.Turns(conversation.owner, conversation.id);
+  if (!loaded || !turns)
+    managed.answer = Failure(loaded ? turns.error() : loaded.error());
+  else
+    managed.answer = Success(ConversationJson(conversation, *loaded, *turns, with_tokens));
+  return managed;
+}
+
+Managed Delete(TurnFile& file, const std::vector<StoredConversation>& conversations) {
+  Managed managed;
+  Json deleted = Json::array();
+  for (const StoredConversation& each : conversations) {
+    // Their pages go too, of all turns. What cannot be read has none that could be named.
+    for (uint32_t turn = 1; turn <= each.turns; ++turn)
+      if (auto loaded = file.Load(each.owner, each.id, turn))
+        managed.forgotten.emplace_back(each.owner, std::move(*loaded));
+    if (const Status status = file.Delete(each.owner, each.id); !status) {
+      managed.answer = Failure(status.error());
+      return managed;
+    }
+    managed.removed.emplace_back(each.owner, each.id);
+    deleted.push_back(each.id);
+  }
+  managed.answer =
+      Success({{"object", "conversation.deleted"}, {"deleted", true}, {"ids", std::move(deleted)}});
+  return managed;
+}
+
+}  // namespace
+
+void Generator::Command(const ConversationCommand& command) {
+  const auto refuse = [&](ErrorCode code, const std::string& message, const char* param = "") {
+    sink_->Send(
+        protocol::ConversationAnswer{command.rid, static_cast<uint16_t>(code), message, param});
+  };
+  if (options_.persistence == nullptr)
+    return refuse(ErrorCode::unsupported,
+                  "Conversations of this model are not stored: see [snapshots] and the log.");
+  const uint64_t owner = OwnerOf(command.tenant);
+  if (command.operation == ConversationOperation::kList) return ListConversations(command, owner);
+  const int64_t now_ms = options_.unix_ms();
+  if (command.operation == ConversationOperation::kImport) {
+    auto imported = ParseConversation(command.document, model_->engine->info().vocab_size);
+    if (!imported) return refuse(imported.error().code, imported.error().message, "document");
+    if (!command.new_id.empty()) imported->owner.id = command.new_id;
+    imported->owner.owner = owner;
+    imported->turn.rid = command.rid;
+    imported->turn.unix_ms = now_ms;
+    if (stored_.Find(owner, imported->owner.id) != nullptr)
+      return refuse(ErrorCode::invalid_request,
+                    fmt::format("There is a conversation {} already.", imported->owner.id), "id");
+    return options_.persistence->Manage(
+        command.rid, [imported = std::move(*imported)](TurnFile& file) {
+          return Changed(file.Commit(imported.owner, imported.turn));
+        });
+  }
+  if (command.operation == ConversationOperation::kDeleteAll) {
+    std::vector<StoredConversation> all;
+    for (const StoredConversation* each : stored_.Of(owner, command.user)) all.push_back(*each);
+    // Unreachable at once.
+    for (const StoredConversation& each : all) ForgetConversation(owner, each.id);
+    return options_.persistence->Manage(
+        command.rid, [all = std::move(all)](TurnFile& file) { return Delete(file, all); });
+  }
+  const StoredConversation* const stored = stored_.Find(owner, command.id);
+  if (stored == nullptr)
+    return refuse(ErrorCode::not_found, fmt::format("There is no conversation {}.", command.id),
+                  "id");
+  const StoredConversation of_it = *stored;
+  switch (command.operation) {
+    case ConversationOperation::kGet:
+      return options_.persistence->Manage(
+          command.rid, [of_it, turn = command.turn, tokens = command.tokens](TurnFile& file) {
+            return Get(file, of_it, turn, tokens);
+          });
+    case ConversationOperation::kDelete:
+      ForgetConversation(owner, of_it.id);
+      return options_.persistence->Manage(
+          command.rid, [of_it](TurnFile& file) { return Delete(file, {of_it}); });
+    case ConversationOperation::kFork: {
+      const std::string new_id =
+          command.new_id.empty() ? fmt::format("conv_{:016x}", RandomU64()) : command.new_id;
+      return options_.persistence->Manage(
+          command.rid, [of_it, new_id, now_ms, turn = command.turn](TurnFile& file) {
+            return Changed(file.Fork(of_it.owner, of_it.id, turn, new_id, now_ms));
+          });
+    }
+    case ConversationOperation::kRewind: {
+      const Conversation* const known = conversations_.Get(owner, of_it.id);
+      if (known != nullptr && known->running > 0)
+        return refuse(
+            ErrorCode::invalid_request,
+            fmt::format("A request goes on with conversation {}: wait for its end.", of_it.id),
+            "id");
+      // Its last turn is another one now: it is read again when it is needed.
+      conversations_.Remove(owner, of_it.id);
+      return options_.persistence->Manage(
+          command.rid, [of_it, turn = command.turn](TurnFile& file) {
+            return Changed(file.Rewind(of_it.owner, of_it.id, turn));
+          });
+    }
+    default:
+      return refuse(ErrorCode::unsupported, "There is no such operation.");
+  }
+}
+
+void Generator::ListConversations(const ConversationCommand& command, uint64_t owner) {
+  const size_t limit =
+      static_cast<size_t>(std::clamp(command.limit, 1, limits::kConversationsListedMax));
+  Json data = Json::array();
+  bool has_more = false, has_begun = command.after.empty();
+  for (const StoredConversation* each : stored_.Of(owner, command.user)) {
+    if (has_begun && data.size() == limit) {
+      has_more = true;
+      break;
+    }
+    if (has_begun) data.push_back(ConversationJson(*each));
+    has_begun = has_begun || each->id == command.after;
+  }
+  Json json = {{"object", "list"}};
+  json["first_id"] = data.empty() ? Json() : data.front()["id"];
+  json["last_id"] = data.empty() ? Json() : data.back()["id"];
+  json["has_more"] = has_more;
+  json["data"] = std::move(data);
+  sink_->Send(protocol::ConversationAnswer{command.rid, 0, DumpJson(json), {}});
+}
+
+void Generator::OnAnswer(Managed managed) {
+  if (managed.stored) stored_.Put(*managed.stored);
+  for (const auto& [owner, id] : managed.removed) {
+    stored_.Remove(owner, id);
+    // What ended while it was being deleted.
+    ForgetConversation(owner, id);
+  }
+  for (const auto& [owner, turn] : managed.forgotten) ForgetPages(owner, turn);
+  if (!managed.removed.empty()) options_.persistence->Scrub();
+  if (managed.answer.rid != 0) sink_->Send(managed.answer);
+}
+
+// --- Forgetting --------------------------------------------------------------------------------
+
+void Generator::ForgetConversation(uint64_t owner, const std::string& id) {
+  stored_.Remove(owner, id);
+  for (const auto& [rid, request] : requests_) {
+    if (request->owner != owner || request->ticket.conversation_id != id) continue;
+    EndConversation(request.get());
+    request->ticket.conversation_id.clear();
+    request->stores = false;
+  }
+  if (const Conversation* known = conversations_.Get(owner, id)) {
+    for (PageIndex page = known->tail; page != shm::kNoPage; page = store_->parent(page))
+      to_keep_hashes_.erase(store_->chain_hash(page));
+    conversations_.Remove(owner, id);
+  }
+}
+
+// Those that no other conversation has stored pages behind, in memory and on the disk.
+void Generator::ForgetPages(uint64_t owner, const StoredTurn& turn) {
+  const size_t shared = SharedPages(turn.ids);
+  const auto key = [&](size_t page) { return KeyOf(turn.schedule, owner, shared, page); };
+  const auto path = store_->FindPath(turn.ids, key);
+  if (!path.empty()) store_->DropUnneeded(path.back(), KeepsShared(*store_));
+  const auto found = stored_pages_.FindAfter(stored_pages_.root(), 0, turn.ids, key, true);
+  std::vector<uint64_t> dropped;
+  const auto drop = [&](const snapshot::StoredPage& page) {
+    if (page.key.owner == kSharedOwner || !stored_pages_.Children(page.chain_hash).empty())
+      return false;
+    dropped.push_back(page.chain_hash);
+    stored_pages_.Remove(dropped.back());
+    return true;
+  };
+  std::vector<uint64_t> hashes;
+  for (const auto* page : found.pages) hashes.push_back(page->chain_hash);
+  if (found.fragment != nullptr && found.fragment_tokens == found.fragment->tokens.size())
+    hashes.push_back(found.fragment->chain_hash);
+  for (auto hash = hashes.rbegin(); hash != hashes.rend(); ++hash)
+    if (!drop(*stored_pages_.Get(*hash))) break;
+  if (!dropped.empty()) options_.persistence->DropPages(std::move(dropped));
+}
+
+void Generator::DropPastRetention() {
+  const int64_t now_us = options_.now_us();
+  if (options_.persistence == nullptr || now_us < next_retention_us_) return;
+  next_retention_us_ = now_us + int64_t{limits::kRetentionIntervalMs} * 1000;
+  const int64_t now_ms = options_.unix_ms();
+  if (now_ms < options_.retention_ms) return;
+  std::vector<StoredConversation> old;
+  for (const auto& [owner, id] : stored_.Before(now_ms - options_.retention_ms))
+    old.push_back(*stored_.Find(owner, id));
+  if (old.empty()) return;
+  LogInfo("{} conversations are past their retention, and deleted", old.size());
+  for (const StoredConversation& each : old) ForgetConversation(each.owner, each.id);
+  options_.persistence->Manage(
+      0, [old = std::move(old)](TurnFile& file) { return Delete(file, old); });
+}
+
+}  // namespace perdure::worker
