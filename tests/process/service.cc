@@ -19,6 +19,8 @@
 #include "base/clock.h"
 #include "cli/control_client.h"
 #include "cli/http_client.h"
+#include "shm/arena_segment.h"
+#include "supervisor/supervisor.h"
 
 extern char** environ;
 
@@ -45,6 +47,22 @@ bool Alive(pid_t pid) {
   return end != std::string::npos && end + 2 < text.size() && text[end + 2] != 'Z';
 }
 
+namespace {
+
+// Of a process group.
+bool AnyAliveIn(pid_t group) {
+  std::error_code error;
+  for (fs::directory_iterator it("/proc", error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    const pid_t pid = std::stoi(name);
+    if (getpgid(pid) == group && Alive(pid)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
 fs::path BuiltinModel() { return fs::path(PERDURE_SOURCE_DIR) / "models" / "nano"; }
 
 Service::Service() {
@@ -64,6 +82,7 @@ Service::~Service() {
     }
   }
   if (testing::Test::HasFailure()) fmt::print(stderr, "--- service log ---\n{}\n", Log());
+  RemoveSharedMemory();  // a killed service leaves it
   fs::remove_all(folder_);
 }
 
@@ -90,6 +109,15 @@ void Service::Start(const std::vector<std::string>& arguments) {
   std::vector<char*> argv;
   for (const std::string& argument : all) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
+  std::vector<std::string> variables;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string text = *variable;
+    if (!environment_.contains(text.substr(0, text.find('=')))) variables.push_back(text);
+  }
+  for (const auto& [name, value] : environment_) variables.push_back(name + "=" + value);
+  std::vector<char*> env;
+  for (std::string& variable : variables) env.push_back(variable.data());
+  env.push_back(nullptr);
 
   posix_spawn_file_actions_t actions;
   posix_spawn_file_actions_init(&actions);
@@ -100,7 +128,8 @@ void Service::Start(const std::vector<std::string>& arguments) {
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP);
-  ASSERT_EQ(posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), environ), 0) << argv[0];
+  ASSERT_EQ(posix_spawn(&pid_, argv[0], &actions, &attributes, argv.data(), env.data()), 0)
+      << argv[0];
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
 }
@@ -132,6 +161,21 @@ std::optional<int> Service::AwaitExit(int timeout_s) {
   if (!ended) return std::nullopt;
   pid_ = -1;
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void Service::KillAll() {
+  const pid_t group = pid_;
+  if (group <= 0) return;
+  kill(-group, SIGKILL);
+  AwaitExit();
+  // Who was its child is somebody else's now, and no zombie is of interest.
+  EXPECT_TRUE(Eventually([&] { return !AnyAliveIn(group); }));
+}
+
+void Service::RemoveSharedMemory() const {
+  const std::string begin = shm::ArenaName(supervisor::InstanceName(folder_ / "state"), "");
+  for (const std::string& name : shm::ListArenas())
+    if (name.starts_with(begin)) shm::RemoveArena(name);
 }
 
 std::string Service::Log() const {

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -32,6 +33,10 @@ class Service {
   void SetPrograms(std::filesystem::path folder) { programs_ = std::move(folder); }
   // Written as the service's TOML file; port and folders come from flags.
   void WriteConfig(const std::string& toml);
+  // In the environment of what is started from now on.
+  void SetEnvironment(const std::string& name, const std::string& value) {
+    environment_[name] = value;
+  }
   std::filesystem::path folder() const { return folder_; }
 
   // Starts `perdure serve` with the config, if one was written, and `arguments`.
@@ -44,6 +49,10 @@ class Service {
   void Signal(int signal) const;
   // The exit code (128 + signal), or nothing after `timeout_s`.
   std::optional<int> AwaitExit(int timeout_s = 60);
+  // kill -9 of the supervisor, the frontend and all workers; returns when they are dead.
+  void KillAll();
+  // As a reboot does; the service is dead.
+  void RemoveSharedMemory() const;
   // What it has logged so far.
   std::string Log() const;
 
@@ -61,6 +70,7 @@ class Service {
  private:
   std::filesystem::path folder_;
   std::filesystem::path programs_ = PERDURE_BIN_DIR;
+  std::map<std::string, std::string> environment_;
   bool has_config_ = false;
   pid_t pid_ = -1;
   std::string url_;

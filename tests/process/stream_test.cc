@@ -188,6 +188,8 @@ int CachedTokens(const Answer& answer) {
 
 TEST(StreamTest, WhatWasComputedOutlivesTheWorker) {
   Service service;
+  // In shared memory, that is; what is on disk outlives more.
+  service.WriteConfig("[snapshots]\nenabled = false\n");
   service.StartReady();
   const Json body = ChatBody(std::string(400, 'x') + " What is 2+2?", {{"max_tokens", 8}});
   const Answer first = Chat(service.url(), body);
