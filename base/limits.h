@@ -390,6 +390,8 @@ inline constexpr size_t kConversationCallsMax = 64;
 inline constexpr int kConversationCallWaitMs = 60'000;
 // From a deletion to the scrubbing of the files, which copies them: several are done together.
 inline constexpr int kScrubFilesDelayMs = 5'000;
+// Until a scrubbing that has failed, for lack of room say, is tried again.
+inline constexpr int kScrubRetryMs = 60'000;
 // Conversations that a list shows at a time, and where nobody says how many.
 inline constexpr int kConversationsListedMax = 100;
 inline constexpr int kConversationsListed = 20;

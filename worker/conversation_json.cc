@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -103,7 +104,8 @@ Json ConversationJson(const StoredConversation& conversation, const StoredTurn& 
   return json;
 }
 
-Result<ImportedConversation> ParseConversation(const std::string& document, int32_t vocab_size) {
+Result<ImportedConversation> ParseConversation(const std::string& document, int32_t vocab_size,
+                                               int max_context) {
   ASSIGN_OR_RETURN(const Json json,
                    ParseJson(document, "The document", ErrorCode::invalid_request));
   if (!json.is_object()) return Wrong("it is no JSON object.");
@@ -118,7 +120,14 @@ Result<ImportedConversation> ParseConversation(const std::string& document, int3
     imported.owner.user = json.value("user", "");
     const Json& messages = json.at("messages");
     if (!messages.is_array()) return Wrong("its messages are no list.");
-    for (const Json& message : messages) turn.messages.push_back(DumpJson(message));
+    if (messages.size() > limits::kMessagesMax) return Wrong("it has too many messages.");
+    size_t bytes = 0;  // numbers may be longer than they were
+    for (const Json& message : messages) {
+      if (!message.is_object()) return Wrong("a message is no object.");
+      turn.messages.push_back(DumpJson(message));
+      bytes += turn.messages.back().size();
+      if (bytes > limits::kFrameBytesMax / 2) return Wrong("its messages are too long.");
+    }
     std::vector<uint64_t> hashes = MessageHashes(DumpJson(Json{{"messages", messages}}));
     turn.message_hashes.resize(turn.messages.size() -
                                std::min(hashes.size(), turn.messages.size()));
@@ -140,6 +149,13 @@ Result<ImportedConversation> ParseConversation(const std::string& document, int3
   if (turn.messages.empty()) return Wrong("it has no messages.");
   if (imported.owner.id.empty() || imported.owner.id.size() > limits::kConversationIdBytesMax)
     return Wrong(fmt::format("its id must have 1 to {} bytes.", limits::kConversationIdBytesMax));
+  if (std::ranges::any_of(imported.owner.id, [](unsigned char c) { return c < 0x20 || c == 0x7F; }))
+    return Wrong("its id has control characters.");
+  if (imported.owner.user.size() > limits::kConversationUserBytesMax)
+    return Wrong("its user is too long.");
+  if (turn.ids.size() > static_cast<size_t>(max_context))
+    return Wrong(fmt::format("it has {} tokens, and the model a context of {}.", turn.ids.size(),
+                             max_context));
   if (turn.drawn.size() != turn.ids.size() || turn.prompt_tokens > turn.ids.size())
     return Wrong("token_ids, drawn_runs and prompt_tokens do not agree.");
   for (const TokenId id : turn.ids)

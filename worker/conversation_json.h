@@ -18,12 +18,13 @@ Json ConversationJson(const snapshot::StoredConversation& conversation,
                       const snapshot::StoredTurn& turn,
                       const std::vector<snapshot::TurnSummary>& turns, bool with_tokens);
 
-// What ConversationJson has told with its tokens, of a model with so many; message hashes are made
-// anew. invalid_request names what is wrong.
+// What ConversationJson has told with its tokens, of a model with so many different ones and so
+// long a context; message hashes are made anew. invalid_request names what is wrong.
 struct ImportedConversation {
   snapshot::TurnOwner owner;  // its `owner` is for the caller to set
   snapshot::StoredTurn turn;
 };
-Result<ImportedConversation> ParseConversation(const std::string& document, int32_t vocab_size);
+Result<ImportedConversation> ParseConversation(const std::string& document, int32_t vocab_size,
+                                               int max_context);
 
 }  // namespace perdure::worker

@@ -113,13 +113,16 @@ void DiskPersistence::NoteTurns(const Status& status) {
   turns_trouble_ = trouble;
 }
 
+// Again, after it has broken.
+Status DiskPersistence::EnsureOpen() {
+  if (turns_) return {};
+  ASSIGN_OR_RETURN(turns_, TurnFile::Open(TurnOptions(options_)));
+  LogProblems(turns_->problems());
+  return {};
+}
+
 Result<StoredConversation> DiskPersistence::Commit(const Unsaved& unsaved) {
-  if (!turns_) {
-    auto opened = TurnFile::Open(TurnOptions(options_));
-    if (!opened) return Err(opened.error());
-    LogProblems((*opened)->problems());
-    turns_ = std::move(*opened);
-  }
+  RETURN_IF_ERROR(EnsureOpen());
   auto stored = turns_->Commit(unsaved.owner, unsaved.turn);
   turns_dirty_ = turns_dirty_ || stored.has_value();
   return stored;
@@ -182,8 +185,9 @@ void DiskPersistence::IdleTurns() {
     if (const Status status = turns_->environment().Sync(); !status) NoteTurns(status);
   turns_dirty_ = false;
   if (turns_ && scrub_turns_ms_ != 0 && MonotonicMs() >= scrub_turns_ms_) {
-    scrub_turns_ms_ = 0;
-    if (const Status status = turns_->Compact(); !status)
+    const Status status = turns_->Compact();
+    scrub_turns_ms_ = status ? 0 : MonotonicMs() + limits::kScrubRetryMs;
+    if (!status)
       LogError("what was deleted may still stand in the file of conversations: {}",
                status.error().message);
   }
@@ -192,12 +196,20 @@ void DiskPersistence::IdleTurns() {
 void DiskPersistence::Manage(uint64_t rid, Job job) {
   turn_thread_->Post([this, rid, job = std::move(job)] {
     Managed managed;
-    if (turns_) {
+    if (const Status open = EnsureOpen(); open) {
       managed = job(*turns_);
+      // What waits for the disk is deleted too.
+      std::erase_if(unsaved_, [&](const Unsaved& each) {
+        const bool is_removed = std::ranges::any_of(managed.removed, [&](const auto& removed) {
+          return removed.first == each.owner.owner && removed.second == each.owner.id;
+        });
+        if (is_removed) unsaved_bytes_ -= each.bytes;
+        return is_removed;
+      });
       if (turns_->environment().is_broken()) turns_.reset();
     } else {
       managed.answer.error_code = static_cast<uint16_t>(ErrorCode::io_error);
-      managed.answer.text = "conversations cannot be read at the moment: " + turns_trouble_;
+      managed.answer.text = "conversations cannot be read at the moment: " + open.error().message;
     }
     managed.answer.rid = rid;
     Answer(std::move(managed));
@@ -207,11 +219,12 @@ void DiskPersistence::Manage(uint64_t rid, Job job) {
 void DiskPersistence::FetchTurn(uint64_t ticket, uint64_t owner, const std::string& id) {
   turn_thread_->Post([this, ticket, owner, id] {
     TurnFetched answer{ticket, std::nullopt};
-    if (turns_) {
+    if (EnsureOpen()) {
       auto turn = turns_->Load(owner, id);
       if (turn) {
         answer.turn = std::move(*turn);
       } else {
+        answer.is_gone = turn.error().code == ErrorCode::not_found;
         LogWarning("conversation {} cannot be read, and begins anew: {}", id, turn.error().message);
         if (turns_->environment().is_broken()) turns_.reset();
       }
@@ -294,8 +307,9 @@ void DiskPersistence::IdlePages() {
     if (const Status status = pages_->environment().Sync(); !status) NotePages(status);
   pages_dirty_ = false;
   if (pages_ && scrub_pages_ms_ != 0 && MonotonicMs() >= scrub_pages_ms_) {
-    scrub_pages_ms_ = 0;
-    if (const Status status = pages_->Compact(); !status)
+    const Status status = pages_->Compact();
+    scrub_pages_ms_ = status ? 0 : MonotonicMs() + limits::kScrubRetryMs;
+    if (!status)
       LogError("what was deleted may still stand in the file of pages: {}", status.error().message);
   }
 }
@@ -303,8 +317,11 @@ void DiskPersistence::IdlePages() {
 // Several deletions are scrubbed together.
 void DiskPersistence::Scrub() {
   const int64_t due_ms = MonotonicMs() + limits::kScrubFilesDelayMs;
-  turn_thread_->Post([this, due_ms] { scrub_turns_ms_ = due_ms; });
-  page_thread_->Post([this, due_ms] { scrub_pages_ms_ = due_ms; });
+  const auto set = [due_ms](int64_t* at) {
+    if (*at == 0) *at = due_ms;
+  };
+  turn_thread_->Post([this, set] { set(&scrub_turns_ms_); });
+  page_thread_->Post([this, set] { set(&scrub_pages_ms_); });
 }
 
 }  // namespace perdure::worker

@@ -63,6 +63,7 @@ class DiskPersistence : public Persistence {
   void Answer(PersistenceAnswer answer);
 
   // On the turns' thread.
+  Status EnsureOpen();
   Result<snapshot::StoredConversation> Commit(const Unsaved& unsaved);
   bool SaveUnsaved();
   void NoteTurns(const Status& status);

@@ -206,7 +206,7 @@ class Generator : private PrefixFinder {
                      size_t page) const;
   uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
   CachedPages CachedPrefix(SequenceId id) override;
-  bool GiveWay() override { return conversations_.UnpinOldest(); }
+  bool GiveWay() override;
   PageIndex OwnEnd(SequenceId id) const override;
   std::optional<shm::PageTree::Match> FragmentBehind(const Request& request,
                                                      std::span<const TokenId> tokens,

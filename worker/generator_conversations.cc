@@ -8,6 +8,8 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "engine/kv_view.h"
+#include "shm/hashes.h"
 #include "worker/conversation_json.h"
 #include "worker/generator_state.h"
 #include "worker/shared_prefixes.h"
@@ -46,8 +48,9 @@ Managed Get(TurnFile& file, const StoredConversation& conversation, uint32_t tur
   auto turns = file.Turns(conversation.owner, conversation.id);
   if (!loaded || !turns)
     managed.answer = Failure(loaded ? turns.error() : loaded.error());
-  else
-    managed.answer = Success(ConversationJson(conversation, *loaded, *turns, with_tokens));
+  else if (!managed.kept.empty())
+    return managed;
+  managed.answer = Success(ConversationJson(conversation, *loaded, *turns, with_tokens));
   return managed;
 }
 
@@ -61,7 +64,8 @@ Managed Delete(TurnFile& file, const std::vector<StoredConversation>& conversati
         managed.forgotten.emplace_back(each.owner, std::move(*loaded));
     if (const Status status = file.Delete(each.owner, each.id); !status) {
       managed.answer = Failure(status.error());
-      return managed;
+      managed.kept.push_back(each);
+      continue;
     }
     managed.removed.emplace_back(each.owner, each.id);
     deleted.push_back(each.id);
@@ -85,13 +89,15 @@ void Generator::Command(const ConversationCommand& command) {
   if (command.operation == ConversationOperation::kList) return ListConversations(command, owner);
   const int64_t now_ms = options_.unix_ms();
   if (command.operation == ConversationOperation::kImport) {
-    auto imported = ParseConversation(command.document, model_->engine->info().vocab_size);
+    auto imported = ParseConversation(command.document, model_->engine->info().vocab_size,
+                                      options_.admission.max_context);
     if (!imported) return refuse(imported.error().code, imported.error().message, "document");
     if (!command.new_id.empty()) imported->owner.id = command.new_id;
     imported->owner.owner = owner;
     imported->turn.rid = command.rid;
     imported->turn.unix_ms = now_ms;
-    if (stored_.Find(owner, imported->owner.id) != nullptr)
+    if (stored_.Find(owner, imported->owner.id) != nullptr ||
+        conversations_.Get(owner, imported->owner.id) != nullptr)
       return refuse(ErrorCode::invalid_request,
                     fmt::format("There is a conversation {} already.", imported->owner.id), "id");
     return options_.persistence->Manage(
@@ -172,6 +178,7 @@ void Generator::ListConversations(const ConversationCommand& command, uint64_t o
 
 void Generator::OnAnswer(Managed managed) {
   if (managed.stored) stored_.Put(*managed.stored);
+  for (const StoredConversation& kept : managed.kept) stored_.Put(kept);
   for (const auto& [owner, id] : managed.removed) {
     stored_.Remove(owner, id);
     // What ended while it was being deleted.
@@ -179,13 +186,24 @@ void Generator::OnAnswer(Managed managed) {
   }
   for (const auto& [owner, turn] : managed.forgotten) ForgetPages(owner, turn);
   if (!managed.removed.empty()) options_.persistence->Scrub();
-  if (managed.answer.rid != 0) sink_->Send(managed.answer);
+  if (managed.answer.rid == 0) return;
+  constexpr size_t kRestOfAnswer = 4096;  // beside the text
+  if (managed.answer.text.size() + kRestOfAnswer > limits::kFrameBytesMax) {
+    managed.answer.error_code = static_cast<uint16_t>(ErrorCode::payload_too_large);
+    managed.answer.text = "The conversation is too long to be shown.";
+  }
+  sink_->Send(managed.answer);
 }
 
 // --- Forgetting --------------------------------------------------------------------------------
 
 void Generator::ForgetConversation(uint64_t owner, const std::string& id) {
   stored_.Remove(owner, id);
+  for (auto& [rid, fetching] : fetching_)
+    if (fetching.stored.owner == owner && fetching.stored.id == id) {
+      fetching.is_deleted = true;
+      fetching.submit.request.store = false;
+    }
   for (const auto& [rid, request] : requests_) {
     if (request->owner != owner || request->ticket.conversation_id != id) continue;
     EndConversation(request.get());
@@ -199,27 +217,32 @@ void Generator::ForgetConversation(uint64_t owner, const std::string& id) {
   }
 }
 
-// Those that no other conversation has stored pages behind, in memory and on the disk.
+// Those that no other conversation has stored pages behind, in memory and on the disk, or on their
+// way there.
 void Generator::ForgetPages(uint64_t owner, const StoredTurn& turn) {
+  if (turn.ids.empty()) return;
+  const auto computed = std::span(turn.ids).first(turn.ids.size() - 1);
   const size_t shared = SharedPages(turn.ids);
   const auto key = [&](size_t page) { return KeyOf(turn.schedule, owner, shared, page); };
-  const auto path = store_->FindPath(turn.ids, key);
+  const auto path = store_->FindPath(computed, key);
   if (!path.empty()) store_->DropUnneeded(path.back(), KeepsShared(*store_));
-  const auto found = stored_pages_.FindAfter(stored_pages_.root(), 0, turn.ids, key, true);
+  std::vector<uint64_t> hashes;  // of all pages, the last one may be partial
+  uint64_t parent = shm::RootHash(turn.fingerprint, turn.numerics);
+  for (size_t at = 0; at < computed.size(); at += engine::kPageTokens) {
+    const auto tokens =
+        computed.subspan(at, std::min<size_t>(engine::kPageTokens, computed.size() - at));
+    parent = shm::ChainHash(parent, key(hashes.size()), shm::TokensHash(tokens));
+    hashes.push_back(parent);
+  }
   std::vector<uint64_t> dropped;
-  const auto drop = [&](const snapshot::StoredPage& page) {
-    if (page.key.owner == kSharedOwner || !stored_pages_.Children(page.chain_hash).empty())
-      return false;
-    dropped.push_back(page.chain_hash);
-    stored_pages_.Remove(dropped.back());
-    return true;
-  };
-  std::vector<uint64_t> hashes;
-  for (const auto* page : found.pages) hashes.push_back(page->chain_hash);
-  if (found.fragment != nullptr && found.fragment_tokens == found.fragment->tokens.size())
-    hashes.push_back(found.fragment->chain_hash);
-  for (auto hash = hashes.rbegin(); hash != hashes.rend(); ++hash)
-    if (!drop(*stored_pages_.Get(*hash))) break;
+  while (hashes.size() > shared && stored_pages_.Children(hashes.back()).empty()) {
+    const uint64_t hash = hashes.back();
+    hashes.pop_back();
+    to_keep_hashes_.erase(hash);
+    keeping_.erase(hash);
+    stored_pages_.Remove(hash);
+    dropped.push_back(hash);
+  }
   if (!dropped.empty()) options_.persistence->DropPages(std::move(dropped));
 }
 

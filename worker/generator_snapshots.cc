@@ -71,8 +71,8 @@ void Generator::OnAnswer(TurnFetched answer) {
   fetching_.erase(it);
   const StoredConversation& stored = fetching.stored;
   if (!answer.turn) {
-    stored_.Remove(stored.owner, stored.id);
-  } else {
+    if (answer.is_gone) stored_.Remove(stored.owner, stored.id);
+  } else if (!fetching.is_deleted) {
     StoredTurn& turn = *answer.turn;
     Conversation conversation;
     conversation.id = stored.id;
@@ -181,12 +181,13 @@ bool Generator::StartLoad(Request* request, bool suspect) {
   const CacheSchedule& schedule = request->ticket.cache;
   const size_t all = path.size() + found.pages.size();
   const auto usable = [&](auto has, size_t pages, size_t fragment) {
+    std::vector<size_t> missing(pages + 1);  // before each page
+    for (size_t i = 0; i < pages; ++i) missing[i + 1] = missing[i] + (has(i) ? 0 : 1);
     for (;; --pages, fragment = 0) {
       const size_t computed = pages * kPage + fragment;
       const NeededPages needed = NeededFrom(schedule, static_cast<int>(computed));
-      bool is_there = true;
-      for (size_t i = 0; i < pages && is_there; ++i) is_there = !needed.Has(i) || has(i);
-      if (is_there) return std::pair(pages, fragment);
+      const size_t first = std::min(needed.first, pages), from = std::min(needed.from, pages);
+      if (missing[first] == 0 && missing[pages] == missing[from]) return std::pair(pages, fragment);
     }
   };
   const auto is_loaded = [&](size_t i) { return i < path.size() && store_->is_loaded(path[i]); };
@@ -201,6 +202,12 @@ bool Generator::StartLoad(Request* request, bool suspect) {
       usable([&](size_t i) { return is_loaded(i) || is_stored(i); }, all, found.fragment_tokens);
   if (pages * kPage + fragment <= before) return false;
 
+  // What makes room for the way to them may take stored pages out of the index.
+  std::vector<std::optional<StoredPage>> way;
+  for (const StoredPage* page : found.pages)
+    way.push_back(page != nullptr ? std::optional(*page) : std::nullopt);
+  const std::optional<StoredPage> end =
+      found.fragment != nullptr ? std::optional(*found.fragment) : std::nullopt;
   // The way to them, without their numbers.
   const Place place{request, longest};
   auto load = std::make_unique<PageLoad>();
@@ -233,14 +240,12 @@ bool Generator::StartLoad(Request* request, bool suspect) {
   }
   bool is_whole = true;
   for (size_t i = path.size(); i < pages && is_whole; ++i) {
-    const StoredPage* const page = found.pages[i - path.size()];
+    const std::optional<StoredPage>& page = way[i - path.size()];
     is_whole = go_on_to(key(i), std::span(tokens).subspan(i * kPage, kPage),
-                        page != nullptr ? page->drawn : DrawnOf(place, i, kPage));
+                        page ? page->drawn : DrawnOf(place, i, kPage));
     if (is_whole && needed.Has(i)) want(*page);
   }
-  if (is_whole && fragment > 0 &&
-      go_on_to(found.fragment->key, found.fragment->tokens, found.fragment->drawn))
-    want(*found.fragment);
+  if (is_whole && fragment > 0 && go_on_to(end->key, end->tokens, end->drawn)) want(*end);
   load->claimed = last;
   if (wanted.empty()) {
     if (last != shm::kNoPage) store_->Unclaim(last);
@@ -303,6 +308,16 @@ void Generator::OnAnswer(PageFetched answer) {
     }
   }
   if (load.missing.empty()) EndLoad(request);
+}
+
+// Memory is short for a request that runs, or is to run, alone.
+bool Generator::GiveWay() {
+  for (const auto& [rid, request] : requests_) {
+    if (!request->load || request->load->held.empty()) continue;
+    for (const PageIndex page : std::exchange(request->load->held, {})) store_->Release(page);
+    return true;
+  }
+  return conversations_.UnpinOldest();
 }
 
 void Generator::EndLoad(Request* request) {
@@ -446,7 +461,11 @@ void Generator::OnAnswer(PagesKept answer) {
         to_keep_.push_front(*page);
     return;
   }
-  for (StoredPage& page : answer.pages) stored_pages_.Add(std::move(page));
+  // What was deleted meanwhile is not known any more.
+  std::unordered_set<uint64_t> known;
+  for (const auto& [page, hash] : pages) known.insert(hash);
+  for (StoredPage& page : answer.pages)
+    if (known.contains(page.chain_hash)) stored_pages_.Add(std::move(page));
   for (const uint64_t hash : answer.superseded) stored_pages_.Remove(hash);
 }
 

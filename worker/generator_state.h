@@ -73,6 +73,7 @@ struct Generator::Fetching {
   std::vector<TokenId> prompt_ids;
   int64_t received_us = 0;
   snapshot::StoredConversation stored;
+  bool is_deleted = false;  // meanwhile
 };
 
 struct Generator::Request {

@@ -46,18 +46,24 @@ void JobThread::Run() {
     const sched_param none{};
     sched_setscheduler(0, SCHED_BATCH, &none);
   }
+  auto next_idle = std::chrono::steady_clock::now() + std::chrono::milliseconds(period_ms_);
   std::unique_lock lock(mutex_);
   for (;;) {
     const auto has_job = [this] { return ends_ || !jobs_.empty(); };
-    if (!idle_) {
+    if (!idle_)
       changed_.wait(lock, has_job);
-    } else if (!changed_.wait_for(lock, std::chrono::milliseconds(period_ms_), has_job)) {
+    else
+      changed_.wait_until(lock, next_idle, has_job);
+    if (ends_) return;
+    // Between jobs too, where there is always one.
+    if (idle_ && std::chrono::steady_clock::now() >= next_idle) {
       lock.unlock();
       idle_();
       lock.lock();
+      next_idle = std::chrono::steady_clock::now() + std::chrono::milliseconds(period_ms_);
       continue;
     }
-    if (ends_) return;
+    if (jobs_.empty()) continue;
     auto job = std::move(jobs_.front());
     jobs_.pop_front();
     is_busy_ = true;

@@ -13,7 +13,7 @@ namespace perdure::worker {
 
 class JobThread {
  public:
-  // `idle` is called every `period_ms` while there is nothing to do; may be empty. `background`:
+  // `idle` is called every `period_ms`, between jobs; may be empty. `background`:
   // runs when nothing else wants the processor.
   JobThread(std::string name, bool background, int64_t period_ms, std::function<void()> idle);
   // Ends after the job at hand; those that wait are forgotten.

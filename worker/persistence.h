@@ -32,6 +32,7 @@ struct TurnKept {
 struct TurnFetched {
   uint64_t ticket = 0;
   std::optional<snapshot::StoredTurn> turn;  // none: it could not be read
+  bool is_gone = false;                      // there is none
 };
 struct PageFetched {
   uint64_t ticket = 0;
@@ -48,6 +49,7 @@ struct PagesKept {
 struct Managed {
   protocol::ConversationAnswer answer;
   std::optional<snapshot::StoredConversation> stored;                // as it is now
+  std::vector<snapshot::StoredConversation> kept;                    // that could not be removed
   std::vector<std::pair<uint64_t, std::string>> removed;             // owners and ids
   std::vector<std::pair<uint64_t, snapshot::StoredTurn>> forgotten;  // of owners: their pages go
 };

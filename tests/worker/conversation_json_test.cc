@@ -65,7 +65,7 @@ TEST(ConversationJson, TellsWhatPeopleLookFor) {
 }
 
 TEST(ConversationJson, ComesBackAsItWas) {
-  const auto imported = ParseConversation(DumpJson(Document()), kVocab);
+  const auto imported = ParseConversation(DumpJson(Document()), kVocab, 100);
   ASSERT_TRUE(imported) << imported.error().message;
   const snapshot::StoredTurn turn = Turn();
   EXPECT_EQ(imported->owner.id, "a \"name\"");
@@ -94,6 +94,15 @@ TEST(ConversationJson, RefusesWhatIsNoConversation) {
                [](Json* j) { (*j)["id"] = std::string(limits::kConversationIdBytesMax + 1, 'x'); }),
            Change([](Json* j) { (*j)["id"] = 7; }),
            Change([](Json* j) { (*j)["messages"] = "no"; }),
+           Change([](Json* j) {
+             (*j)["messages"][0] = {1e14, 1e14};
+           }),
+           Change([](Json* j) { (*j)["id"] = "two\nlines"; }),
+           Change([](Json* j) { (*j)["user"] = std::string(1000, 'x'); }),
+           Change([](Json* j) {
+             (*j)["token_ids"] = std::vector<int>(101, 1);
+             (*j)["drawn_runs"] = {101};
+           }),
            Change([](Json* j) { (*j)["messages"] = Json::array(); }),
            Change([](Json* j) { j->erase("token_ids"); }),
            Change([](Json* j) { (*j)["token_ids"][2] = kVocab; }),
@@ -112,11 +121,11 @@ TEST(ConversationJson, RefusesWhatIsNoConversation) {
        }) {
     Json document = Document();
     change(&document);
-    const auto imported = ParseConversation(DumpJson(document), kVocab);
+    const auto imported = ParseConversation(DumpJson(document), kVocab, 100);
     ASSERT_FALSE(imported) << document;
     EXPECT_EQ(imported.error().code, ErrorCode::invalid_request);
   }
-  EXPECT_FALSE(ParseConversation("{", kVocab));
+  EXPECT_FALSE(ParseConversation("{", kVocab, 100));
 }
 
 }  // namespace
