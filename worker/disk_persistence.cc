@@ -266,6 +266,31 @@ void DiskPersistence::FetchPages(uint64_t ticket, std::vector<StoredPage> pages)
   }
 }
 
+Status DiskPersistence::WritePages(std::vector<PageToKeep>* pages, PagesKept* answer) {
+  const auto is_disk = [this] {
+    return pages_->environment().is_broken() ||
+           pages_->environment().last_failure() != snapshot::Environment::Failure::kNone;
+  };
+  std::vector<snapshot::PageToWrite> writes;
+  for (const PageToKeep& page : *pages) writes.push_back({page.page, page.data});
+  const Status all = pages_->Write(writes);
+  if (!all && is_disk()) return all;
+  for (size_t i = 0; i < pages->size(); ++i) {
+    if (!all) {
+      const Status one = pages_->Write(std::span(writes).subspan(i, 1));
+      if (!one && is_disk()) return one;
+      if (!one) {
+        LogWarning("{}", one.error().message);
+        answer->refused.push_back(writes[i].page.chain_hash);
+        std::erase(answer->chain_hashes, answer->refused.back());
+        continue;
+      }
+    }
+    answer->pages.push_back(writes[i].page);
+  }
+  return {};
+}
+
 void DiskPersistence::KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) {
   auto job = std::make_shared<std::vector<PageToKeep>>(std::move(pages));
   page_thread_->Post([this, job, superseded = std::move(superseded)] {
@@ -275,16 +300,15 @@ void DiskPersistence::KeepPages(std::vector<PageToKeep> pages, std::vector<uint6
       answer.chain_hashes.push_back(page.page.chain_hash);
     }
     if (pages_) {
-      std::vector<snapshot::PageToWrite> writes;
-      for (const PageToKeep& page : *job) writes.push_back({page.page, page.data});
-      Status status = pages_->Write(writes);
-      if (status && !superseded.empty()) status = pages_->Delete(superseded);
+      Status status = WritePages(job.get(), &answer);
+      if (status && answer.refused.empty() && !superseded.empty())
+        status = pages_->Delete(superseded);
       pages_dirty_ = pages_dirty_ || status.has_value();
       NotePages(status);
-      if (status) {
-        for (PageToKeep& page : *job) answer.pages.push_back(std::move(page.page));
+      if (!status)
+        answer.pages.clear();
+      else if (answer.refused.empty())
         answer.superseded = superseded;
-      }
     }
     Answer(std::move(answer));
   });

@@ -70,6 +70,9 @@ class DiskPersistence : public Persistence {
   void IdleTurns();
   // On the pages' thread.
   void NotePages(const Status& status);
+  // All at once; where one of them is wrong, one by one. The answer gets what is stored and
+  // refused.
+  Status WritePages(std::vector<PageToKeep>* pages, PagesKept* answer);
   void IdlePages();
 
   const Options options_;

@@ -453,7 +453,8 @@ void Generator::OnAnswer(PagesKept answer) {
   std::vector<std::pair<PageIndex, uint64_t>> pages;
   for (const uint64_t hash : answer.chain_hashes)
     if (const auto page = keeping_.extract(hash)) pages.emplace_back(page.mapped(), hash);
-  if (answer.pages.empty()) {
+  for (const uint64_t hash : answer.refused) keeping_.erase(hash);
+  if (answer.pages.empty() && !answer.chain_hashes.empty()) {
     keep_from_us_ = options_.now_us() + int64_t{limits::kPersistenceRetryMs} * 1000;
     for (auto page = pages.rbegin(); page != pages.rend(); ++page)
       if (store_->IsCached(page->first, page->second) &&

@@ -43,6 +43,7 @@ struct PagesKept {
   std::vector<snapshot::StoredPage> pages;  // empty: they are not stored
   std::vector<uint64_t> superseded;         // stored no more
   std::vector<uint64_t> chain_hashes;       // of all pages of the job
+  std::vector<uint64_t> refused;            // but those that never will be
   size_t bytes = 0;                         // that the job held
 };
 // What Manage has done; beside the answer what the generator is to know.

@@ -186,6 +186,22 @@ TEST_F(DiskFailureTest, AFullFileOfPagesRefusesAndGoesOnAfterADrop) {
   EXPECT_EQ(pages_kept_.back().pages.size(), 1u);
 }
 
+TEST_F(DiskFailureTest, APageThatIsWrongKeepsNoOthersFromBeingStored) {
+  Open();
+  std::vector<PageToKeep> pages;
+  for (int number = 1; number <= 3; ++number) pages.push_back(PageOf(nullptr, number));
+  pages[1].data[5] ^= std::byte{1};  // as where memory fails
+  const uint64_t wrong = pages[1].page.chain_hash;
+  disk_->KeepPages(std::move(pages), {});
+  Await(1);
+  ASSERT_EQ(pages_kept_.size(), 1u);
+  EXPECT_EQ(pages_kept_[0].pages.size(), 2u);
+  EXPECT_EQ(pages_kept_[0].refused, std::vector<uint64_t>{wrong});
+  EXPECT_EQ(pages_kept_[0].chain_hashes.size(), 2u) << "it is not to be tried again";
+  Open();
+  EXPECT_EQ(stored_pages_.size(), 2u);
+}
+
 TEST_F(DiskFailureTest, ADamagedPageIsAnsweredWithoutNumbers) {
   Open();
   const PageToKeep page = PageOf(nullptr, 1, 50'000);
