@@ -21,6 +21,7 @@ struct HttpRequest {
   int timeout_s = 0;    // 0: none
   // Takes a 200's body piece by piece; returning false ends the transfer.
   std::function<bool(std::string_view)> on_data;
+  std::string method{};  // empty: POST where there is a body, else GET
 };
 
 // io_error when no response came (refused, cut off, timed out).

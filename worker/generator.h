@@ -174,6 +174,7 @@ class Generator : private PrefixFinder {
   void OnAnswer(PagesKept answer);
   void OnAnswer(Managed answer);
   void ListConversations(const protocol::ConversationCommand& command, uint64_t owner);
+  bool IsKnown(uint64_t owner, const std::string& id) const;
   // Nothing of it is left in memory, and what runs with it leaves nothing.
   void ForgetConversation(uint64_t owner, const std::string& id);
   void ForgetPages(uint64_t owner, const snapshot::StoredTurn& turn);

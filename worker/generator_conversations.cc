@@ -48,9 +48,8 @@ Managed Get(TurnFile& file, const StoredConversation& conversation, uint32_t tur
   auto turns = file.Turns(conversation.owner, conversation.id);
   if (!loaded || !turns)
     managed.answer = Failure(loaded ? turns.error() : loaded.error());
-  else if (!managed.kept.empty())
-    return managed;
-  managed.answer = Success(ConversationJson(conversation, *loaded, *turns, with_tokens));
+  else
+    managed.answer = Success(ConversationJson(conversation, *loaded, *turns, with_tokens));
   return managed;
 }
 
@@ -58,8 +57,12 @@ Managed Delete(TurnFile& file, const std::vector<StoredConversation>& conversati
   Managed managed;
   Json deleted = Json::array();
   for (const StoredConversation& each : conversations) {
-    // Their pages go too, of all turns. What cannot be read has none that could be named.
-    for (uint32_t turn = 1; turn <= each.turns; ++turn)
+    // Their pages go too, of all turns, the last of which may just have come. What cannot be read
+    // has none that could be named.
+    uint32_t turns = each.turns;
+    if (const auto all = file.Turns(each.owner, each.id))
+      turns = static_cast<uint32_t>(all->size());
+    for (uint32_t turn = 1; turn <= turns; ++turn)
       if (auto loaded = file.Load(each.owner, each.id, turn))
         managed.forgotten.emplace_back(each.owner, std::move(*loaded));
     if (const Status status = file.Delete(each.owner, each.id); !status) {
@@ -70,6 +73,7 @@ Managed Delete(TurnFile& file, const std::vector<StoredConversation>& conversati
     managed.removed.emplace_back(each.owner, each.id);
     deleted.push_back(each.id);
   }
+  if (!managed.kept.empty()) return managed;
   managed.answer =
       Success({{"object", "conversation.deleted"}, {"deleted", true}, {"ids", std::move(deleted)}});
   return managed;
@@ -113,7 +117,14 @@ void Generator::Command(const ConversationCommand& command) {
     return options_.persistence->Manage(
         command.rid, [all = std::move(all)](TurnFile& file) { return Delete(file, all); });
   }
-  const StoredConversation* const stored = stored_.Find(owner, command.id);
+  const StoredConversation* stored = stored_.Find(owner, command.id);
+  // Its first answer may still be on its way.
+  StoredConversation not_stored;
+  not_stored.owner = owner;
+  not_stored.id = command.id;
+  if (stored == nullptr && command.operation == ConversationOperation::kDelete &&
+      IsKnown(owner, command.id))
+    stored = &not_stored;
   if (stored == nullptr)
     return refuse(ErrorCode::not_found, fmt::format("There is no conversation {}.", command.id),
                   "id");
@@ -178,7 +189,8 @@ void Generator::ListConversations(const ConversationCommand& command, uint64_t o
 
 void Generator::OnAnswer(Managed managed) {
   if (managed.stored) stored_.Put(*managed.stored);
-  for (const StoredConversation& kept : managed.kept) stored_.Put(kept);
+  for (const StoredConversation& kept : managed.kept)
+    if (kept.turns > 0) stored_.Put(kept);
   for (const auto& [owner, id] : managed.removed) {
     stored_.Remove(owner, id);
     // What ended while it was being deleted.
@@ -196,6 +208,14 @@ void Generator::OnAnswer(Managed managed) {
 }
 
 // --- Forgetting --------------------------------------------------------------------------------
+
+// In memory, or that a request is going to make it.
+bool Generator::IsKnown(uint64_t owner, const std::string& id) const {
+  if (conversations_.Get(owner, id) != nullptr) return true;
+  return std::ranges::any_of(requests_, [&](const auto& entry) {
+    return entry.second->owner == owner && entry.second->ticket.conversation_id == id;
+  });
+}
 
 void Generator::ForgetConversation(uint64_t owner, const std::string& id) {
   stored_.Remove(owner, id);

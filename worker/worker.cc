@@ -183,8 +183,8 @@ std::unique_ptr<DiskPersistence> OpenPersistence(const WorkerHeritage& heritage,
   options->persistence = opened->persistence.get();
   options->stored_conversations = std::move(opened->conversations);
   options->stored_pages = std::move(opened->pages);
-  // LMDB's own pages take the rest.
   options->retention_ms = int64_t{heritage.snapshots.retention_days} * 24 * 3600 * 1000;
+  // LMDB's own pages take the rest.
   options->stored_bytes_max = heritage.snapshots.kv_bytes_max / 10 * 9;
   return std::move(opened->persistence);
 }

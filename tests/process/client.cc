@@ -11,9 +11,13 @@ namespace {
 
 constexpr int kTransferTimeoutS = 180;
 
-Answer Perform(const std::string& url, const std::string& body) {
-  const auto response = cli::Perform(cli::HttpRequest{
-      .url = url, .body = body, .api_key = {}, .timeout_s = kTransferTimeoutS, .on_data = nullptr});
+Answer Perform(const std::string& url, const std::string& body, const std::string& method = "") {
+  const auto response = cli::Perform(cli::HttpRequest{.url = url,
+                                                      .body = body,
+                                                      .api_key = {},
+                                                      .timeout_s = kTransferTimeoutS,
+                                                      .on_data = nullptr,
+                                                      .method = method});
   Answer answer;
   if (!response) return answer;
   answer.status = response->status;
@@ -49,6 +53,7 @@ std::string Answer::finish_reason() const { return TextAt(body, "/choices/0/fini
 
 Answer Get(const std::string& url) { return Perform(url, ""); }
 Answer Post(const std::string& url, const Json& body) { return Perform(url, DumpJson(body)); }
+Answer Delete(const std::string& url) { return Perform(url, "", "DELETE"); }
 Answer Chat(const std::string& base_url, const Json& body) {
   return Post(base_url + "/v1/chat/completions", body);
 }
