@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
-#include "protocol/frame.h"
+#include "tests/frontend/call_fakes.h"
 
 namespace perdure::frontend {
 namespace {
@@ -17,14 +17,8 @@ using protocol::CacheAnswer;
 using protocol::CacheCommand;
 using protocol::CacheOperation;
 
-class Sink final : public AnswerSink {
+class Sink final : public WholeAnswerSink {
  public:
-  void Respond(HttpResponse response) override { responses.push_back(std::move(response)); }
-  void BeginStream(HttpResponse) override { ADD_FAILURE() << "these answers come in one piece"; }
-  void Stream(std::string, size_t) override { ADD_FAILURE(); }
-  void EndStream() override { ADD_FAILURE(); }
-  bool caught_up() const override { return true; }
-
   // The only response, which is one of success.
   Json Models() const {
     EXPECT_EQ(responses.size(), 1u);
@@ -32,26 +26,8 @@ class Sink final : public AnswerSink {
     EXPECT_EQ(responses[0].status, 200);
     return Json::parse(responses[0].body).at("models");
   }
-
-  std::vector<HttpResponse> responses;
 };
-
-class Port final : public WorkerPort {
- public:
-  void Send(std::string bytes) override {
-    reader_.Append(bytes);
-    while (auto frame = *reader_.Next()) {
-      EXPECT_EQ(frame->type, CacheCommand::kType);
-      commands.push_back(*protocol::Decode<CacheCommand>(frame->payload));
-    }
-  }
-  size_t outbox_bytes() const override { return 0; }
-
-  std::vector<CacheCommand> commands;
-
- private:
-  protocol::FrameReader reader_;
-};
+using Port = CommandPort<CacheCommand>;
 
 class CacheCallsTest : public testing::Test {
  protected:

@@ -4,11 +4,9 @@
 #include <gtest/gtest.h>
 
 #include <string>
-#include <vector>
 
 #include "base/limits.h"
-#include "protocol/codec.h"
-#include "protocol/frame.h"
+#include "tests/frontend/call_fakes.h"
 
 namespace perdure::frontend {
 namespace {
@@ -16,31 +14,8 @@ namespace {
 using protocol::ConversationCommand;
 using testing::HasSubstr;
 
-class Sink final : public AnswerSink {
- public:
-  void Respond(HttpResponse response) override { responses.push_back(std::move(response)); }
-  void BeginStream(HttpResponse) override { ADD_FAILURE() << "these answers come in one piece"; }
-  void Stream(std::string, size_t) override { ADD_FAILURE(); }
-  void EndStream() override { ADD_FAILURE(); }
-  bool caught_up() const override { return true; }
-
-  std::vector<HttpResponse> responses;
-};
-
-class Port final : public WorkerPort {
- public:
-  void Send(std::string bytes) override {
-    reader_.Append(bytes);
-    while (auto frame = *reader_.Next())
-      commands.push_back(*protocol::Decode<ConversationCommand>(frame->payload));
-  }
-  size_t outbox_bytes() const override { return 0; }
-
-  std::vector<ConversationCommand> commands;
-
- private:
-  protocol::FrameReader reader_;
-};
+using Sink = WholeAnswerSink;
+using Port = CommandPort<ConversationCommand>;
 
 class ConversationCallsTest : public testing::Test {
  protected:
