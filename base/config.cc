@@ -19,11 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Variables of MLX Server Nano that set something which this version does not have.
-constexpr std::string_view kVariablesWithoutEffect[] = {
-    "MLX_MODEL_IDLE_TIMEOUT",
-};
-
 // Empty counts as unset, as people write `VARIABLE= command`.
 std::optional<std::string> Variable(const GetEnv& env, std::string_view name) {
   if (name.empty()) return std::nullopt;
@@ -65,7 +60,7 @@ Status ApplyByName(std::string_view table, std::string_view name, const std::str
   return Err(ErrorCode::internal, fmt::format("no key {}.{}", table, name));
 }
 
-Status ApplyEnvironment(const GetEnv& env, Config* config, std::vector<std::string>* warnings) {
+Status ApplyEnvironment(const GetEnv& env, Config* config) {
   // The variables of huggingface_hub first: PERDURE_MODEL_CACHE_DIR is more specific.
   if (auto dir = Variable(env, "HF_HUB_CACHE")) {
     config->model_cache_dir = Absolute(*dir, env);
@@ -82,10 +77,6 @@ Status ApplyEnvironment(const GetEnv& env, Config* config, std::vector<std::stri
       text = Variable(env, name);
     }
     if (text) RETURN_IF_ERROR(Apply(key, std::string(name), *text, env, config));
-  }
-  for (const std::string_view name : kVariablesWithoutEffect) {
-    if (Variable(env, name))
-      warnings->push_back(fmt::format("{} has no effect in this version", name));
   }
   return {};
 }
@@ -283,7 +274,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
   ASSIGN_OR_RETURN(config.config_file, ConfigFile(flags, env));
   if (!config.config_file.empty())
     RETURN_IF_ERROR(ReadConfigFile(config.config_file, env, &config, warnings));
-  RETURN_IF_ERROR(ApplyEnvironment(env, &config, warnings));
+  RETURN_IF_ERROR(ApplyEnvironment(env, &config));
   RETURN_IF_ERROR(ApplyFlags(flags, env, &config));
   ApplyDirectoryDefaults(env, &config);
   std::vector<std::string> arguments = flags.models;

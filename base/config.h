@@ -31,6 +31,10 @@ struct ModelConfig {
   int quantize_bits = 0;   // 8, 4; 0: weights stay as they are
   std::string cache_type;  // of its conversations; empty: [cache] says
   bool is_default = false;
+  std::optional<int> idle_timeout_s;  // 0: never; absent: [lifecycle] says
+  bool pinned = false;                // is loaded at start, and stays
+  bool preload = true;                // is loaded at start, if there is room
+  bool warm_up = false;               // shared_prompts are computed once it is loaded
 };
 
 struct Config {
@@ -66,6 +70,12 @@ struct Config {
 
   // [snapshots]
   SnapshotSettings snapshots;
+
+  // [lifecycle]
+  uint64_t memory_max = 0;         // of all models together; 0: derived from memory
+  int model_idle_timeout_s = 300;  // 0: models stay
+  int arena_timeout_s = 3600;      // of one that was unloaded; 0: arenas stay
+  int residency_least_s = 5;
 
   // [paths]
   std::filesystem::path state_dir;

@@ -299,6 +299,8 @@ inline constexpr int kHttpEvictIdleMs = 5000;
 inline constexpr int kHttpAcceptsPerTurn = 64;
 // How often deadlines are looked at, and the status heartbeat's interval.
 inline constexpr int kFrontendTickMs = 200;
+// Without connections: its heartbeats are due every second.
+inline constexpr int kFrontendIdleTickMs = 1'000;
 
 // --- API requests ------------------------------------------------------------------------------
 
@@ -318,6 +320,23 @@ inline constexpr size_t kEchoBytesMax = 100;
 // What is kept of an unstreamed answer, text and logprobs of all choices: four bytes for each token
 // of the longest context would be more than any client takes.
 inline constexpr size_t kAnswerBytesMax = size_t{64} << 20;
+// What a worker takes beside weights and KV: its program, the tokenizer, buffers of a step; of
+// larger models more, which is measured once they run.
+inline constexpr uint64_t kWorkerBytes = uint64_t{48} << 20;
+// What all models together leave of the memory: the larger one of a part, and of so many bytes.
+inline constexpr uint64_t kMemoryReservePart = 10;
+inline constexpr uint64_t kMemoryReserveBytesMin = uint64_t{512} << 20;
+// KV that a worker may begin with; it asks for more, in parts of what it has.
+inline constexpr uint64_t kKvGrantBytes = uint64_t{64} << 20;
+// After a refusal it does not ask for so long; a request that cannot go on without waits so long
+// for an answer, and looks so often.
+inline constexpr int64_t kKvAskPauseMs = 5'000;
+inline constexpr int64_t kKvGrowWaitMs = 10'000;
+inline constexpr int kKvGrowPollMs = 100;
+// A worker that has given back what it could is not asked again for so long.
+inline constexpr int64_t kKvShrinkPauseMs = 10'000;
+// What is running has so long to end when its model is unloaded: nothing should be.
+inline constexpr int kUnloadDrainMs = 10'000;
 // How long a request waits for a model that is being started or loaded. SDKs give up after 600 s.
 inline constexpr int kModelWaitS = 300;
 // Requests of a model that are remembered as suspects of a death, and as given up, each: more than

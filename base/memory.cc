@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "base/control_groups.h"
+#include "base/limits.h"
 
 namespace perdure {
 namespace {
@@ -60,6 +61,14 @@ MemoryState ReadMemoryState(const fs::path& root) {
     ApplyLimit(version == ControlGroupVersion::k2 ? kVersion2 : kVersion1, folder, &state);
   });
   return state;
+}
+
+uint64_t MemoryBudget(uint64_t configured, uint64_t capacity) {
+  if (configured > 0) return std::min(configured, capacity);
+  const uint64_t reserve =
+      std::max(capacity / limits::kMemoryReservePart, limits::kMemoryReserveBytesMin);
+  // A machine that is as small as its reserve still serves what fits into half of it.
+  return capacity > 2 * reserve ? capacity - reserve : capacity / 2;
 }
 
 }  // namespace perdure

@@ -16,4 +16,8 @@ struct MemoryState {
 // available. `root` replaces "/" in tests. Zeros when nothing can be read. Thread-safe.
 MemoryState ReadMemoryState(const std::filesystem::path& root = "/");
 
+// What models may take together: `configured`, up to all there is, or where that is 0 what there is
+// less a reserve for everything else (limits::kMemoryReserve…).
+uint64_t MemoryBudget(uint64_t configured, uint64_t capacity);
+
 }  // namespace perdure

@@ -77,6 +77,12 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   AddConfig(reload, &line.flags);
   AddRuntimeDir(reload, &line.flags);
 
+  CLI::App* stop = app.add_subcommand(
+      "stop", "Stop the running service, or unload one of its models until it is asked for again");
+  stop->add_option("MODEL", line.model, "Only unload this model; its conversations stay");
+  AddConfig(stop, &line.flags);
+  AddRuntimeDir(stop, &line.flags);
+
   CLI::App* show = app.add_subcommand(
       "show", "Tell of a model what is known without loading it: size, context, memory");
   CLI::App* bench = app.add_subcommand(
@@ -88,6 +94,14 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
             "A name from the configuration, a folder, or org/name from the Hugging Face cache")
         ->required();
   }
+  CLI::App* plan = app.add_subcommand(
+      "plan", "Tell what of memory models would take, and which of them fit together");
+  plan->add_option("MODEL", line.models, "As for show; may be repeated (default: all configured)");
+  plan->add_option("--context", line.context, "Tokens of a conversation (default 4096)")
+      ->check(CLI::Range(1, limits::kContextMax));
+  AddJson(plan, &line);
+  AddConfig(plan, &line.flags);
+  AddModelCacheDir(plan, &line.flags);
   CLI::App* list = app.add_subcommand("list", "List the models that are configured or cached");
   for (CLI::App* command : {show, list, bench}) {
     AddJson(command, &line);
@@ -163,6 +177,8 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   }
   if (*ps) line.command = Command::kPs;
   if (*reload) line.command = Command::kReload;
+  if (*stop) line.command = Command::kStop;
+  if (*plan) line.command = Command::kPlan;
   if (*show) line.command = Command::kShow;
   if (*list) line.command = Command::kList;
   if (*bench) line.command = Command::kBench;

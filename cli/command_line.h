@@ -4,7 +4,6 @@
 #include <optional>
 #include <string>
 #include <vector>
-
 #include "base/config.h"
 #include "cli/bench/bench.h"
 
@@ -14,6 +13,8 @@ enum class Command {
   kServe,
   kPs,
   kReload,
+  kStop,
+  kPlan,
   kShow,
   kList,
   kBench,
@@ -37,9 +38,11 @@ struct CacheOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, bench, doctor, inspect, cache
-  std::string model;  // show, bench, reload, cache
-  std::string arena;  // inspect arena
+  bool json = false;                // ps, show, list, bench, doctor, inspect, cache
+  std::string model;                // show, bench, reload, stop, cache
+  std::vector<std::string> models;  // plan
+  int context = 4096;               // plan
+  std::string arena;                // inspect arena
   CacheOptions cache;
   DemoOptions demo;
   BenchOptions bench;

@@ -11,8 +11,8 @@
 #include "cli/table.h"
 #include "engine/models/registry.h"
 #include "hub/cache_layout.h"
-#include "hub/memory_claims.h"
 #include "hub/model_source.h"
+#include "hub/weight_bytes.h"
 #include "protocol/heritage.h"
 
 namespace perdure::cli {

@@ -81,8 +81,7 @@ Result<engine::KvBudget> BudgetOf(const ModelReportInputs& in, const ModelSummar
   inputs.page_bytes = engine::KvShapeOf(*summary.config).PageBytes();
   inputs.memory = in.memory;
   inputs.memory.available = Minus(in.memory.available, summary.weights->memory_bytes);
-  inputs.claimed_bytes = in.claims.bytes;
-  inputs.sharers = in.claims.sharers;
+  inputs.claimed_bytes = in.claimed_bytes;
   return engine::DeriveKvBudget(inputs);
 }
 

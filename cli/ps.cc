@@ -32,30 +32,49 @@ std::string FormatPs(const Json& ps) {
   const Json& supervisor = ps.contains("supervisor") ? ps["supervisor"] : none;
   const Json& frontend = ps.contains("frontend") ? ps["frontend"] : none;
   std::vector<std::vector<std::string>> rows{
-      {"PROCESS", "STATE", "PID", "DEATHS", "RSS", "RUNNING", "WAITING"}};
+      {"PROCESS", "STATE", "PID", "DEATHS", "RSS", "KV", "RUNNING", "WAITING"}};
   rows.push_back({"supervisor", "running", TextOf(supervisor, "pid"), "-",
-                  Mebibytes(supervisor, "memory", "rss_bytes"), "-", "-"});
+                  Mebibytes(supervisor, "memory", "rss_bytes"), "-", "-", "-"});
   rows.push_back({"frontend " + TextOf(frontend, "url"), TextOf(frontend, "state"),
                   TextOf(frontend, "pid"), TextOf(frontend, "deaths"),
-                  Mebibytes(frontend, "memory", "rss_bytes"), "-", "-"});
+                  Mebibytes(frontend, "memory", "rss_bytes"), "-", "-", "-"});
   std::string reasons;
   if (ps.contains("models") && ps["models"].is_array()) {
     for (const Json& model : ps["models"]) {
       rows.push_back({"worker " + TextOf(model, "name"), TextOf(model, "state"),
                       TextOf(model, "pid"), TextOf(model, "deaths"),
-                      Mebibytes(model, "memory", "rss_bytes"), TextOf(model, "running"),
+                      Mebibytes(model, "memory", "rss_bytes"),
+                      Mebibytes(model, "memory", "kv_granted_bytes"), TextOf(model, "running"),
                       TextOf(model, "waiting")});
       if (TextOf(model, "reason") != "-")
         reasons += fmt::format("{}: {}\n", TextOf(model, "name"), TextOf(model, "reason"));
     }
   }
-  return Table(rows) + (reasons.empty() ? "" : "\n" + reasons);
+  std::string memory;
+  if (ps.contains("memory") && ps["memory"].is_object())
+    memory =
+        fmt::format("\nmemory for models: {} of {} in use, by the kernel's figures {}\n",
+                    Mebibytes(ps, "memory", "held_bytes"), Mebibytes(ps, "memory", "budget_bytes"),
+                    Mebibytes(ps, "memory", "kernel_bytes"));
+  return Table(rows) + memory + (reasons.empty() ? "" : "\n" + reasons);
 }
 
 int RunPs(const std::filesystem::path& runtime_dir, bool json) {
   const Result<Json> answer = AskSupervisor(runtime_dir, "ps");
   if (!answer) return Fail(answer.error());
   fmt::print("{}", json ? DumpJson(*answer) + "\n" : FormatPs(*answer));
+  return protocol::kExitOk;
+}
+
+int RunStop(const std::filesystem::path& runtime_dir, const std::string& model) {
+  const Result<Json> answer = AskSupervisor(
+      runtime_dir, "stop", model.empty() ? std::nullopt : std::optional<std::string>(model));
+  if (!answer) return Fail(answer.error());
+  if (model.empty()) {
+    fmt::print("The service finishes its running answers and stops.\n");
+  } else {
+    for (const Json& change : (*answer)["changes"]) fmt::print("{}.\n", change.get<std::string>());
+  }
   return protocol::kExitOk;
 }
 

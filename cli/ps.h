@@ -1,4 +1,4 @@
-// `perdure ps`: the running service as a table or as JSON.
+// `perdure ps` and its like: the running service as a table or as JSON, and what it is told to do.
 #pragma once
 
 #include <filesystem>
@@ -15,5 +15,8 @@ std::string FormatPs(const Json& ps);
 int RunPs(const std::filesystem::path& runtime_dir, bool json);
 // Of the whole config, or only the process of `model` where it is not empty.
 int RunReload(const std::filesystem::path& runtime_dir, const std::string& model);
+
+// The whole service, or one of its models until it is asked for again.
+int RunStop(const std::filesystem::path& runtime_dir, const std::string& model);
 
 }  // namespace perdure::cli

@@ -6,12 +6,13 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "base/limits.h"
 #include "base/memory.h"
 #include "cli/model_choice.h"
 #include "cli/model_report.h"
 #include "cli/table.h"
-#include "hub/memory_claims.h"
 #include "hub/model_source.h"
+#include "hub/weight_bytes.h"
 #include "protocol/heritage.h"
 
 namespace perdure::cli {
@@ -139,8 +140,10 @@ int RunShow(const std::string& name, const ConfigFlags& flags, const GetEnv& env
   ModelReportInputs inputs;
   inputs.model = choice->model;
   inputs.folder = std::move(*folder);
-  inputs.claims = hub::ClaimsBeside(choice->model, choice->config.models, places);
   inputs.memory = ReadMemoryState();
+  inputs.claimed_bytes = inputs.memory.capacity -
+                         MemoryBudget(choice->config.memory_max, inputs.memory.capacity) +
+                         hub::LoadedBytes(choice->model, places) + limits::kWorkerBytes;
   const Json report = ModelReport(inputs);
   fmt::print("{}", json ? DumpJson(report) + "\n" : FormatShow(report));
   return report["problems"].empty() ? protocol::kExitOk : protocol::kExitBadModel;

@@ -99,6 +99,10 @@ class Engine {
   virtual const ModelInfo& info() const = 0;
   virtual const GenerationDefaults& generation_defaults() const = 0;
 
+  // From the next step on at most so many of its threads compute, at least one. For whoever calls
+  // Step.
+  virtual void SetThreads(int /*threads*/) {}
+
   // One forward pass over all sequences. Returns rows of vocab_size floats, in the order of the
   // sequences and of their tokens; valid until the next call. Not thread-safe.
   virtual std::span<const float> Step(std::span<const SequenceStep> sequences) = 0;

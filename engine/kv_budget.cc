@@ -23,14 +23,11 @@ uint64_t DerivedBytes(const KvBudgetInputs& in) {
   const uint64_t unclaimed =
       in.memory.capacity > in.claimed_bytes ? in.memory.capacity - in.claimed_bytes : 0;
   const uint64_t left = std::clamp(unclaimed, available / 4, available);
-  return left / 2 / static_cast<uint64_t>(in.sharers);
+  return left / 2;
 }
 
 std::string DerivedReason(const KvBudgetInputs& in) {
-  std::string text = fmt::format("derived from {} of available memory", Size(in.memory.available));
-  if (in.sharers > 1)
-    text += fmt::format(", shared by {} models that claim {}", in.sharers, Size(in.claimed_bytes));
-  return text;
+  return fmt::format("derived from {} of available memory", Size(in.memory.available));
 }
 
 uint64_t ContextBytes(const KvBudgetInputs& in, int tokens) {
@@ -89,7 +86,7 @@ const char* ContextBoundName(ContextBound bound) {
 }
 
 Result<KvBudget> DeriveKvBudget(const KvBudgetInputs& in) {
-  CHECK(in.model_context > 0 && in.sequences_max >= 1 && in.page_bytes > 0 && in.sharers >= 1);
+  CHECK(in.model_context > 0 && in.sequences_max >= 1 && in.page_bytes > 0);
   KvBudget budget;
   ChooseContext(in, &budget);
   const uint64_t bytes = in.kv_bytes_max > 0 ? in.kv_bytes_max : DerivedBytes(in);

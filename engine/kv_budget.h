@@ -22,10 +22,8 @@ struct KvBudgetInputs {
   // Nothing: whole pages of page_bytes. Must not fall with the number.
   std::function<uint64_t(int tokens)> context_bytes = nullptr;
   MemoryState memory;  // with this model's weights loaded
-  // What all models that share the memory claim: their weights, and the KV of those that configure
-  // it (this one's excepted).
+  // What of the capacity is not for this KV: a reserve, and this model's weights.
   uint64_t claimed_bytes = 0;
-  int sharers = 1;  // models whose KV is derived, this one included; ≥ 1
 };
 
 enum class ContextBound : uint8_t { kModel, kConfig, kMemory };
@@ -39,9 +37,9 @@ struct KvBudget {
   std::vector<std::string> warnings;          // what was configured and cannot be
 };
 
-// Derived bytes: left / 2 / sharers, where `left` is what is available, at most the capacity less
-// what is claimed (models that load later will take it), and at least a quarter of what is
-// available. Pages map memory when first used: promising half leaves the rest to everybody else.
+// Derived bytes: half of what is available, or of the capacity less what is claimed where that is
+// less, but of a quarter of what is available at least. It is what KV may grow to: the supervisor
+// grants it part by part, as other models need memory too.
 // Never more pages than sequences_max full contexts.
 //
 // A context beyond the model's own or beyond the pages is cut with a warning rather than refused:

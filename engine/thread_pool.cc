@@ -38,7 +38,7 @@ void WaitWhile(const std::atomic<uint32_t>& value, uint32_t old) {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads, PhaseProfile* profile)
-    : profile_(profile), shares_(static_cast<size_t>(std::max(threads, 1))) {
+    : profile_(profile), shares_(static_cast<size_t>(std::max(threads, 1))), active_(threads) {
   CHECK(threads >= 1 && threads <= limits::kEngineThreadsMax);
   // Signals belong to the threads that were there before.
   sigset_t all, before;
@@ -51,9 +51,15 @@ ThreadPool::ThreadPool(int threads, PhaseProfile* profile)
 
 ThreadPool::~ThreadPool() {
   stopping_.store(true, std::memory_order_relaxed);
+  SetActive(threads());
   state_.fetch_add(kJob, std::memory_order_release);
   state_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::SetActive(int threads) {
+  active_.store(std::clamp(threads, 1, this->threads()), std::memory_order_relaxed);
+  active_.notify_all();
 }
 
 void ThreadPool::Run(Job job, void* context) {
@@ -75,6 +81,9 @@ void ThreadPool::WorkerMain(int thread) {
   // The job numbers wrap around; taking an old number for a new one only misses that job.
   uint32_t seen = 0;
   for (;;) {
+    // It misses the phases of those that are active.
+    for (int active; (active = active_.load(std::memory_order_relaxed)) <= thread;)
+      active_.wait(active, std::memory_order_relaxed);
     uint32_t state = state_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_relaxed)) return;
     if ((state & kOpen) == 0 || JobOf(state) == seen) {

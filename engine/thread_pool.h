@@ -30,16 +30,20 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  // From the next phase on only so many of them take part, at least one and at most all; the others
+  // sleep. What is computed does not depend on it.
+  void SetActive(int threads);
+  int active() const { return active_.load(std::memory_order_relaxed); }
 
   // fn(item, thread) for each item of [0, items). Returns when all are done.
   template <class Fn>
   void Claim(int items, Fn&& fn, SourcePlace where = SourcePlace::Here()) {
     const Timer timer(profile_, where);
-    if (items <= 1 || workers_.empty()) {
+    const int count = active();
+    if (items <= 1 || count == 1) {
       for (int item = 0; item < items; ++item) fn(item, 0);
       return;
     }
-    const int count = threads();
     for (int t = 0; t < count; ++t) {
       Share& share = shares_[static_cast<size_t>(t)];
       share.next.store(static_cast<int>(int64_t{items} * t / count), std::memory_order_relaxed);
@@ -59,7 +63,8 @@ class ThreadPool {
   // fn(begin, end, thread) for contiguous ranges that cover [0, items), a few a thread.
   template <class Fn>
   void Split(int items, Fn&& fn, SourcePlace where = SourcePlace::Here()) {
-    const int ranges = workers_.empty() ? 1 : std::min(items, threads() * kRangesPerThread);
+    const int count = active();
+    const int ranges = count == 1 ? 1 : std::min(items, count * kRangesPerThread);
     const auto part = [&](int range, int thread) {
       const int begin = static_cast<int>(int64_t{items} * range / ranges);
       const int end = static_cast<int>(int64_t{items} * (range + 1) / ranges);
@@ -112,6 +117,7 @@ class ThreadPool {
   // Goes up when the last worker leaves a closed job.
   alignas(64) std::atomic<uint32_t> drained_{0};
   std::atomic<bool> stopping_{false};
+  std::atomic<int> active_;
   std::vector<std::thread> workers_;
 };
 

@@ -104,9 +104,20 @@ HttpResponse Options(std::string_view path, Endpoint endpoint) {
   return response;
 }
 
-HttpResponse Ready(const ApiState& state) {
+// Of the service, or of one model: whether a request for it would be answered.
+HttpResponse Ready(const HttpRequest& request, const ApiState& state) {
+  const auto parameters = QueryOf(request.target);
+  if (!parameters) return ErrorResponse(parameters.error());
+  const protocol::RosterEntry* model = nullptr;
+  for (const auto& [name, value] : *parameters) {
+    if (name != "model") return ErrorResponse(UnknownParameter(name).value());
+    const auto found = state.models.Resolve(value);
+    if (!found) return ErrorResponse(found.error());
+    model = *found;
+  }
   const bool draining = state.draining || state.models.draining();
-  const bool ready = !draining && state.models.any_ready();
+  const bool ready =
+      !draining && (model != nullptr ? WouldServe(*model) : state.models.any_ready());
   const std::string_view status = draining ? "draining" : ready ? "ready" : "loading";
   HttpResponse response =
       JsonResponse(ready ? 200 : 503, HealthBody(status, state.models.models()));
@@ -180,7 +191,7 @@ std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleReq
     case Endpoint::kHealth:
       return JsonResponse(200, HealthBody("ok", state.models.models()));
     case Endpoint::kReady:
-      return Ready(state);
+      return Ready(request, state);
     case Endpoint::kCacheLook:
     case Endpoint::kCacheChange: {
       auto call = ParseCacheCall(*CacheEndpointOf(path), request);

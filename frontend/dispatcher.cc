@@ -27,12 +27,13 @@ struct Dispatcher::Generation {
   RequestLedger ledger;
   AnswerIdentity identity{};
   bool stream = false;
+  std::optional<int32_t> keep_alive_s{};
   AnswerSink* sink = nullptr;
   WorkerId worker = 0;  // 0: waits for one
   int64_t started_ms = 0;
-  int64_t waited_ms = 0;       // until it was submitted
-  int64_t wait_until_ms = 0;   // while it waits
-  int64_t last_output_ms = 0;  // of a stream
+  int64_t waited_ms = 0;                            // until it was submitted
+  int64_t waiting_since_ms = 0, wait_until_ms = 0;  // while it waits
+  int64_t last_output_ms = 0;                       // of a stream
   bool head_sent = false;
   bool start_sent = false;
   std::vector<ChoiceAnswer> choices{};
@@ -139,16 +140,18 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
   generation->identity = {generation->ledger.request().kind, rid, model->name,
                           generation->ledger.request().unix_time, request.include_usage};
   generation->stream = request.stream;
+  generation->keep_alive_s = request.keep_alive_s;
   generation->choices.assign(generation->ledger.choices().size(),
                              ChoiceAnswer(generation->ledger.request()));
   generation->sink = sink;
-  generation->started_ms = generation->last_output_ms = now_ms;
+  generation->started_ms = generation->last_output_ms = generation->waiting_since_ms = now_ms;
   generation->wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
   held_bytes_ += bytes;
   ++under_way;
   Generation& kept = *generation;
   const bool inserted = generations_.emplace(rid, std::move(generation)).second;
   CHECK_MSG(inserted, "request ids are unique");
+  demand_.Touch(model->name);
   if (worker) Hand(kept, *worker);
   return {};
 }
@@ -234,6 +237,7 @@ void Dispatcher::Hand(Generation& generation, Worker& worker) {
   RequestLedger& ledger = generation.ledger;
   const bool suspect = Names(worker.offer.suspects, ledger.rid());
   generation.worker = worker.id;
+  demand_.Touch(generation.identity.model);
   worker.port->Send(ledger.state() == RequestLedger::State::kOrphaned
                         ? protocol::MakeFrame(ledger.MakeResume(suspect))
                         : protocol::MakeFrame(ledger.MakeSubmit(suspect)));
@@ -269,10 +273,12 @@ void Dispatcher::HandWaiting(int64_t now_ms) {
       case protocol::ModelState::kBackoff:  // its next worker comes by itself
         break;
       case protocol::ModelState::kStopping:
-        // Where settings changed, a worker with the new ones follows; else it will be stopped.
-        if (!begun) Fail(rid, ModelDownError(*model));
-        break;
       case protocol::ModelState::kStopped:
+        // It comes back: with other settings, when it is asked for, or after another one's turn.
+        if (AvailabilityOf(*model) == ModelAvailability::kComing) break;
+        if (!begun || model->state == protocol::ModelState::kStopped)
+          Fail(rid, ModelDownError(*model));
+        break;
       case protocol::ModelState::kFailed:
         Fail(rid, ModelDownError(*model));
         break;
@@ -474,6 +480,8 @@ void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
     if (found == generations_.end() || found->second->worker != id) continue;
     Generation& generation = *found->second;
     generation.worker = 0;
+    generation.waiting_since_ms = now_ms;
+    demand_.Touch(model);
     generation.ledger.TakeBack();
     generation.wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
     if (generation.ledger.state() == RequestLedger::State::kOrphaned) {
@@ -536,6 +544,19 @@ void Dispatcher::EndDrain() {
   for (const RequestId rid : AllRids()) Fail(rid, ShuttingDown());
 }
 
+std::optional<protocol::Demand> Dispatcher::TakeDemand(int64_t now_ms) {
+  if (!demand_.changed()) return std::nullopt;
+  DemandTracker::Count count;
+  for (const auto& [rid, generation] : generations_) {
+    const std::string& model = generation->identity.model;
+    if (generation->worker != 0)
+      count.Running(model);
+    else
+      count.Waiting(model, now_ms - generation->waiting_since_ms);
+  }
+  return demand_.Take(std::move(count));
+}
+
 // --- Common -------------------------------------------------------------------------------------
 
 void Dispatcher::SendCredit(Generation& generation, uint32_t portion) {
@@ -580,6 +601,7 @@ void Dispatcher::Erase(RequestId rid) {
   const auto it = generations_.find(rid);
   CHECK(it != generations_.end());
   held_bytes_ -= it->second->ledger.request_bytes();
+  demand_.OnEnd(it->second->identity.model, it->second->keep_alive_s);
   const auto count = per_model_.find(it->second->identity.model);
   CHECK(count != per_model_.end() && count->second > 0);
   if (--count->second == 0) per_model_.erase(count);

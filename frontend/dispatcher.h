@@ -18,6 +18,7 @@
 #include "frontend/cache_calls.h"
 #include "frontend/choice_answer.h"
 #include "frontend/conversation_calls.h"
+#include "frontend/demand_tracker.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
 #include "frontend/request_parser.h"
@@ -69,6 +70,8 @@ class Dispatcher {
   // Ends what still runs: its time is over.
   void EndDrain();
 
+  // What is asked of the models, if that has changed since it was taken last.
+  std::optional<protocol::Demand> TakeDemand(int64_t now_ms);
   bool draining() const { return draining_; }
   size_t active() const {
     return generations_.size() + cache_calls_.active() + conversation_calls_.active();
@@ -105,6 +108,7 @@ class Dispatcher {
   std::map<WorkerId, Worker> workers_;
   std::unordered_map<protocol::RequestId, std::unique_ptr<Generation>> generations_;
   std::unordered_map<std::string, size_t> per_model_;  // generations under way
+  DemandTracker demand_;
   CacheCalls cache_calls_;
   ConversationCalls conversation_calls_;
 };

@@ -35,9 +35,11 @@ Result<const RosterEntry*> ModelTable::Resolve(std::string_view name) const {
              fmt::format("There is no model {}. Models: {}.", Quoted(name), known), "model");
 }
 
-bool ModelTable::any_ready() const {
-  return std::any_of(roster_.models.begin(), roster_.models.end(),
-                     [](const RosterEntry& model) { return model.state == ModelState::kReady; });
+bool ModelTable::any_ready() const { return std::ranges::any_of(roster_.models, WouldServe); }
+
+bool WouldServe(const RosterEntry& model) {
+  return model.state == ModelState::kReady || (model.state == ModelState::kStopped &&
+                                               AvailabilityOf(model) == ModelAvailability::kComing);
 }
 
 ModelAvailability AvailabilityOf(const RosterEntry& model) {
@@ -51,15 +53,25 @@ ModelAvailability AvailabilityOf(const RosterEntry& model) {
       // Its next worker is about to be started.
       if (model.retry_after_s <= limits::kBackoffWaitS) return ModelAvailability::kComing;
       break;
-    case ModelState::kFailed:
     case ModelState::kStopping:
     case ModelState::kStopped:
+      if (model.on_demand && model.missing_bytes == 0) return ModelAvailability::kComing;
+      break;
+    case ModelState::kFailed:
       break;
   }
   return ModelAvailability::kDown;
 }
 
 Error ModelDownError(const RosterEntry& model) {
+  if (model.missing_bytes > 0)
+    return {ErrorCode::out_of_memory,
+            fmt::format("The model {} does not fit into memory: {} MiB are missing, even if all "
+                        "other models but the pinned ones make room. Raise lifecycle.memory_max, "
+                        "or choose a smaller model or fewer bits.",
+                        model.name, (model.missing_bytes >> 20) + 1),
+            {},
+            std::max(1, model.retry_after_s)};
   std::string message =
       fmt::format("The model {} is down ({}).", model.name, ModelStateName(model.state));
   if (!model.reason.empty()) message += " " + model.reason;

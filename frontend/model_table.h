@@ -22,7 +22,7 @@ class ModelTable {
   // model_not_found names the models that there are.
   Result<const protocol::RosterEntry*> Resolve(std::string_view name) const;
   const protocol::RosterEntry* Find(std::string_view name) const;
-  // Some model would answer at once.
+  // Some model would answer, at once or as soon as it is loaded.
   bool any_ready() const;
 
  private:
@@ -31,10 +31,12 @@ class ModelTable {
 
 enum class ModelAvailability {
   kReady,
-  kComing,  // being started or loaded: requests wait for it
+  kComing,  // being started or loaded, or will be when it is asked for: requests wait for it
   kDown,    // requests are refused with ModelDownError
 };
 ModelAvailability AvailabilityOf(const protocol::RosterEntry& model);
+// It is ready, or would be loaded for a request.
+bool WouldServe(const protocol::RosterEntry& model);
 // Why a model that is down, or did not come in time, does not answer; with retry-after.
 Error ModelDownError(const protocol::RosterEntry& model);
 Error ModelSlowError(const protocol::RosterEntry& model);

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "frontend/cache_fields.h"
+#include "frontend/keep_alive.h"
 #include "frontend/message_parser.h"
 #include "frontend/request_fields.h"
 
@@ -224,6 +225,7 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   ASSIGN_OR_RETURN(generation.conversation_id, ReadConversationId(body));
   ASSIGN_OR_RETURN(const std::optional<bool> store, ReadBool(body, "store"));
   generation.store = store.value_or(true);
+  ASSIGN_OR_RETURN(parsed.keep_alive_s, ReadKeepAlive(body));
   if (const Json* user = FindField(body, "user")) {
     if (!user->is_string() ||
         user->get_ref<const std::string&>().size() > limits::kConversationUserBytesMax)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,7 +18,8 @@ namespace perdure::frontend {
 struct ParsedRequest {
   std::string model;  // empty: the default model
   bool stream = false;
-  bool include_usage = false;  // of a stream
+  bool include_usage = false;           // of a stream
+  std::optional<int32_t> keep_alive_s;  // that the model stays afterwards; -1: for ever
   protocol::GenerationRequest generation;
 };
 

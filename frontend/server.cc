@@ -163,6 +163,7 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
   else
     started =
         dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)), sink, MonotonicMs());
+  TellDemand();
   if (!started) return ErrorResponse(started.error());
   return std::nullopt;
 }
@@ -171,7 +172,10 @@ void Server::OnTaken(protocol::RequestId rid, size_t payload_bytes) {
   dispatcher_.OnTaken(rid, payload_bytes);
 }
 
-void Server::OnClientGone(protocol::RequestId rid) { dispatcher_.OnClientGone(rid); }
+void Server::OnClientGone(protocol::RequestId rid) {
+  dispatcher_.OnClientGone(rid);
+  TellDemand();
+}
 
 void Server::OnSessionClosed(HttpSession* session) {
   if (session->refused()) --refused_sessions_;
@@ -189,6 +193,7 @@ Status Server::OnControl(protocol::ReceivedFrame received) {
       knows_models_ = true;
       WaitAccept();
       dispatcher_.OnRoster(MonotonicMs());
+      TellDemand();
       return {};
     }
     case MessageType::kChannelOffer: {
@@ -219,7 +224,9 @@ Status Server::AddWorker(const protocol::ChannelOffer& offer, UniqueFd socket) {
   workers_.emplace(id, channel);
   channel->Start(
       [this, id](protocol::ReceivedFrame received) {
-        return dispatcher_.OnFrame(id, received.frame, MonotonicMs());
+        Status status = dispatcher_.OnFrame(id, received.frame, MonotonicMs());
+        TellDemand();
+        return status;
       },
       [this, id, offer](std::optional<Error> error) {
         if (error) {
@@ -229,6 +236,7 @@ Status Server::AddWorker(const protocol::ChannelOffer& offer, UniqueFd socket) {
                 protocol::ChannelBroken{offer.model, offer.epoch, error->message}));
         }
         dispatcher_.OnWorkerGone(id, MonotonicMs());
+        TellDemand();
         workers_.erase(id);
       });
   return {};
@@ -250,6 +258,12 @@ void Server::BeginDrain(int32_t timeout_s) {
   dispatcher_.BeginDrain();
   status_->phase.store(static_cast<uint32_t>(shm::Phase::kDraining), std::memory_order_relaxed);
   CheckDrained(now_ms);
+}
+
+// After everything that may have changed it, so that a model is loaded as soon as it is asked for.
+void Server::TellDemand() {
+  if (const auto demand = dispatcher_.TakeDemand(MonotonicMs()))
+    control_->Send(protocol::MakeFrame(*demand));
 }
 
 void Server::CheckDrained(int64_t now_ms) {
@@ -275,7 +289,9 @@ void Server::CheckDrained(int64_t now_ms) {
 // --- Clock --------------------------------------------------------------------------------------
 
 void Server::WaitTick() {
-  tick_.expires_after(std::chrono::milliseconds(limits::kFrontendTickMs));
+  const bool idle = sessions_.empty() && dispatcher_.active() == 0;
+  tick_.expires_after(
+      std::chrono::milliseconds(idle ? limits::kFrontendIdleTickMs : limits::kFrontendTickMs));
   tick_.async_wait([this](const ErrorCodeAsio& ec) {
     if (ec) return;
     OnTick();
@@ -295,6 +311,7 @@ void Server::OnTick() {
   for (const auto& [raw, session] : sessions_) sessions.push_back(session);
   for (const auto& session : sessions) session->OnTick(now_ms);
   dispatcher_.OnTick(now_ms);
+  TellDemand();
   WaitAccept();
   CheckDrained(now_ms);
 }

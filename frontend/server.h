@@ -56,6 +56,7 @@ class Server final : public SessionHost {
   Status AddWorker(const protocol::ChannelOffer& offer, UniqueFd socket);
   void ApplySettings(protocol::FrontendSettings settings);
   void BeginDrain(int32_t timeout_s);
+  void TellDemand();
   void WaitTick();
   void OnTick();
   void CheckDrained(int64_t now_ms);

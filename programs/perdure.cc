@@ -13,6 +13,7 @@
 #include "cli/doctor.h"
 #include "cli/inspect.h"
 #include "cli/list.h"
+#include "cli/plan.h"
 #include "cli/ps.h"
 #include "cli/show.h"
 #include "protocol/heritage.h"
@@ -25,7 +26,7 @@ using perdure::cli::Command;
 int Run(const perdure::cli::CommandLine& line) {
   const perdure::GetEnv env = perdure::ProcessEnvironment();
   if (line.command == Command::kPs || line.command == Command::kReload ||
-      line.command == Command::kCache) {
+      line.command == Command::kStop || line.command == Command::kCache) {
     const auto runtime_dir = perdure::FindRuntimeDir(line.flags, env);
     if (!runtime_dir) {
       fmt::print(stderr, "perdure: {} (or name the service's folder with --runtime-dir)\n",
@@ -34,6 +35,7 @@ int Run(const perdure::cli::CommandLine& line) {
     }
     if (line.command == Command::kCache)
       return perdure::cli::RunCache(*runtime_dir, line.cache, line.model, line.json);
+    if (line.command == Command::kStop) return perdure::cli::RunStop(*runtime_dir, line.model);
     return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
                                         : perdure::cli::RunReload(*runtime_dir, line.model);
   }
@@ -41,6 +43,8 @@ int Run(const perdure::cli::CommandLine& line) {
   if (line.command == Command::kInspectArena)
     return perdure::cli::RunInspectArena(line.arena, line.json);
   if (line.command == Command::kList) return perdure::cli::RunList(line.flags, env, line.json);
+  if (line.command == Command::kPlan)
+    return perdure::cli::RunPlan(line.models, line.context, line.flags, env, line.json);
   if (line.command == Command::kShow)
     return perdure::cli::RunShow(line.model, line.flags, env, line.json);
   if (line.command == Command::kBench)

@@ -34,9 +34,9 @@ struct WorkerHeritage {
   int32_t max_context = 0;    // 0: the model's own, as far as the budget goes
   int32_t max_sequences = 0;  // decoded together
   uint64_t kv_bytes_max = 0;
-  // Of the memory that all models share: see engine/kv_budget.h.
+  // Of the memory that there is, what is not for this model's KV: see engine/kv_budget.h.
   uint64_t memory_claimed_bytes = 0;
-  int32_t memory_sharers = 1;
+  uint64_t kv_granted_bytes = 0;  // that KV may take until a KvLimit comes; 0: all
   int32_t prefill_tokens_per_step = 0;
   std::string isa;          // empty: the best of this CPU
   std::string activations;  // as in base/config.h
@@ -50,14 +50,15 @@ struct WorkerHeritage {
   std::vector<NamedCacheType> cache_types;
   ConversationSettings conversations;
   std::vector<std::string> shared_prompts;  // files: system prompts that all tenants may share
+  bool warm_up = false;                     // they are computed before anybody asks
   SnapshotSettings snapshots;
   std::string snapshot_dir;  // of this model; empty: nothing is stored
   auto Fields() {
     return std::tie(model, model_dir, epoch, channel_fd, arena_fd, threads, max_context,
-                    max_sequences, kv_bytes_max, memory_claimed_bytes, memory_sharers,
+                    max_sequences, kv_bytes_max, memory_claimed_bytes, kv_granted_bytes,
                     prefill_tokens_per_step, isa, activations, default_temperature,
                     default_max_tokens, slow_client_timeout_s, quantize_bits, prepared_dir,
-                    prepared_bytes_max, cache, cache_types, conversations, shared_prompts,
+                    prepared_bytes_max, cache, cache_types, conversations, shared_prompts, warm_up,
                     snapshots, snapshot_dir);
   }
 };

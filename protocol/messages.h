@@ -40,14 +40,18 @@ enum class MessageType : uint16_t {
   kFrontendReady = 48,
   kDrained = 49,        // also W → S
   kChannelBroken = 50,  // also W → S
+  kDemand = 51,
   // S → W
   kNewChannel = 64,  // with one fd: the frontend was replaced
+  kKvLimit = 66,
+  kThreads = 67,
   // S → F and W
   kDrain = 65,
   // W → S
   kWorkerReady = 80,
   kLoadFailed = 81,
   kCleared = 82,
+  kKvState = 83,
 };
 
 // --- F ↔ W -------------------------------------------------------------------------------------
@@ -355,9 +359,12 @@ struct RosterEntry {
   int32_t retry_after_s = 0;  // sensible wait while not ready
   std::string reason;         // why not ready, for people: the last obituary's sentence
   uint64_t load_bytes_done = 0, load_bytes_total = 0;
+  // kStopped, kStopping: it comes when it is asked for, as requests that wait do (Demand).
+  bool on_demand = false;
+  uint64_t missing_bytes = 0;  // of memory, to load it even if all goes that may go
   auto Fields() {
     return std::tie(name, state, epoch, is_default, created_unix, max_context, retry_after_s,
-                    reason, load_bytes_done, load_bytes_total);
+                    reason, load_bytes_done, load_bytes_total, on_demand, missing_bytes);
   }
 };
 
@@ -430,6 +437,24 @@ struct ChannelBroken {
   auto Fields() { return std::tie(model, epoch, reason); }
 };
 
+// What is asked of a model.
+struct ModelDemand {
+  std::string model;
+  uint32_t waiting = 0;         // requests that no worker has
+  uint32_t running = 0;         // that one has
+  int64_t longest_wait_ms = 0;  // of those that wait
+  // What the request that ended last said of how long its model shall stay; -1: for ever.
+  std::optional<int32_t> keep_alive_s;
+  auto Fields() { return std::tie(model, waiting, running, longest_wait_ms, keep_alive_s); }
+};
+
+// All models of which something is asked, or was since the message before.
+struct Demand {
+  static constexpr MessageType kType = MessageType::kDemand;
+  std::vector<ModelDemand> models;
+  auto Fields() { return std::tie(models); }
+};
+
 struct WorkerReady {
   static constexpr MessageType kType = MessageType::kWorkerReady;
   int32_t max_context = 0;
@@ -475,7 +500,36 @@ struct Drain {
   static constexpr MessageType kType = MessageType::kDrain;
   int32_t timeout_s = 0;
   bool hand_over = false;  // to W: exit after this step; what runs goes on with the next worker
-  auto Fields() { return std::tie(timeout_s, hand_over); }
+  // To W: what still comes is left to the next worker, without an answer.
+  bool leave_new = false;
+  auto Fields() { return std::tie(timeout_s, hand_over, leave_new); }
+};
+
+// --- S ↔ W -------------------------------------------------------------------------------------
+
+// S → W: KV may take so many bytes of memory from now on. More than before is usable at once; where
+// it is less, W gives back what it can. Answered by KvState.
+struct KvLimit {
+  static constexpr MessageType kType = MessageType::kKvLimit;
+  uint32_t serial = 0;  // 1, 2, 3, … of a worker
+  uint64_t bytes = 0;
+  auto Fields() { return std::tie(serial, bytes); }
+};
+
+// S → W: compute with so many threads, at most those that it has.
+struct Threads {
+  static constexpr MessageType kType = MessageType::kThreads;
+  int32_t count = 1;
+  auto Fields() { return std::tie(count); }
+};
+
+// W → S: what KV may take, and how much it would like to.
+struct KvState {
+  static constexpr MessageType kType = MessageType::kKvState;
+  uint32_t serial = 0;        // of the newest KvLimit that W knows
+  uint64_t limit_bytes = 0;   // that W keeps to: that of KvLimit, or more where too much is in use
+  uint64_t wanted_bytes = 0;  // in all; 0: it has enough
+  auto Fields() { return std::tie(serial, limit_bytes, wanted_bytes); }
 };
 
 }  // namespace perdure::protocol

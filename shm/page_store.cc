@@ -25,6 +25,7 @@ uint32_t SlabsOf(const ArenaGeometry& geometry, PageIndex pages_budget) {
 PageStore::PageStore(std::unique_ptr<PageMemory> memory, PageIndex pages_budget)
     : memory_(std::move(memory)),
       budget_bytes_(pages_budget * memory_->geometry().page_bytes[PageFormat::kFloat16]),
+      limit_bytes_(budget_bytes_),
       pool_(memory_.get(), SlabsOf(memory_->geometry(), pages_budget),
             [this](SlotIndex from, SlotIndex to) { MoveData(from, to); }),
       page_of_slot_(size_t{memory_->geometry().slabs} * memory_->geometry().slot_stride, kNoPage),
@@ -57,7 +58,7 @@ std::optional<PageIndex> PageStore::TakeNode() {
 // Drops numbers until so many pages more could be had; false where too many are referenced.
 bool PageStore::MakeRoom(PageFormat format, uint64_t pages) {
   const uint64_t bytes = pages * page_bytes(format);
-  while (used_bytes_ + bytes > budget_bytes_ || pool_.Room(format, loaded_) < pages)
+  while (used_bytes_ + bytes > limit_bytes_ || pool_.Room(format, loaded_) < pages)
     if (!Evict()) return false;
   return true;
 }
@@ -134,24 +135,46 @@ uint64_t PageStore::held_bytes() const {
 
 PageIndex PageStore::available(PageFormat format) const {
   const uint64_t held = held_bytes();
-  if (page_bytes(format) == 0 || held >= budget_bytes_) return 0;
+  if (page_bytes(format) == 0 || held >= limit_bytes_) return 0;
   return static_cast<PageIndex>(
-      std::min(pool_.Room(format, held_), (budget_bytes_ - held) / page_bytes(format)));
+      std::min(pool_.Room(format, held_), (limit_bytes_ - held) / page_bytes(format)));
 }
 
 bool PageStore::CanHold(const PerFormat<uint64_t>& pages) const {
   PerFormat<uint64_t> all = held_;
   for (const PageFormat format : kAllFormats) all[format] += pages[format];
-  return CanEverHold(all);
+  return BytesOf(all) <= limit_bytes_ && pool_.Fits(all);
 }
 
 bool PageStore::CanEverHold(const PerFormat<uint64_t>& pages) const {
+  return BytesOf(pages) <= budget_bytes_ && pool_.FitsAtMost(pages);
+}
+
+// Beyond all bounds where there is a page of a format that there is not.
+uint64_t PageStore::BytesOf(const PerFormat<uint64_t>& pages) const {
   uint64_t bytes = 0;
   for (const PageFormat format : kAllFormats) {
-    if (pages[format] > 0 && page_bytes(format) == 0) return false;
+    if (pages[format] > 0 && page_bytes(format) == 0) return UINT64_MAX;
     bytes += pages[format] * page_bytes(format);
   }
-  return bytes <= budget_bytes_ && pool_.Fits(pages);
+  return bytes;
+}
+
+uint64_t PageStore::SetLimit(uint64_t bytes) {
+  const uint64_t slab_bytes = memory_->geometry().slab_bytes;
+  limit_bytes_ = std::clamp(bytes, std::min(slab_bytes, budget_bytes_), budget_bytes_);
+  const auto slabs =
+      static_cast<uint32_t>(std::max<uint64_t>(1, (limit_bytes_ + slab_bytes - 1) / slab_bytes));
+  pool_.SetSlabsMax(slabs);
+  if (used_bytes_ <= limit_bytes_ && pool_.slabs_granted() <= slabs) return limit_bytes_;
+  while ((used_bytes_ > limit_bytes_ || !pool_.Fits(loaded_)) && Evict()) {
+  }
+  while (!pool_.Compact(UINT64_MAX)) {
+  }
+  pool_.ReturnEmpty();
+  limit_bytes_ = std::max(limit_bytes_, used_bytes_);
+  pool_.SetSlabsMax(std::max(slabs, pool_.slabs_granted()));
+  return std::max(limit_bytes_, pool_.bytes_granted());
 }
 
 // --- Sealing and finding -----------------------------------------------------------------------

@@ -106,6 +106,12 @@ class PageStore : private PageTree::Nodes {
   // Returns slabs in which no page is in use to the system; the bytes.
   uint64_t ReleaseUnused() { return pool_.ReturnEmpty(); }
 
+  // Pages in use may take so many bytes from now on, up to bytes_max(). What is more and not
+  // referenced is dropped, and its memory returned to the system. What it keeps to: more where
+  // referenced pages take more.
+  uint64_t SetLimit(uint64_t bytes);
+  uint64_t limit_bytes() const { return limit_bytes_; }
+
   // Compares pages with their checksums: one, and more up to `bytes_max` bytes. After BeginCheck
   // all of them in turn; else recovered ones that were not used yet. needs_scrub: some are left.
   void BeginCheck();
@@ -208,6 +214,7 @@ class PageStore : private PageTree::Nodes {
 
   // Memory.
   std::optional<PageIndex> TakeNode();
+  uint64_t BytesOf(const PerFormat<uint64_t>& pages) const;
   bool MakeRoom(PageFormat format, uint64_t pages);
   bool Evict();
   PageIndex Open(PageIndex index, PageFormat format, SlotIndex slot);
@@ -233,7 +240,8 @@ class PageStore : private PageTree::Nodes {
   void Publish(PageIndex page);
 
   const std::unique_ptr<PageMemory> memory_;
-  uint64_t budget_bytes_;
+  const uint64_t budget_bytes_;
+  uint64_t limit_bytes_;     // up to budget_bytes_
   std::vector<Page> pages_;  // up to the highest that was ever in use
   SlabPool pool_;
   std::vector<PageIndex> page_of_slot_;

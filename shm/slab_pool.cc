@@ -9,7 +9,8 @@ namespace perdure::shm {
 SlabPool::SlabPool(PageMemory* memory, uint32_t slabs_max, Move move)
     : memory_(memory),
       geometry_(memory->geometry()),
-      slabs_max_(std::min(slabs_max, geometry_.slabs)),
+      slabs_most_(std::min(slabs_max, geometry_.slabs)),
+      slabs_max_(slabs_most_),
       move_(std::move(move)),
       slabs_(geometry_.slabs),
       taken_(size_t{geometry_.slabs} * geometry_.slot_stride) {}
@@ -112,11 +113,21 @@ std::optional<SlotIndex> SlabPool::Take(PageFormat format) {
 
 // --- What fits ---------------------------------------------------------------------------------
 
-bool SlabPool::Fits(const PerFormat<uint64_t>& slots) const {
+void SlabPool::SetSlabsMax(uint32_t slabs) { slabs_max_ = std::min(slabs, slabs_most_); }
+
+uint64_t SlabPool::SlabsFor(const PerFormat<uint64_t>& slots) const {
   uint64_t slabs = 0;
   for (const PageFormat format : kAllFormats)
     if (slots[format] > 0) slabs += geometry_.SlabsFor(format, slots[format]);
-  return slabs <= slabs_max_;
+  return slabs;
+}
+
+bool SlabPool::Fits(const PerFormat<uint64_t>& slots) const {
+  return SlabsFor(slots) <= slabs_max_;
+}
+
+bool SlabPool::FitsAtMost(const PerFormat<uint64_t>& slots) const {
+  return SlabsFor(slots) <= slabs_most_;
 }
 
 uint64_t SlabPool::Room(PageFormat format, const PerFormat<uint64_t>& others) const {

@@ -40,8 +40,14 @@ class SlabPool {
   std::vector<SlotIndex> TakeRun(PageFormat format, uint32_t count);
   void Give(SlotIndex slot);
 
-  // Whether so many slots of each format fit side by side, as far as the system has the memory.
+  // From now on at most so many slabs are granted, and never more than at the start; those that are
+  // granted stay.
+  void SetSlabsMax(uint32_t slabs);
+
+  // Whether so many slots of each format fit side by side, as far as the system has the memory; and
+  // whether they would with as many slabs as at the start.
   bool Fits(const PerFormat<uint64_t>& slots) const;
+  bool FitsAtMost(const PerFormat<uint64_t>& slots) const;
   // How many of `format` fit beside `others`, of which those of `format` count as well.
   uint64_t Room(PageFormat format, const PerFormat<uint64_t>& others) const;
 
@@ -65,6 +71,7 @@ class SlabPool {
     uint32_t used = 0;
   };
 
+  uint64_t SlabsFor(const PerFormat<uint64_t>& slots) const;
   uint32_t PerSlab(PageFormat format) const { return geometry_.slots_per_slab[format]; }
   void AddFree(uint32_t slab);
   void RemoveFree(uint32_t slab);
@@ -84,7 +91,8 @@ class SlabPool {
 
   PageMemory* const memory_;
   const ArenaGeometry& geometry_;
-  const uint32_t slabs_max_;
+  const uint32_t slabs_most_;
+  uint32_t slabs_max_;
   const Move move_;
   std::vector<Slab> slabs_;
   std::vector<bool> taken_;                 // by slot

@@ -52,10 +52,11 @@ ChildAction ChildCore::OnGone(const ChildEvent& event) {
 ChildAction ChildCore::On(const ChildEvent& event) {
   switch (event.kind) {
     case ChildEventKind::kRun:
+    case ChildEventKind::kRunAgain:
       wanted_ = true;
       if (alive_) return ChildAction::kNone;  // runs, or is started anew once it has stopped
       if (state_ == ModelState::kBackoff) return ChildAction::kNone;
-      policy_.Reset();
+      if (event.kind == ChildEventKind::kRun) policy_.Reset();
       return Spawn();
     case ChildEventKind::kStop:
       wanted_ = false;
@@ -95,6 +96,12 @@ ChildAction ChildCore::On(const ChildEvent& event) {
     case ChildEventKind::kTime:
       if (!deadline_ms_ || event.now_ms < *deadline_ms_) return ChildAction::kNone;
       if (state_ == ModelState::kStopping) return Kill(KillReason::kStop);
+      if (state_ == ModelState::kFailed && !limits_.retries_failed) {
+        wanted_ = false;
+        state_ = ModelState::kStopped;
+        deadline_ms_.reset();
+        return ChildAction::kNone;
+      }
       return Spawn();  // kBackoff, kFailed
   }
   return ChildAction::kNone;

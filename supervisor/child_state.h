@@ -14,6 +14,7 @@ using protocol::ModelState;
 
 enum class ChildEventKind {
   kRun,          // it shall run; on a failed child: try again now
+  kRunAgain,     // it shall run; its deaths are not forgotten
   kStop,         // it shall not
   kLoading,      // the process began to load
   kReady,        // the process serves
@@ -43,6 +44,8 @@ class ChildCore {
   struct Limits {
     RestartLimits restart;
     int64_t stop_grace_ms = 5'000;  // from Drain to SIGKILL
+    // A cool-down ends with another start; else the child is stopped then, and somebody decides.
+    bool retries_failed = true;
   };
 
   explicit ChildCore(Limits limits) : limits_(limits) {}

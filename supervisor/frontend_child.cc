@@ -64,6 +64,11 @@ void FrontendChild::OnFrame(protocol::ReceivedFrame received) {
       if (!protocol::Decode<protocol::Drained>(received.frame.payload)) break;
       drained_ = true;
       return OnChanged();
+    case protocol::MessageType::kDemand: {
+      const auto demand = protocol::Decode<protocol::Demand>(received.frame.payload);
+      if (!demand) break;
+      return context_.demand(*demand);
+    }
     case protocol::MessageType::kChannelBroken: {
       const auto broken = protocol::Decode<protocol::ChannelBroken>(received.frame.payload);
       if (!broken) break;
@@ -125,6 +130,7 @@ void FrontendChild::OnGone() {
   // Offers that were not sent are still good for its replacement.
   drain_timeout_s_.reset();
   ready_ms_.reset();
+  context_.demand({});
 }
 
 bool FrontendChild::HadProgress() const {

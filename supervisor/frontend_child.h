@@ -22,6 +22,8 @@ class FrontendChild : public ManagedChild {
     std::function<void()> wants_channels;
     // It closed its channel to this worker, which broke the protocol.
     std::function<void(const protocol::ChannelBroken&)> worker_misused;
+    // What is asked of the models; nothing once it is gone.
+    std::function<void(const protocol::Demand&)> demand;
     std::function<void()> changed;
   };
 

@@ -20,7 +20,8 @@ ManagedChild::ManagedChild(EventLoop& loop, std::string who, const Timings& timi
 
 void ManagedChild::SetTimings(const Timings& timings, const RestartLimits& restart) {
   timings_ = timings;
-  limits_ = {restart, timings.stop_grace_ms};
+  limits_.restart = restart;
+  limits_.stop_grace_ms = timings.stop_grace_ms;
   core_.set_limits(limits_);
 }
 

@@ -26,6 +26,7 @@ class ManagedChild {
   ManagedChild& operator=(const ManagedChild&) = delete;
 
   void Run() { Dispatch({.kind = ChildEventKind::kRun}); }
+  void RunAgain() { Dispatch({.kind = ChildEventKind::kRunAgain}); }
   // It gets `drain_ms` to finish what runs, and is killed `grace_ms` after that.
   void Stop(int64_t drain_ms, int64_t grace_ms);
   // Deadlines that have passed.
@@ -68,6 +69,7 @@ class ManagedChild {
   // It broke the protocol: an error that says how.
   void Misused(const std::string& reason);
   void SetTimings(const Timings& timings, const RestartLimits& restart);
+  void LeaveFailed() { limits_.retries_failed = false; }
 
   EventLoop& loop_;
   Timings timings_;

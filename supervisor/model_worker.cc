@@ -1,6 +1,7 @@
 #include "supervisor/model_worker.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <utility>
@@ -11,7 +12,9 @@
 #include "base/memory.h"
 #include "base/percent_encode.h"
 #include "base/processors.h"
+#include "hub/weight_bytes.h"
 #include "protocol/codec.h"
+#include "supervisor/proc.h"
 
 namespace perdure::supervisor {
 namespace {
@@ -49,9 +52,12 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.cache_types = config.cache_types;
   h.conversations = config.conversations;
   h.shared_prompts = config.shared_prompts;
+  h.warm_up = model.warm_up;
   h.snapshots = config.snapshots;
   if (config.snapshots.enabled)
     h.snapshot_dir = (config.state_dir / "conversations" / PercentEncode(model.name, ".")).string();
+  settings.idle_timeout_s = model.idle_timeout_s.value_or(config.model_idle_timeout_s);
+  settings.arena_timeout_s = config.arena_timeout_s;
   return settings;
 }
 
@@ -60,7 +66,11 @@ ModelWorker::ModelWorker(EventLoop& loop, const Context& context, WorkerSettings
     : ManagedChild(loop, "worker " + settings.model.name, timings, timings.restart),
       context_(context),
       settings_(std::move(settings)),
-      created_unix_(UnixSeconds()) {}
+      created_unix_(UnixSeconds()) {
+  LeaveFailed();
+  Reckon();
+  used_ms_ = absent_since_ms_ = MonotonicMs();
+}
 
 Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Callbacks callbacks) {
   ASSIGN_OR_RETURN(const std::filesystem::path folder,
@@ -73,9 +83,9 @@ Result<std::unique_ptr<ChildProcess>> ModelWorker::StartProcess(ChildProcess::Ca
   heritage.worker = settings_.heritage;
   heritage.worker->model_dir = folder.string();
   heritage.worker->epoch = epoch_ + 1;
-  const hub::MemoryClaims claims = context_.claims(settings_.model);
-  heritage.worker->memory_claimed_bytes = claims.bytes;
-  heritage.worker->memory_sharers = claims.sharers;
+  heritage.worker->memory_claimed_bytes =
+      context_.memory_capacity - context_.memory_budget + process_bytes();
+  heritage.worker->kv_granted_bytes = kv_limit_;
   heritage.worker->channel_fd = pair.b.get();
   std::vector<int> inherited = {pair.b.get()};
   if (!arena_) OpenArena();
@@ -122,6 +132,8 @@ void ModelWorker::OnFrame(protocol::ReceivedFrame received) {
       auto facts = protocol::Decode<protocol::WorkerReady>(received.frame.payload);
       if (!facts) break;
       facts_ = std::move(*facts);
+      reckoned_bytes_ = facts_->weight_bytes + limits::kWorkerBytes;
+      present_since_ms_ = used_ms_ = MonotonicMs();
       LogInfo("{} is ready: {}, {}, {:.1f} million parameters, context {}, {} after {:.1f} s",
               who(), facts_->architecture, facts_->quantization,
               static_cast<double>(facts_->parameters) / 1e6, facts_->max_context, facts_->isa,
@@ -137,6 +149,11 @@ void ModelWorker::OnFrame(protocol::ReceivedFrame received) {
     case protocol::MessageType::kDrained:
       if (!protocol::Decode<protocol::Drained>(received.frame.payload)) break;
       return;  // its exit follows
+    case protocol::MessageType::kKvState: {
+      const auto kv = protocol::Decode<protocol::KvState>(received.frame.payload);
+      if (!kv) break;
+      return OnKvState(*kv);
+    }
     case protocol::MessageType::kCleared: {
       const auto cleared = protocol::Decode<protocol::Cleared>(received.frame.payload);
       if (!cleared) break;
@@ -164,9 +181,15 @@ void ModelWorker::FlushToChild() {
   if (new_channel_ && process_->can_send())
     process_->Send(protocol::NewChannel{}, std::exchange(new_channel_, UniqueFd()));
   if (drain_timeout_s_ && process_->can_send()) {
-    process_->Send(protocol::Drain{*drain_timeout_s_, hands_over_});
+    process_->Send(protocol::Drain{*drain_timeout_s_, hands_over_, unloads_});
     drain_timeout_s_.reset();
   }
+  if (threads_wait_ && process_->can_send()) {
+    threads_wait_ = false;
+    process_->Send(protocol::Threads{threads_});
+  }
+  if (kv_to_send_ && process_->can_send())
+    process_->Send(protocol::KvLimit{kv_serial_, *std::exchange(kv_to_send_, std::nullopt)});
 }
 
 void ModelWorker::QueueDrain(int timeout_s) { drain_timeout_s_ = timeout_s; }
@@ -191,7 +214,14 @@ void ModelWorker::OnGone() {
   load_failed_.reset();
   new_channel_.reset();
   drain_timeout_s_.reset();
-  hands_over_ = false;
+  hands_over_ = unloads_ = yields_ = false;
+  kv_to_send_.reset();
+  threads_ = 0;
+  threads_wait_ = false;
+  kv_asked_ = false;
+  kv_serial_ = 0;
+  kv_wanted_ = 0;
+  absent_since_ms_ = MonotonicMs();
 }
 
 bool ModelWorker::HadProgress() const {
@@ -207,6 +237,9 @@ protocol::RosterEntry ModelWorker::Entry(int64_t now_ms) const {
   entry.name = name();
   // To clients it is a start like any other.
   entry.state = hands_over_ && state() == ModelState::kStopping ? ModelState::kStarting : state();
+  if (yields_ && entry.state == ModelState::kReady) entry.state = ModelState::kStopping;
+  entry.on_demand = !is_retired_;
+  if (state() == ModelState::kStopped) entry.missing_bytes = missing_bytes_;
   entry.epoch = epoch_;
   entry.is_default = is_default();
   entry.created_unix = created_unix_;
@@ -228,7 +261,7 @@ protocol::RosterEntry ModelWorker::Entry(int64_t now_ms) const {
 void ModelWorker::Replace() {
   hands_over_ = process_ != nullptr;
   Stop(0, timings_.drain_grace_ms);
-  Run();
+  Load();
 }
 
 std::string ModelWorker::Reload(WorkerSettings settings, const Timings& timings) {
@@ -236,14 +269,182 @@ std::string ModelWorker::Reload(WorkerSettings settings, const Timings& timings)
   const bool same = settings.model.source == settings_.model.source &&
                     protocol::Encode(settings.heritage) == protocol::Encode(settings_.heritage);
   settings_ = std::move(settings);
-  if (same && wanted()) {
-    if (state() != ModelState::kFailed) return {};
-    Run();
-    return fmt::format("{} is tried again", who());
+  const bool was_retired = std::exchange(is_retired_, false);
+  if (!same) {
+    measured_bytes_ = 0;
+    Reckon();
   }
-  Stop(timings_.drain_ms, timings_.drain_grace_ms);
-  Run();
-  return fmt::format("{} is started with other settings", who());
+  if (!wanted()) {
+    if (was_retired || has_failed_)
+      wants_preload_ = settings_.model.preload || settings_.model.pinned || has_failed_;
+    return same ? std::string() : fmt::format("{} has other settings", who());
+  }
+  if (same && state() != ModelState::kFailed) return {};
+  if (!same) Stop(timings_.drain_ms, timings_.drain_grace_ms);
+  has_failed_ = false;
+  Load();
+  return same ? fmt::format("{} is tried again", who())
+              : fmt::format("{} is started with other settings", who());
+}
+
+// --- Residency ----------------------------------------------------------------------------------
+
+void ModelWorker::Reckon() {
+  reckoned_bytes_ = hub::LoadedBytes(settings_.model, context_.places) + limits::kWorkerBytes;
+}
+
+uint64_t ModelWorker::process_bytes() const { return std::max(reckoned_bytes_, measured_bytes_); }
+
+uint64_t ModelWorker::arena_bytes() const {
+  constexpr uint64_t kBlock = 512;  // the unit of st_blocks, whatever the file system
+  struct stat st {};
+  if (!arena_ || fstat(arena_->fd(), &st) != 0) return 0;
+  return static_cast<uint64_t>(st.st_blocks) * kBlock;
+}
+
+uint64_t ModelWorker::kv_bytes() const {
+  const bool has_process = alive() || state() == ModelState::kBackoff;
+  return has_process ? std::max(kv_limit_, arena_bytes()) : arena_bytes();
+}
+
+uint64_t ModelWorker::KvLeast() const {
+  const uint64_t configured = settings_.heritage.kv_bytes_max;
+  const uint64_t least =
+      configured > 0 ? std::min(configured, limits::kKvGrantBytes) : limits::kKvGrantBytes;
+  return kv_floor_until_ms_ > MonotonicMs() ? std::max(least, kv_floor_) : least;
+}
+
+ModelUse ModelWorker::Use(int64_t now_ms) const {
+  ModelUse use;
+  switch (state()) {
+    case ModelState::kStopped:
+      use.presence = Presence::kAbsent;
+      break;
+    case ModelState::kStarting:
+    case ModelState::kLoading:
+    case ModelState::kBackoff:
+      use.presence = Presence::kComing;
+      break;
+    case ModelState::kReady:
+      use.presence = Presence::kReady;
+      break;
+    case ModelState::kStopping:
+      use.presence = wanted() ? Presence::kComing : Presence::kLeaving;
+      break;
+    case ModelState::kFailed:
+      use.presence = Presence::kFailed;
+      break;
+  }
+  use.pinned = settings_.model.pinned;
+  use.wants_preload = wants_preload_ && !is_retired_;
+  use.process_bytes = process_bytes();
+  use.kv_bytes = kv_bytes();
+  use.kv_used_bytes = arena_ ? arena_bytes()
+                      : status() != nullptr
+                          ? status()->kv_bytes_reserved.load(std::memory_order_relaxed)
+                          : 0;
+  use.kv_least_bytes = KvLeast();
+  if (!kv_asked_) use.kv_wanted_bytes = kv_wanted_;
+  use.kv_wanted_since_ms = kv_wanted_since_ms_;
+  use.waiting = is_retired_ ? 0 : waiting_;
+  use.running = running_;
+  use.waiting_since_ms = waiting_since_ms_;
+  use.present_since_ms = present_since_ms_;
+  use.used_ms = waiting_ + running_ > 0 ? now_ms : used_ms_;
+  const int64_t stay_s = keep_alive_s_                  ? *keep_alive_s_
+                         : settings_.idle_timeout_s > 0 ? settings_.idle_timeout_s
+                                                        : -1;
+  if (stay_s >= 0) use.idle_deadline_ms = used_ms_ + stay_s * 1000;
+  if (settings_.arena_timeout_s > 0)
+    use.arena_deadline_ms = absent_since_ms_ + int64_t{1000} * settings_.arena_timeout_s;
+  return use;
+}
+
+void ModelWorker::SetDemand(const protocol::ModelDemand* demand, int64_t now_ms) {
+  const bool was_used = waiting_ + running_ > 0;
+  waiting_ = demand != nullptr ? demand->waiting : 0;
+  running_ = demand != nullptr ? demand->running : 0;
+  if (demand != nullptr && demand->keep_alive_s) keep_alive_s_ = demand->keep_alive_s;
+  if (waiting_ > 0) waiting_since_ms_ = now_ms - std::max<int64_t>(0, demand->longest_wait_ms);
+  if (was_used || demand != nullptr) used_ms_ = now_ms;
+}
+
+void ModelWorker::Load() {
+  wants_preload_ = false;
+  keep_alive_s_.reset();
+  if (!facts_) Reckon();
+  if (!alive()) kv_limit_ = std::max(KvLeast(), arena_bytes());
+  if (std::exchange(has_failed_, false) && state() == ModelState::kStopped)
+    RunAgain();
+  else
+    Run();
+}
+
+void ModelWorker::Unload() {
+  if (!wanted()) return;
+  wants_preload_ = false;
+  unloads_ = process_ != nullptr;
+  Stop(limits::kUnloadDrainMs, timings_.drain_grace_ms);
+}
+
+void ModelWorker::Retire(int64_t drain_ms, int64_t grace_ms) {
+  is_retired_ = true;
+  wants_preload_ = false;
+  Stop(drain_ms, grace_ms);
+}
+
+void ModelWorker::SetYielding(bool yields) {
+  if (std::exchange(yields_, yields) != yields) context_.changed();
+}
+
+void ModelWorker::SetMissing(uint64_t bytes) {
+  if (std::exchange(missing_bytes_, bytes) != bytes) context_.changed();
+}
+
+void ModelWorker::LimitKv(uint64_t bytes) {
+  if (kv_asked_) return;
+  kv_asked_ = true;
+  ++kv_serial_;
+  // What is taken back counts once it has come.
+  kv_limit_ = std::max(kv_limit_, bytes);
+  kv_to_send_ = bytes;
+  FlushToChild();
+}
+
+void ModelWorker::RefuseKv() { LimitKv(kv_limit_); }
+
+void ModelWorker::OnKvState(const protocol::KvState& kv) {
+  const int64_t now_ms = MonotonicMs();
+  if (kv_asked_ && kv.serial == kv_serial_) {
+    kv_asked_ = false;
+    kv_floor_ = kv.limit_bytes;
+    kv_floor_until_ms_ = now_ms + limits::kKvShrinkPauseMs;
+    kv_limit_ = std::min(kv_limit_, kv.limit_bytes);
+  }
+  if (kv.wanted_bytes > kv_limit_ && kv_wanted_ == 0) kv_wanted_since_ms_ = now_ms;
+  kv_wanted_ = kv.wanted_bytes > kv_limit_ ? kv.wanted_bytes : 0;
+  context_.changed();
+}
+
+void ModelWorker::LimitThreads(int processors) {
+  const int threads = std::clamp(processors, 1, std::max(1, settings_.heritage.threads));
+  // It begins with all.
+  if (threads == (threads_ == 0 ? settings_.heritage.threads : threads_)) return;
+  threads_ = threads;
+  threads_wait_ = true;
+  FlushToChild();
+}
+
+void ModelWorker::SampleMemory() {
+  if (state() != ModelState::kReady || pid() == 0) return;
+  if (const auto use = ReadMemoryUse(pid())) measured_bytes_ = use->rss_bytes - use->shmem_bytes;
+}
+
+void ModelWorker::OnChanged() {
+  if (state() == ModelState::kFailed) has_failed_ = true;
+  // Its cool-down is over.
+  if (state() == ModelState::kStopped && has_failed_ && !is_retired_) wants_preload_ = true;
+  context_.changed();
 }
 
 }  // namespace perdure::supervisor

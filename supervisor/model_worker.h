@@ -5,18 +5,20 @@
 #include <optional>
 #include <string>
 
-#include "hub/memory_claims.h"
 #include "hub/model_source.h"
 #include "shm/arena_segment.h"
 #include "supervisor/managed_child.h"
+#include "supervisor/residency.h"
 #include "supervisor/suspects.h"
 
 namespace perdure::supervisor {
 
-// What a worker is started with; equal settings mean that a reload leaves it alone.
+// What a worker is started with; an equal heritage means that a reload leaves it alone.
 struct WorkerSettings {
   ModelConfig model;
-  protocol::WorkerHeritage heritage;  // without folder, epoch, descriptors and the others' claims
+  protocol::WorkerHeritage heritage;  // without folder, epoch, descriptors and memory
+  int idle_timeout_s = 0;             // 0: never
+  int arena_timeout_s = 0;
 };
 WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model);
 
@@ -27,7 +29,7 @@ class ModelWorker : public ManagedChild {
     hub::ModelPlaces places;
     std::string instance;
     std::string log_level;
-    std::function<hub::MemoryClaims(const ModelConfig& model)> claims;
+    uint64_t memory_capacity = 0, memory_budget = 0;  // of all models
     // The frontend's end of the channel to a worker that was just started.
     std::function<void(protocol::ChannelOffer offer, UniqueFd fd)> offer;
     // It closed its channel to the frontend, which broke the protocol.
@@ -46,6 +48,36 @@ class ModelWorker : public ManagedChild {
   protocol::RosterEntry Entry(int64_t now_ms) const;
   // Of a channel to this worker, as of now.
   protocol::ChannelOffer Offer() const;
+
+  // --- Residency --------------------------------------------------------------------------------
+
+  // As of now, for PlanResidency.
+  ModelUse Use(int64_t now_ms) const;
+  // What is asked of it; nothing where that is nothing.
+  void SetDemand(const protocol::ModelDemand* demand, int64_t now_ms);
+  // It is loaded when there is room, though nobody asks for it.
+  void SetWantsPreload(bool wants) { wants_preload_ = wants; }
+  void Load();
+  // What still comes waits for the next process.
+  void Unload();
+  // Not a process more; then it may be forgotten.
+  void Retire(int64_t drain_ms, int64_t grace_ms);
+  bool is_retired() const { return is_retired_; }
+  // It gets no more requests.
+  void SetYielding(bool yields);
+  void SetMissing(uint64_t bytes);
+  // Grants, or asks for it back.
+  void LimitKv(uint64_t bytes);
+  void RefuseKv();
+  // How many threads compute: as many as it may have, if there are so many processors.
+  void LimitThreads(int processors);
+  bool is_computing() const { return state() == ModelState::kReady && running_ > 0; }
+  // Looks at what its process takes.
+  void SampleMemory();
+  uint64_t process_bytes() const;  // as the ledger has it
+  uint64_t kv_bytes() const;
+  uint32_t waiting() const { return waiting_; }  // requests that no process of it has
+  uint64_t arena_bytes() const;                  // as the kernel has it
 
   // A config that was read again: restarts the worker if that is needed. Returns what was done, for
   // the log; empty for nothing.
@@ -73,10 +105,13 @@ class ModelWorker : public ManagedChild {
   void QueueDrain(int timeout_s) override;
   void OnDeath(const Obituary& obituary) override;
   void OnGone() override;
-  void OnChanged() override { context_.changed(); }
+  void OnChanged() override;
   bool HadProgress() const override;
   std::string LastMessage() const override;
   void OpenArena();
+  void Reckon();
+  uint64_t KvLeast() const;
+  void OnKvState(const protocol::KvState& kv);
 
   const Context& context_;
   WorkerSettings settings_;
@@ -90,6 +125,26 @@ class ModelWorker : public ManagedChild {
   UniqueFd new_channel_;
   std::optional<int> drain_timeout_s_;
   bool hands_over_ = false;
+
+  bool is_retired_ = false;
+  bool wants_preload_ = false;
+  bool has_failed_ = false;  // and will be tried again once that is over
+  bool unloads_ = false;
+  bool yields_ = false;
+  uint64_t missing_bytes_ = 0;
+  uint64_t reckoned_bytes_ = 0;  // of its process, before it is measured
+  uint64_t measured_bytes_ = 0;
+  // Of KV: granted, wanted in all, and what it could not give back when it was asked.
+  uint64_t kv_limit_ = 0, kv_wanted_ = 0, kv_floor_ = 0;
+  int64_t kv_wanted_since_ms_ = 0, kv_floor_until_ms_ = 0;
+  int threads_ = 0;  // that it was told last; 0: none
+  bool threads_wait_ = false;
+  uint32_t kv_serial_ = 0;  // of the newest KvLimit
+  bool kv_asked_ = false;   // its KvState is due
+  std::optional<uint64_t> kv_to_send_;
+  uint32_t waiting_ = 0, running_ = 0;
+  int64_t waiting_since_ms_ = 0, present_since_ms_ = 0, used_ms_ = 0, absent_since_ms_ = 0;
+  std::optional<int32_t> keep_alive_s_;
 };
 
 }  // namespace perdure::supervisor

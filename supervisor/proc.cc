@@ -1,7 +1,6 @@
 #include "supervisor/proc.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <charconv>
 #include <filesystem>
@@ -17,7 +16,7 @@ constexpr size_t kProcFileBytesMax = size_t{1} << 20;
 // The blank-separated field `index` (from 0) of `text`.
 std::optional<uint64_t> Field(std::string_view text, int index) {
   for (;; --index) {
-    text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
+    text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
     const std::string_view word = text.substr(0, text.find_first_of(" \n"));
     if (word.empty()) return std::nullopt;
     if (index == 0) {
@@ -43,12 +42,12 @@ std::optional<uint64_t> NumberOf(std::string_view text, std::string_view name) {
 }  // namespace
 
 std::optional<MemoryUse> ReadMemoryUse(int pid) {
-  const auto text = ReadFile(fmt::format("/proc/{}/statm", pid), kProcFileBytesMax);
+  const auto text = ReadFile(fmt::format("/proc/{}/status", pid), kProcFileBytesMax);
   if (!text) return std::nullopt;
-  const auto resident = Field(*text, 1), shared = Field(*text, 2);
-  if (!resident || !shared) return std::nullopt;
-  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-  return MemoryUse{*resident * page, *shared * page};
+  const auto resident = NumberOf(*text, "VmRSS:");  // kB, all of them
+  const auto file = NumberOf(*text, "RssFile:"), shmem = NumberOf(*text, "RssShmem:");
+  if (!resident || !file || !shmem) return std::nullopt;
+  return MemoryUse{*resident * 1024, (*file + *shmem) * 1024, *shmem * 1024};
 }
 
 std::optional<uint64_t> MajorFaultsFromStat(std::string_view text) {

@@ -10,6 +10,7 @@ namespace perdure::supervisor {
 struct MemoryUse {
   uint64_t rss_bytes = 0;
   uint64_t shared_bytes = 0;  // of these, pages of files and shared memory
+  uint64_t shmem_bytes = 0;   // of those, of shared memory
 };
 std::optional<MemoryUse> ReadMemoryUse(int pid);
 

@@ -53,6 +53,24 @@ void AddDeaths(const ManagedChild& child, Json* report) {
 
 Json PidOrNull(const ManagedChild& child) { return child.pid() > 0 ? Json(child.pid()) : Json(); }
 
+// Its process without the arena, which is counted once, whoever maps it.
+uint64_t KernelBytes(const ModelWorker& model) {
+  const auto use = model.pid() > 0 ? ReadMemoryUse(model.pid()) : std::nullopt;
+  return (use ? use->rss_bytes - use->shmem_bytes : 0) + model.arena_bytes();
+}
+
+Json LedgerReport(const ReportInputs& inputs, int64_t now_ms) {
+  uint64_t held = 0, kernel = 0;
+  for (const ModelWorker* model : inputs.models) {
+    held += HeldBytes(model->Use(now_ms));
+    kernel += KernelBytes(*model);
+  }
+  return Json{{"budget_bytes", inputs.memory_budget},
+              {"held_bytes", held},
+              {"free_bytes", inputs.memory_budget > held ? inputs.memory_budget - held : 0},
+              {"kernel_bytes", kernel}};
+}
+
 Json ModelReport(const ModelWorker& model, int64_t now_ms) {
   Json report = Json::object();
   report["name"] = model.name();
@@ -75,7 +93,8 @@ Json ModelReport(const ModelWorker& model, int64_t now_ms) {
   const shm::StatusShm& status = model.status() != nullptr ? *model.status() : kNothing;
   report["phase"] = PhaseName(shm::ReadLastWords(status).phase);
   report["running"] = status.sequences_running.load(std::memory_order_relaxed);
-  report["waiting"] = status.sequences_waiting.load(std::memory_order_relaxed);
+  report["waiting"] = status.sequences_waiting.load(std::memory_order_relaxed) + model.waiting();
+  report["pinned"] = model.Use(now_ms).pinned;
   report["steps"] = Bounded(Load(status.steps_completed));
   report["tokens_prefilled"] = Bounded(Load(status.tokens_prefilled));
   report["tokens_generated"] = Bounded(Load(status.tokens_generated));
@@ -99,6 +118,12 @@ Json ModelReport(const ModelWorker& model, int64_t now_ms) {
   memory["weights_bytes"] = facts.weight_bytes;
   memory["kv_bytes"] = used;
   memory["kv_reserved_bytes"] = reserved;
+  // As the ledger has it, and as the kernel has.
+  const ModelUse use = model.Use(now_ms);
+  memory["process_bytes"] = model.pid() > 0 ? use.process_bytes : 0;
+  memory["kv_granted_bytes"] = use.kv_bytes;
+  memory["held_bytes"] = HeldBytes(use);
+  memory["kernel_bytes"] = KernelBytes(model);
   report["memory"] = std::move(memory);
   return report;
 }
@@ -122,6 +147,7 @@ std::string PsReport(const ReportInputs& inputs) {
   AddDeaths(frontend, &front);
   front["memory"] = Memory(frontend.pid());
   report["frontend"] = std::move(front);
+  report["memory"] = LedgerReport(inputs, now_ms);
   report["models"] = Json::array();
   for (const ModelWorker* model : inputs.models)
     report["models"].push_back(ModelReport(*model, now_ms));

@@ -20,6 +20,7 @@ struct ReportInputs {
   std::string url;
   const FrontendChild* frontend = nullptr;
   std::vector<const ModelWorker*> models;
+  uint64_t memory_budget = 0;  // of all models
 };
 std::string PsReport(const ReportInputs& inputs);
 

@@ -17,7 +17,9 @@
 #include "base/limits.h"
 #include "base/listen.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/private_folder.h"
+#include "base/processors.h"
 #include "base/random.h"
 #include "protocol/heritage.h"
 #include "shm/arena_segment.h"
@@ -25,8 +27,10 @@
 #include "supervisor/event_loop.h"
 #include "supervisor/folder_lock.h"
 #include "supervisor/frontend_child.h"
+#include "supervisor/model_keeper.h"
 #include "supervisor/model_worker.h"
 #include "supervisor/report.h"
+#include "supervisor/service_manager.h"
 
 namespace perdure::supervisor {
 namespace {
@@ -39,7 +43,8 @@ class Supervisor {
       : config_(std::move(config)),
         flags_(std::move(flags)),
         options_(std::move(options)),
-        loop_(std::move(loop)) {}
+        loop_(std::move(loop)),
+        manager_(options_.env) {}
 
   // What can fail before anything was started.
   Status Open();
@@ -63,14 +68,20 @@ class Supervisor {
   // The answer for the control socket.
   std::string ReloadAndLog();
   void ReloadModels(std::vector<std::string>* changes);
-  // The answer for the control socket.
+  void SetMemory();
+  void AddModel(ModelKeeper::Models* models, const ModelConfig& config);
+  // The answers for the control socket.
   std::string ReplaceWorker(const std::string& name);
+  std::string UnloadModel(const std::string& name);
+  std::string WithModel(const std::string& name,
+                        const std::function<std::string(ModelWorker&)>& work);
   ControlServer::Answer OnControl(std::string_view line);
   ReportInputs Inputs() const;
   protocol::Roster CurrentRoster() const;
   void OfferChannel(ModelWorker& model);
   void OfferChannels();
   void AnnounceReadiness();
+  void TellManager();
   void ForgetStoppedModels();
   void RemoveForgottenArenas();
   int TimeoutMs(int64_t now_ms) const;
@@ -80,6 +91,7 @@ class Supervisor {
   ConfigFlags flags_;
   SupervisorOptions options_;
   EventLoop loop_;
+  ServiceManager manager_;
   const int64_t started_ms_ = MonotonicMs();
   // Whoever may use the control socket may use /admin, whatever keys there are.
   const std::string admin_token_ = RandomId("admin_");
@@ -91,7 +103,8 @@ class Supervisor {
   FrontendChild::Context frontend_context_;
   std::unique_ptr<ControlServer> control_;
   std::unique_ptr<FrontendChild> frontend_;
-  std::vector<std::unique_ptr<ModelWorker>> models_;  // in the order of the config
+  ModelKeeper::Models models_;  // in the order of the config
+  ModelKeeper keeper_;
   Stage stage_ = Stage::kRunning;
   bool end_now_ = false;
   bool roster_changed_ = true;
@@ -153,9 +166,6 @@ Status Supervisor::Open() {
   worker_context_.program = programs / "perdure-worker";
   worker_context_.instance = instance;
   worker_context_.log_level = std::string(LogLevelName(config_.log_level));
-  worker_context_.claims = [this](const ModelConfig& model) {
-    return hub::ClaimsBeside(model, config_.models, worker_context_.places);
-  };
   worker_context_.offer = [this](protocol::ChannelOffer offer, UniqueFd fd) {
     frontend_->QueueOffer(std::move(offer), std::move(fd));
   };
@@ -175,14 +185,27 @@ Status Supervisor::Open() {
       if (model->name() == broken.model) model->OnChannelBroken(broken.epoch, broken.reason);
     }
   };
+  frontend_context_.demand = [this](const protocol::Demand& demand) {
+    keeper_.OnDemand(demand, models_, MonotonicMs());
+  };
   frontend_context_.changed = [this] { roster_changed_ = true; };
   frontend_ = std::make_unique<FrontendChild>(loop_, frontend_context_, CurrentFrontendSettings(),
                                               CurrentTimings());
-  for (const ModelConfig& model : config_.models) {
-    models_.push_back(std::make_unique<ModelWorker>(
-        loop_, worker_context_, WorkerSettingsOf(config_, model), CurrentTimings()));
-  }
+  SetMemory();
+  for (const ModelConfig& model : config_.models) AddModel(&models_, model);
   return {};
+}
+
+void Supervisor::SetMemory() {
+  worker_context_.memory_capacity = ReadMemoryState().capacity;
+  worker_context_.memory_budget = MemoryBudget(config_.memory_max, worker_context_.memory_capacity);
+  keeper_.SetLimits({worker_context_.memory_budget, int64_t{1000} * config_.residency_least_s});
+}
+
+void Supervisor::AddModel(ModelKeeper::Models* models, const ModelConfig& config) {
+  models->push_back(std::make_unique<ModelWorker>(
+      loop_, worker_context_, WorkerSettingsOf(config_, config), CurrentTimings()));
+  models->back()->SetWantsPreload(config.preload || config.pinned);
 }
 
 void Supervisor::Run() {
@@ -190,7 +213,6 @@ void Supervisor::Run() {
           config_.runtime_dir.string());
   RemoveForgottenArenas();
   frontend_->Run();
-  for (const auto& model : models_) model->Run();
   while (!end_now_) {
     const int64_t now_ms = MonotonicMs();
     OnTime(now_ms);
@@ -199,6 +221,7 @@ void Supervisor::Run() {
       if (AllGone()) break;
     }
     ForgetStoppedModels();
+    if (stage_ == Stage::kRunning) keeper_.Keep(models_, now_ms);
     // However much changed in this round: one roster.
     if (std::exchange(roster_changed_, false)) {
       frontend_->QueueRoster();
@@ -217,20 +240,25 @@ int Supervisor::TimeoutMs(int64_t now_ms) const {
     if (deadline) first = std::min(first, *deadline);
   };
   consider(control_->deadline_ms());
+  consider(manager_.deadline_ms());
   consider(frontend_->deadline_ms());
+  if (stage_ == Stage::kRunning) consider(keeper_.deadline_ms());
   for (const auto& model : models_) consider(model->deadline_ms());
   return static_cast<int>(std::clamp<int64_t>(first - now_ms, 0, INT_MAX));
 }
 
 void Supervisor::OnTime(int64_t now_ms) {
   control_->OnTime(now_ms);
+  manager_.OnTime(now_ms);
   frontend_->OnTime(now_ms);
   for (const auto& model : models_) model->OnTime(now_ms);
   if (now_ms < next_sample_ms_) return;
   next_sample_ms_ = now_ms + CurrentTimings().health_sample_ms;
+  keeper_.SetProcessors(UsableProcessors());  // a control group's quota may have changed
   frontend_->SampleHealth(now_ms);
   for (const auto& model : models_) {
     model->SampleHealth(now_ms);
+    model->SampleMemory();
     // The bytes loaded and the seconds to wait are part of the roster.
     if (model->state() != ModelState::kReady && model->state() != ModelState::kStopped)
       roster_changed_ = true;
@@ -254,6 +282,7 @@ void Supervisor::OnSignal() {
 void Supervisor::BeginStop(std::string_view why) {
   if (stage_ != Stage::kRunning) return;
   LogInfo("{}: running answers have {} s to finish", why, config_.drain_timeout_s);
+  manager_.TellStopping("running answers are finished");
   stage_ = Stage::kDrainingFrontend;
   roster_changed_ = true;
   const Timings timings = CurrentTimings();
@@ -290,7 +319,7 @@ void Supervisor::RemoveForgottenArenas() {
 void Supervisor::ForgetStoppedModels() {
   const size_t before = models_.size();
   std::erase_if(models_, [this](const auto& model) {
-    if (model->wanted() || model->alive() || stage_ != Stage::kRunning) return false;
+    if (!model->is_retired() || model->alive() || stage_ != Stage::kRunning) return false;
     model->DropArena();
     return true;
   });
@@ -320,6 +349,7 @@ Result<std::vector<std::string>> Supervisor::Reload(std::vector<std::string>* wa
   SetLogLevel(config_.log_level);
   worker_context_.log_level = std::string(LogLevelName(config_.log_level));
   worker_context_.places.cache_dir = config_.model_cache_dir;
+  SetMemory();
   frontend_->Reload(CurrentFrontendSettings(), CurrentTimings());
   ReloadModels(&changes);
   roster_changed_ = true;
@@ -337,8 +367,8 @@ void Supervisor::ReloadModels(std::vector<std::string>* changes) {
     if (found != models_.end()) {
       models.push_back(std::move(*found));
     } else {
-      models.push_back(std::make_unique<ModelWorker>(loop_, worker_context_,
-                                                     WorkerSettingsOf(config_, wanted), timings));
+      AddModel(&models, wanted);
+      changes->push_back(fmt::format("{} is known", models.back()->who()));
     }
   }
   std::erase(models_, nullptr);
@@ -348,12 +378,9 @@ void Supervisor::ReloadModels(std::vector<std::string>* changes) {
   for (size_t i = 0; i < models_.size(); ++i) {
     ModelWorker& model = *models_[i];
     if (i >= config_.models.size()) {
-      if (!model.wanted()) continue;  // stops already
-      model.Stop(timings.drain_ms, timings.drain_grace_ms);
+      if (model.is_retired()) continue;  // stops already
+      model.Retire(timings.drain_ms, timings.drain_grace_ms);
       changes->push_back(fmt::format("{} is stopped", model.who()));
-    } else if (model.epoch() == 0 && !model.wanted()) {
-      model.Run();
-      changes->push_back(fmt::format("{} is started", model.who()));
     } else {
       std::string change = model.Reload(WorkerSettingsOf(config_, config_.models[i]), timings);
       if (!change.empty()) changes->push_back(std::move(change));
@@ -363,7 +390,9 @@ void Supervisor::ReloadModels(std::vector<std::string>* changes) {
 
 std::string Supervisor::ReloadAndLog() {
   std::vector<std::string> warnings;
+  manager_.TellReloading(MonotonicUs());
   const auto changes = Reload(&warnings);
+  manager_.TellReloaded();
   for (const std::string& warning : warnings) LogWarning("{}", warning);
   if (!changes) {
     LogError("the config was not read again, all stays as it was: {}", changes.error().message);
@@ -381,6 +410,7 @@ ControlServer::Answer Supervisor::OnControl(std::string_view line) {
   if (request->op == "ps") return {PsReport(Inputs())};
   if (request->op == "admin") return {AdminReport(listener_, admin_token_)};
   if (request->op == "stop") {
+    if (request->model) return {UnloadModel(*request->model)};
     BeginStop("asked to stop");
     return {OkReport({}, {}), true};
   }
@@ -391,13 +421,29 @@ ControlServer::Answer Supervisor::OnControl(std::string_view line) {
 }
 
 std::string Supervisor::ReplaceWorker(const std::string& name) {
+  return WithModel(name, [](ModelWorker& model) {
+    model.Replace();
+    return fmt::format("{} is replaced", model.who());
+  });
+}
+
+std::string Supervisor::UnloadModel(const std::string& name) {
+  return WithModel(name, [](ModelWorker& model) {
+    if (!model.wanted()) return fmt::format("{} is not loaded", model.who());
+    model.Unload();
+    return fmt::format("{} is unloaded; the next request loads it again", model.who());
+  });
+}
+
+std::string Supervisor::WithModel(const std::string& name,
+                                  const std::function<std::string(ModelWorker&)>& work) {
   if (stage_ != Stage::kRunning) return ErrorReport("the service is stopping");
   std::string names;
   for (const auto& model : models_) {
     if (model->name() == name) {
-      model->Replace();
-      LogInfo("{} is replaced, as asked", model->who());
-      return OkReport({fmt::format("{} is replaced", model->who())}, {});
+      const std::string done = work(*model);
+      LogInfo("{}, as asked", done);
+      return OkReport({done}, {});
     }
     names += (names.empty() ? "" : ", ") + model->name();
   }
@@ -412,6 +458,7 @@ ReportInputs Supervisor::Inputs() const {
   inputs.url = listener_.Url();
   inputs.frontend = frontend_.get();
   for (const auto& model : models_) inputs.models.push_back(model.get());
+  inputs.memory_budget = keeper_.limits().budget_bytes;
   return inputs;
 }
 
@@ -438,24 +485,45 @@ void Supervisor::OfferChannels() {
   for (const auto& model : models_) OfferChannel(*model);
 }
 
+// As much as one line holds: what is loaded, what will be when it is asked for, what is wrong.
+void Supervisor::TellManager() {
+  std::string loaded, others;
+  bool is_ready = false;
+  for (const auto& model : models_) {
+    const ModelState state = model->state();
+    is_ready = is_ready || state == ModelState::kReady || state == ModelState::kStopped;
+    if (state == ModelState::kReady)
+      loaded += (loaded.empty() ? "" : ", ") + model->name();
+    else
+      others += fmt::format(
+          "{}{} {}", others.empty() ? "" : ", ", model->name(),
+          state == ModelState::kStopped ? "on demand" : protocol::ModelStateName(state));
+  }
+  std::string status = fmt::format("{}: {}", listener_.Url(), loaded.empty() ? "-" : loaded);
+  if (!others.empty()) status += "; " + others;
+  manager_.Tell(status, is_ready);
+}
+
 // One line when everything serves, and another one whenever that sentence changes.
 void Supervisor::AnnounceReadiness() {
   if (stage_ != Stage::kRunning || frontend_->state() != ModelState::kReady) return;
-  std::string ready, not_ready;
+  TellManager();
+  std::string served, not_served;
   for (const auto& model : models_) {
     switch (model->state()) {
       case ModelState::kReady:
-        ready += (ready.empty() ? "" : ", ") + model->name();
+      case ModelState::kStopped:  // comes when it is asked for
+        served += (served.empty() ? "" : ", ") + model->name();
         break;
       case ModelState::kFailed:
-        not_ready += fmt::format("; not {}: {}", model->name(), model->reason());
+        not_served += fmt::format("; not {}: {}", model->name(), model->reason());
         break;
       default:
         return;  // not settled
     }
   }
   std::string line = fmt::format("ready: {}, models: {}{}", listener_.Url(),
-                                 ready.empty() ? "none" : ready, not_ready);
+                                 served.empty() ? "none" : served, not_served);
   if (line == announced_) return;
   announced_ = std::move(line);
   LogInfo("{}", announced_);

@@ -64,6 +64,8 @@ struct GeneratorOptions {
   Persistence* persistence = nullptr;  // none: nothing is stored; outlives the generator
   std::vector<snapshot::StoredConversation> stored_conversations;  // what it has
   std::vector<snapshot::StoredPage> stored_pages;
+  // Asks for more memory for KV, and waits for it; false: there is none. May be empty.
+  std::function<bool()> grow_kv;
   uint64_t stored_bytes_max = 0;           // of pages
   int64_t retention_ms = INT64_MAX;        // of conversations that are not gone on with
   uint64_t fingerprint = 0, numerics = 0;  // of the model, and of how this machine computes

@@ -312,6 +312,7 @@ void Generator::OnAnswer(PageFetched answer) {
 
 // Memory is short for a request that runs, or is to run, alone.
 bool Generator::GiveWay() {
+  if (options_.grow_kv && options_.grow_kv()) return true;
   for (const auto& [rid, request] : requests_) {
     if (!request->load || request->load->held.empty()) continue;
     for (const PageIndex page : std::exchange(request->load->held, {})) store_->Release(page);

@@ -131,7 +131,6 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   // Mapped weights lie in the page cache, which counts as available.
   inputs.memory.available -= std::min(inputs.memory.available, info.mapped_bytes);
   inputs.claimed_bytes = heritage.memory_claimed_bytes;
-  inputs.sharers = std::max(1, heritage.memory_sharers);
   ASSIGN_OR_RETURN(loaded.budget, engine::DeriveKvBudget(inputs));
   LogInfo("loaded {} ({}, {}, {} million parameters) in {} ms: {} threads, {}, numerics {}",
           heritage.model, info.architecture, info.quantization, info.parameters / 1'000'000,
@@ -220,7 +219,8 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
   hello.max_context = loaded.budget.max_context;
   hello.max_sequences = loaded.sequences_max;
   WorkerLoop loop(hello, &loaded.model, options, loaded.store.get(), status, control,
-                  UniqueFd(heritage.channel_fd));
+                  UniqueFd(heritage.channel_fd),
+                  heritage.kv_granted_bytes > 0 ? heritage.kv_granted_bytes : UINT64_MAX);
 
   protocol::WorkerReady ready;
   ready.max_context = loaded.budget.max_context;
@@ -232,6 +232,7 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
   ready.kv_page_bytes = info.kv.PageBytes();
   ready.isa = engine::IsaName(loaded.options.isa);
   control->Send(ready);
+  if (heritage.warm_up) loop.WarmUp(options.shared_prefixes);
   return loop.Run();
 }
 

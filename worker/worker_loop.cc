@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/random.h"
 #include "protocol/codec.h"
 #include "protocol/heritage.h"
 
@@ -15,14 +16,27 @@ namespace perdure::worker {
 
 using protocol::MessageType;
 
+namespace {
+
+GeneratorOptions WithGrowth(GeneratorOptions options, std::function<bool()> grow_kv) {
+  options.grow_kv = std::move(grow_kv);
+  return options;
+}
+
+}  // namespace
+
 WorkerLoop::WorkerLoop(const protocol::Hello& hello, const Model* model,
                        const GeneratorOptions& options, shm::PageStore* store,
-                       shm::StatusShm* status, protocol::Channel* control, UniqueFd frontend)
+                       shm::StatusShm* status, protocol::Channel* control, UniqueFd frontend,
+                       uint64_t kv_granted_bytes)
     : hello_(hello),
       status_(status),
       control_(control),
       answers_fd_(options.persistence != nullptr ? options.persistence->fd() : -1),
-      generator_(model, options, store, status, this) {
+      engine_(model->engine.get()),
+      store_(store),
+      generator_(model, WithGrowth(options, [this] { return GrowKv(); }), store, status, this) {
+  store_->SetLimit(kv_granted_bytes);
   if (frontend) OpenFrontend(std::move(frontend));
 }
 
@@ -41,13 +55,32 @@ int WorkerLoop::Run() {
     generator_.FailSlowClients();
     generator_.Tick();
     if (drain_deadline_ms_ && FinishDraining()) return protocol::kExitOk;
-    if (generator_.HasWork()) generator_.Step();
+    if (generator_.HasWork()) {
+      generator_.Step();
+      AskForKvInTime();
+      for (const protocol::RequestId rid : std::exchange(ended_, {})) generator_.Release(rid);
+    }
     if (generator_.HasUpkeep())
       generator_.Upkeep();
     else if (!generator_.HasWork() && generator_.NeedsScrub())
       generator_.Scrub();
   }
   return *exit_code_;
+}
+
+void WorkerLoop::WarmUp(const std::vector<std::vector<TokenId>>& prompts) {
+  for (const std::vector<TokenId>& prompt : prompts) {
+    protocol::Submit submit;
+    submit.rid = RandomU64();
+    submit.request.kind = protocol::RequestKind::kCompletion;
+    submit.request.prompt_ids = prompt;
+    submit.request.max_tokens = 1;
+    submit.request.store = false;
+    submit.credit_bytes = limits::kCreditBytes;
+    warm_ups_.insert(submit.rid);
+    if (const Status status = generator_.Submit(submit); !status)
+      LogWarning("a shared prompt is not computed: {}", status.error().message);
+  }
 }
 
 // --- Channels ----------------------------------------------------------------------------------
@@ -79,19 +112,22 @@ void WorkerLoop::Poll() {
   fds[0] = watch(*control_);
   fds[1] = frontend_ ? watch(*frontend_) : pollfd{-1, 0, 0};
   fds[2] = {answers_fd_, POLLIN, 0};
-  if (poll(fds, 3, PollTimeoutMs()) <= 0) return;  // nothing, or a signal: the caller goes on
+  const int ready = poll(fds, 3, later_.empty() ? PollTimeoutMs() : 0);
+  if (ready <= 0 && later_.empty()) return;  // nothing, or a signal: the caller goes on
   if (fds[2].revents != 0) generator_.TakeAnswers();
   constexpr short kReadable = POLLIN | POLLHUP | POLLERR;
   if ((fds[1].revents & POLLOUT) != 0) frontend_->OnWritable();
   if ((fds[1].revents & kReadable) != 0) ReadFrontend();
   // Last, as it may replace the frontend's channel.
   if ((fds[0].revents & POLLOUT) != 0) control_->OnWritable();
-  if ((fds[0].revents & kReadable) != 0) ReadControl();
+  if ((fds[0].revents & kReadable) != 0 || !later_.empty()) ReadControl();
 }
 
 void WorkerLoop::ReadControl() {
   auto outcome = control_->OnReadable();
-  for (protocol::ReceivedFrame& frame : outcome.frames) {
+  std::vector<protocol::ReceivedFrame> frames = std::exchange(later_, {});
+  std::ranges::move(outcome.frames, std::back_inserter(frames));
+  for (protocol::ReceivedFrame& frame : frames) {
     const Status status = OnControlFrame(std::move(frame));
     if (!status) {
       LogError("the supervisor's channel: {}", status.error().message);
@@ -118,6 +154,16 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
       LogInfo("a new frontend is connected");
       return {};
     }
+    case MessageType::kKvLimit: {
+      ASSIGN_OR_RETURN(const auto limit, protocol::Decode<protocol::KvLimit>(frame.payload));
+      OnKvLimit(limit);
+      return {};
+    }
+    case MessageType::kThreads: {
+      ASSIGN_OR_RETURN(const auto threads, protocol::Decode<protocol::Threads>(frame.payload));
+      engine_->SetThreads(threads.count);
+      return {};
+    }
     case MessageType::kDrain: {
       ASSIGN_OR_RETURN(const auto drain, protocol::Decode<protocol::Drain>(frame.payload));
       if (drain.hand_over) {
@@ -128,7 +174,8 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
       }
       if (drain_deadline_ms_) return {};
       drain_deadline_ms_ = MonotonicMs() + int64_t{1000} * std::max(0, drain.timeout_s);
-      generator_.StopAdmitting();
+      leaves_new_ = drain.leave_new;
+      if (!leaves_new_) generator_.StopAdmitting();
       LogInfo("draining: {} requests have {} s to end", generator_.live(), drain.timeout_s);
       return {};
     }
@@ -157,6 +204,10 @@ void WorkerLoop::ReadFrontend() {
 }
 
 Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
+  if (leaves_new_ &&
+      (frame.type == MessageType::kSubmit || frame.type == MessageType::kResume ||
+       frame.type == MessageType::kCacheCommand || frame.type == MessageType::kConversationCommand))
+    return {};
   switch (frame.type) {
     case MessageType::kSubmit: {
       ASSIGN_OR_RETURN(const auto submit, protocol::Decode<protocol::Submit>(frame.payload));
@@ -199,19 +250,20 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
 
 // Messages of requests whose frontend went away a moment ago go nowhere.
 void WorkerLoop::Send(const protocol::Accepted& message) {
-  if (frontend_) frontend_->Send(message);
+  if (frontend_ && !IsOwn(message.rid)) frontend_->Send(message);
 }
 void WorkerLoop::Send(const protocol::Begun& message) {
-  if (frontend_) frontend_->Send(message);
+  if (frontend_ && !IsOwn(message.rid)) frontend_->Send(message);
 }
 void WorkerLoop::Send(const protocol::Event& message) {
-  if (frontend_) frontend_->Send(message);
+  if (frontend_ && !IsOwn(message.rid)) frontend_->Send(message);
 }
 void WorkerLoop::Send(const protocol::End& message) {
+  if (IsOwn(message.rid)) return ended_.push_back(message.rid);
   if (frontend_) frontend_->Send(message);
 }
 void WorkerLoop::Send(const protocol::Failed& message) {
-  if (frontend_) frontend_->Send(message);
+  if (frontend_ && !IsOwn(message.rid)) frontend_->Send(message);
 }
 
 void WorkerLoop::Send(const protocol::CacheAnswer& message) {
@@ -223,6 +275,65 @@ void WorkerLoop::Send(const protocol::ConversationAnswer& message) {
 }
 
 void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }
+
+// --- Memory for KV ------------------------------------------------------------------------------
+
+void WorkerLoop::OnKvLimit(const protocol::KvLimit& message) {
+  const uint64_t before = store_->limit_bytes();
+  kv_serial_ = message.serial;
+  const uint64_t limit = store_->SetLimit(message.bytes);
+  if (std::exchange(kv_asked_, false))
+    kv_refused_ms_ = store_->limit_bytes() > before ? 0 : MonotonicMs();
+  LogDebug("KV may take {} MiB, {} MiB before", limit >> 20, before >> 20);
+  control_->Send(protocol::KvState{kv_serial_, limit, 0});
+}
+
+void WorkerLoop::AskForKv() {
+  if (std::exchange(kv_asked_, true)) return;
+  const uint64_t limit = store_->limit_bytes();
+  const uint64_t more = std::max(limit / 2, limits::kKvGrantBytes);
+  control_->Send(protocol::KvState{kv_serial_, limit, std::min(limit + more, store_->bytes_max())});
+}
+
+// Cached pages fill what there is: memory that nobody else needs is of use here. The supervisor
+// takes it back when somebody does.
+void WorkerLoop::AskForKvInTime() {
+  const uint64_t limit = store_->limit_bytes();
+  if (limit >= store_->bytes_max() || store_->used_bytes() < limit / 4 * 3) return;
+  if (kv_refused_ms_ != 0 && MonotonicMs() < kv_refused_ms_ + limits::kKvAskPauseMs) return;
+  AskForKv();
+}
+
+bool WorkerLoop::GrowKv() {
+  const uint64_t before = store_->limit_bytes();
+  if (before >= store_->bytes_max()) return false;
+  if (kv_refused_ms_ != 0 && MonotonicMs() < kv_refused_ms_ + limits::kKvAskPauseMs) return false;
+  AskForKv();
+  const int64_t deadline_ms = MonotonicMs() + limits::kKvGrowWaitMs;
+  while (kv_asked_ && MonotonicMs() < deadline_ms) {
+    status_->progress.fetch_add(1, std::memory_order_relaxed);
+    pollfd fd{control_->fd(), static_cast<short>(POLLIN | (control_->wants_write() ? POLLOUT : 0)),
+              0};
+    if (poll(&fd, 1, limits::kKvGrowPollMs) <= 0) continue;
+    if ((fd.revents & POLLOUT) != 0) control_->OnWritable();
+    if ((fd.revents & (POLLIN | POLLHUP | POLLERR)) == 0) continue;
+    auto outcome = control_->OnReadable();
+    for (protocol::ReceivedFrame& frame : outcome.frames) {
+      const auto limit = frame.frame.type == MessageType::kKvLimit
+                             ? protocol::Decode<protocol::KvLimit>(frame.frame.payload)
+                             : Err(ErrorCode::protocol_error, "");
+      if (limit)
+        OnKvLimit(*limit);
+      else
+        later_.push_back(std::move(frame));
+    }
+    if (outcome.closed) {
+      exit_code_ = outcome.error ? protocol::kExitBug : protocol::kExitOk;
+      return false;
+    }
+  }
+  return store_->limit_bytes() > before;
+}
 
 // --- Draining ----------------------------------------------------------------------------------
 

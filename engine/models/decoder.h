@@ -51,6 +51,7 @@ class Decoder final : public Engine {
 
   const ModelInfo& info() const override { return info_; }
   const GenerationDefaults& generation_defaults() const override { return spec_.config.generation; }
+  void SetThreads(int threads) override { pool_.SetActive(threads); }
   std::span<const float> Step(std::span<const SequenceStep> sequences) override;
 
  private:

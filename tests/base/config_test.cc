@@ -194,10 +194,27 @@ TEST_F(ConfigTest, VariablesAreAsGiven) {
   EXPECT_EQ(config->hang_timeout_s, 60);
 }
 
-TEST_F(ConfigTest, VariablesOfThePredecessorWithoutEffectAreSaid) {
-  variables_["MLX_MODEL_IDLE_TIMEOUT"] = "300";
-  ASSERT_TRUE(Load().has_value());
-  EXPECT_THAT(warnings_, ElementsAre("MLX_MODEL_IDLE_TIMEOUT has no effect in this version"));
+TEST_F(ConfigTest, HowLongModelsStay) {
+  auto config = Load();
+  ASSERT_TRUE(config.has_value());
+  EXPECT_EQ(config->model_idle_timeout_s, 300) << "as in MLX Server Nano";
+  EXPECT_TRUE(config->models[0].preload);
+  EXPECT_FALSE(config->models[0].pinned);
+  variables_["MLX_MODEL_IDLE_TIMEOUT"] = "60";
+  config = LoadText(
+      "[lifecycle]\nmemory_max = \"3GiB\"\narena_timeout_s = 7\nresidency_least_s = 0\n"
+      "[models.a]\npinned = true\npreload = false\nidle_timeout_s = 0\n"
+      "warm_up = true\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->model_idle_timeout_s, 60);
+  EXPECT_EQ(config->memory_max, uint64_t{3} << 30);
+  EXPECT_EQ(config->arena_timeout_s, 7);
+  EXPECT_EQ(config->residency_least_s, 0);
+  EXPECT_TRUE(config->models[0].pinned);
+  EXPECT_FALSE(config->models[0].preload);
+  EXPECT_EQ(config->models[0].idle_timeout_s, 0);
+  EXPECT_TRUE(config->models[0].warm_up);
+  EXPECT_THAT(warnings_, IsEmpty());
 }
 
 TEST_F(ConfigTest, ThePredecessorsVariablesSetConversationsAndTheirCache) {

@@ -149,8 +149,8 @@ TEST_F(ShowTest, TheContextIsWhatAWorkerWouldServe) {
   EXPECT_THAT(FormatShow(report), HasSubstr("Notes:\n- max_context is 5000, but"));
 
   in = Inputs();
-  in.memory.available = report["weights"]["memory_bytes"].get<uint64_t>() + (1 << 20);
-  in.claims.sharers = 2;  // a quarter of a MiB: 1,024 tokens
+  // A quarter of a MiB: 1,024 tokens.
+  in.memory.available = report["weights"]["memory_bytes"].get<uint64_t>() + (1 << 19);
   report = ModelReport(in);
   EXPECT_EQ(report["context"]["served"], 1024);
   EXPECT_EQ(report["context"]["bound"], "memory");

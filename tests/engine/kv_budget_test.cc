@@ -58,28 +58,17 @@ TEST(KvBudget, CutsTheContextWhereHalfIsTooLittle) {
                             "(derived from 20 MiB of available memory): 320 tokens")));
 }
 
-TEST(KvBudget, SharersGetEqualPartsAndNeverMoreThanHalfInAll) {
+TEST(KvBudget, LeavesWhatIsClaimed) {
   KvBudgetInputs in = Inputs();
   in.model_context = 1 << 20;
-  for (const int sharers : {1, 2, 5, 64}) {
-    in.sharers = sharers;
-    const auto budget = DeriveKvBudget(in);
-    ASSERT_TRUE(budget);
-    EXPECT_EQ(budget->pages_max, 2000u / static_cast<unsigned>(sharers));
-  }
-}
-
-TEST(KvBudget, LeavesRoomForWhatIsNotLoadedYet) {
-  KvBudgetInputs in = Inputs();
-  in.model_context = 1 << 20;
-  in.sharers = 2;
-  in.claimed_bytes = 7000 * kMiB;  // 1000 are left, though 4000 are free now
-  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 250u);
+  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 2000u);
+  in.claimed_bytes = 6000 * kMiB;  // 2000 are left, though 4000 are free now
+  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 1000u);
   // Claims are estimates: they never take all.
   in.claimed_bytes = 9000 * kMiB;
-  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 250u);
+  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 500u);
   in.claimed_bytes = ~uint64_t{0};
-  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 250u);
+  EXPECT_EQ(DeriveKvBudget(in)->pages_max, 500u);
 }
 
 TEST(KvBudget, FollowsTheConfig) {

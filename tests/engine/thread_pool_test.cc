@@ -107,6 +107,26 @@ TEST(ThreadPoolTest, IdleThreadsSleepAndStayAsleep) {
   }
 }
 
+TEST(ThreadPoolTest, FewerThreadsDoTheSame) {
+  ThreadPool pool(4);
+  for (const int active : {4, 2, 1, 3, 4, 1}) {
+    pool.SetActive(active);
+    EXPECT_EQ(pool.active(), active);
+    for (int phase = 0; phase < 50; ++phase) {
+      std::vector<std::atomic<int>> seen(500);
+      pool.Claim(500, [&](int item, int) { ++seen[static_cast<size_t>(item)]; });
+      for (const auto& count : seen) EXPECT_EQ(count, 1);
+    }
+  }
+  pool.SetActive(0);
+  EXPECT_EQ(pool.active(), 1) << "somebody has to do it";
+  pool.Claim(100, [](int, int thread) { EXPECT_EQ(thread, 0); });
+  pool.SetActive(100);
+  EXPECT_EQ(pool.active(), 4);
+  // It ends with threads that sleep.
+  pool.SetActive(1);
+}
+
 TEST(ThreadPoolTest, ProfilesTellOfEachPlace) {
   for (int threads : {1, 2}) {
     PhaseProfile profile;

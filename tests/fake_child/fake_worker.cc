@@ -89,8 +89,7 @@ class FakeWorker {
     ready.quantization = "none";
     ready.kv_page_bytes = 4096;
     // Told back to the test.
-    ready.parameters = heritage_.memory_sharers;
-    ready.weight_bytes = heritage_.memory_claimed_bytes;
+    ready.parameters = static_cast<int64_t>(heritage_.kv_granted_bytes);
     ready.isa = "scalar";
     status_->kv_bytes_reserved = 10 * 4096;
     status_->kv_bytes_used = 4097;

@@ -133,6 +133,74 @@ TEST_F(DispatcherTest, WaitsForAModelOnlySoLong) {
   EXPECT_EQ(dispatcher_.active(), 0u);
 }
 
+TEST_F(DispatcherTest, AModelThatComesOnDemandIsAskedForAndWaitedFor) {
+  protocol::Roster roster;
+  roster.models.emplace_back();
+  roster.models[0].name = "m";
+  roster.models[0].state = ModelState::kStopped;
+  roster.models[0].on_demand = true;
+  models_.Apply(roster);
+  EXPECT_TRUE(models_.any_ready());
+  RecordingSink sink;
+  ParsedRequest request;
+  request.keep_alive_s = 7;
+  ASSERT_TRUE(dispatcher_.Start(1, std::move(request), &sink, now_ms_));
+  auto demand = dispatcher_.TakeDemand(now_ms_ + 50);
+  ASSERT_TRUE(demand);
+  ASSERT_EQ(demand->models.size(), 1u);
+  EXPECT_EQ(demand->models[0].waiting, 1u);
+  EXPECT_EQ(demand->models[0].longest_wait_ms, 50);
+  EXPECT_FALSE(dispatcher_.TakeDemand(now_ms_));
+
+  // It makes room for another one for a while: who comes waits, too.
+  roster.models[0].state = ModelState::kStopping;
+  models_.Apply(roster);
+  dispatcher_.OnRoster(now_ms_);
+  EXPECT_FALSE(sink.ended);
+
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  EXPECT_TRUE(port.All<protocol::Submit>().empty());
+  SetState(ModelState::kReady);
+  ASSERT_EQ(port.All<protocol::Submit>().size(), 1u);
+  demand = dispatcher_.TakeDemand(now_ms_);
+  ASSERT_TRUE(demand);
+  EXPECT_EQ(demand->models[0].waiting, 0u);
+  EXPECT_EQ(demand->models[0].running, 1u);
+
+  // Its worker left before it had read the request: that waits again.
+  dispatcher_.OnWorkerGone(worker, now_ms_);
+  demand = dispatcher_.TakeDemand(now_ms_);
+  ASSERT_TRUE(demand);
+  EXPECT_EQ(demand->models[0].waiting, 1u);
+  dispatcher_.OnClientGone(1);
+  demand = dispatcher_.TakeDemand(now_ms_);
+  ASSERT_TRUE(demand);
+  EXPECT_EQ(demand->models[0].waiting + demand->models[0].running, 0u);
+  EXPECT_EQ(demand->models[0].keep_alive_s, 7);
+}
+
+TEST_F(DispatcherTest, AModelThatCannotFitIsTold) {
+  protocol::Roster roster;
+  roster.models.emplace_back();
+  roster.models[0].name = "m";
+  roster.models[0].state = ModelState::kStopped;
+  roster.models[0].on_demand = true;
+  models_.Apply(roster);
+  RecordingSink waits;
+  ASSERT_TRUE(Start(1, &waits, false));
+  roster.models[0].missing_bytes = 5 << 20;
+  models_.Apply(roster);
+  EXPECT_FALSE(models_.any_ready());
+  dispatcher_.OnRoster(now_ms_);
+  EXPECT_EQ(waits.status, 507);
+  EXPECT_THAT(waits.bytes, HasSubstr("6 MiB are missing"));
+  RecordingSink refused;
+  const Status status = Start(2, &refused);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().code, ErrorCode::out_of_memory);
+}
+
 TEST_F(DispatcherTest, NoCommentsForAClientThatDoesNotRead) {
   SetState(ModelState::kLoading);
   RecordingSink sink;

@@ -617,5 +617,46 @@ TEST(PageStoreDeathTest, RefusesMisuse) {
   EXPECT_DEATH(store.Release(99), "pages_.size");
 }
 
+TEST(PageStore, ALimitIsKeptToAndMayMove) {
+  // Slabs of 8 MiB with 8 pages each.
+  PageStore store(Memory(64, {{kMiB}}), 64);
+  const uint64_t slab = store.memory().geometry().slab_bytes;
+  ASSERT_GE(store.bytes_max() / slab, 4u);
+  EXPECT_EQ(store.limit_bytes(), store.bytes_max());
+  EXPECT_EQ(store.SetLimit(2 * slab), 2 * slab);
+  std::vector<PageIndex> held;
+  while (const auto page = store.Allocate()) held.push_back(*page);
+  EXPECT_EQ(held.size(), 2 * slab / kMiB);
+  EXPECT_EQ(store.bytes_granted(), 2 * slab);
+  EXPECT_EQ(store.available(), 0u);
+  EXPECT_FALSE(store.CanHold({{1}}));
+  EXPECT_TRUE(store.CanEverHold({{64}})) << "whatever the limit is now";
+
+  // More is of use at once, but never more than at the start.
+  EXPECT_EQ(store.SetLimit(UINT64_MAX), store.bytes_max());
+  EXPECT_EQ(store.available(), 64 - held.size());
+  while (const auto page = store.Allocate()) held.push_back(*page);
+  EXPECT_EQ(held.size(), 64u);
+
+  // What is in use stays, and is told.
+  EXPECT_EQ(store.SetLimit(slab), store.bytes_granted());
+  EXPECT_EQ(store.used(), 64u);
+  EXPECT_FALSE(store.Allocate());
+
+  // What is only cached is dropped, and goes back to the system.
+  PageIndex parent = kNoPage;
+  for (size_t i = 0; i < held.size(); ++i) {
+    std::vector<TokenId> tokens(kArenaPageTokens, static_cast<TokenId>(i));
+    parent = store.Seal(held[i], i % 4 == 0 ? kNoPage : parent, {}, tokens);
+    held[i] = parent;
+  }
+  for (size_t i = 4; i < held.size(); ++i) store.Release(held[i]);
+  EXPECT_EQ(store.SetLimit(slab), slab);
+  EXPECT_EQ(store.bytes_granted(), slab);
+  EXPECT_LE(store.used_bytes(), slab);
+  for (size_t i = 0; i < 4; ++i) EXPECT_TRUE(store.is_loaded(held[i]));
+  EXPECT_EQ(store.SetLimit(1), slab) << "one slab at least";
+}
+
 }  // namespace
 }  // namespace perdure::shm

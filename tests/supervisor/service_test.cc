@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/limits.h"
 #include "service_fixture.h"
 
 namespace perdure::supervisor {
@@ -363,21 +364,17 @@ TEST_F(ServiceTest, ChildrenIgnoreTheTerminalsSignals) {
   EXPECT_EQ(WorkerPid("a"), worker);
 }
 
-TEST_F(ServiceTest, WorkersAreToldWhatTheOthersClaim) {
+TEST_F(ServiceTest, KvBeginsWithAPartOfTheMemory) {
   service_.SetModel("a", "ready");
   service_.SetModel("b", "ready");
-  std::ofstream(service_.folder() / "models/a/model.safetensors") << std::string(1000, ' ');
-  std::ofstream(service_.folder() / "models/b/model.safetensors") << std::string(20, ' ');
   service_.WriteConfig(
       "[models.a]\npath = \"models/a\"\n"
       "[models.b]\npath = \"models/b\"\nkv_bytes_max = \"1MiB\"\n");
   service_.Start();
   ASSERT_TRUE(Ready("a"));
   ASSERT_TRUE(Ready("b"));
-  EXPECT_EQ(service_.Model("a")["parameters"], 1) << "b's KV is configured";
-  EXPECT_EQ(service_.Model("a")["memory"]["weights_bytes"], 1020 + (1 << 20));
-  EXPECT_EQ(service_.Model("b")["parameters"], 2);
-  EXPECT_EQ(service_.Model("b")["memory"]["weights_bytes"], 1020);
+  EXPECT_EQ(service_.Model("a")["parameters"], limits::kKvGrantBytes);
+  EXPECT_EQ(service_.Model("b")["parameters"], 1 << 20);
 }
 
 TEST_F(ServiceTest, AReloadTouchesOnlyWhatChanged) {

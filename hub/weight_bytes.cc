@@ -1,4 +1,4 @@
-#include "hub/memory_claims.h"
+#include "hub/weight_bytes.h"
 
 #include <string>
 #include <system_error>
@@ -20,29 +20,14 @@ uint64_t WeightBytes(const fs::path& model_dir) {
   return bytes;
 }
 
-namespace {
-
 // Quantized on load, a weight of 16 bits becomes its code and half a bit of its group's scale and
 // bias. One of 32 bits claims twice what it takes.
-uint64_t LoadedBytes(const ModelConfig& model, const fs::path& folder) {
-  const uint64_t bytes = WeightBytes(folder);
+uint64_t LoadedBytes(const ModelConfig& model, const ModelPlaces& places) {
+  const auto folder = FindModel(model.source, places);
+  if (!folder) return 0;
+  const uint64_t bytes = WeightBytes(*folder);
   if (model.quantize_bits == 0) return bytes;
   return bytes / 32 * (2 * static_cast<uint64_t>(model.quantize_bits) + 1);
-}
-
-}  // namespace
-
-MemoryClaims ClaimsBeside(const ModelConfig& model, std::span<const ModelConfig> models,
-                          const ModelPlaces& places) {
-  MemoryClaims claims;
-  for (const ModelConfig& each : models) {
-    if (const auto folder = FindModel(each.source, places))
-      claims.bytes += LoadedBytes(each, *folder);
-    if (each.name == model.name) continue;
-    claims.bytes += each.kv_bytes_max;
-    if (each.kv_bytes_max == 0) ++claims.sharers;
-  }
-  return claims;
 }
 
 }  // namespace perdure::hub

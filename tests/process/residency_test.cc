@@ -1,0 +1,168 @@
+// Models that come and go, with real processes: idle ones are unloaded, others loaded when they are
+// asked for, within a budget of memory; their conversations stay.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <nlohmann/json.hpp>
+#include <thread>
+
+#include "client.h"
+#include "service.h"
+
+namespace perdure::process_tests {
+namespace {
+
+using testing::HasSubstr;
+
+class ResidencyTest : public testing::Test {
+ protected:
+  // Models of the same weights; each takes about 70 MiB, of which 8 are for KV.
+  static std::string Models(const std::vector<std::string>& names, const std::string& more = "") {
+    std::string toml;
+    for (const std::string& name : names)
+      toml += "[models." + name + "]\nsource = \"nano\"\nkv_bytes_max = \"8MiB\"\n" + more;
+    return toml;
+  }
+  Answer Say(const std::string& model, const Json& messages, const Json& more = Json::object()) {
+    Json body = {{"model", model},
+                 {"messages", messages},
+                 {"temperature", 0},
+                 {"ignore_eos", true},
+                 {"max_tokens", 12}};
+    body.update(more);
+    const Answer answer = Chat(service_.url(), body);
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    return answer;
+  }
+  static Json Message(const std::string& role, const std::string& content) {
+    return {{"role", role}, {"content", content}};
+  }
+  static Json Asks(const std::string& question) { return Json::array({Message("user", question)}); }
+  // What its prompt's KV came from.
+  static int From(const Answer& answer, const char* where) {
+    return answer.body["timings"]["cache"].value(where, -1);
+  }
+
+  Service service_;
+};
+
+TEST_F(ResidencyTest, AnIdleModelIsUnloadedAndItsConversationGoesOnFromMemory) {
+  service_.WriteConfig("[lifecycle]\nidle_timeout_s = 1\n" + Models({"nano"}));
+  service_.StartReady();
+  Json messages = Asks("My name is Anna. Remember it, please, and tell me a story.");
+  const Answer first = Say("nano", messages);
+  const pid_t pid = service_.ModelPid("nano");
+  ASSERT_TRUE(service_.AwaitModel("nano", "stopped"));
+  EXPECT_TRUE(Eventually([&] { return !Alive(pid); }));
+  EXPECT_EQ(Get(service_.url() + "/ready").status, 200) << "it comes when it is asked for";
+  const Json unloaded = service_.Model("nano")["memory"];
+  EXPECT_EQ(unloaded["process_bytes"], 0);
+  EXPECT_EQ(unloaded["held_bytes"], unloaded["kernel_bytes"]) << "the arena is what is left";
+
+  messages.push_back(Message("assistant", first.content()));
+  messages.push_back(Message("user", "What is my name?"));
+  const Answer second = Say("nano", messages);
+  EXPECT_NE(service_.ModelPid("nano"), pid);
+  EXPECT_GT(From(second, "arena"), 0) << second.body;
+  EXPECT_LE(From(second, "computed"), 32 + 12) << second.body;
+  EXPECT_EQ(service_.Model("nano")["deaths"], 0);
+}
+
+TEST_F(ResidencyTest, KeepAliveSaysHowLongAModelStays) {
+  service_.WriteConfig(Models({"nano"}));
+  service_.StartReady();
+  Say("nano", Asks("Hello"), {{"keep_alive", 0}});
+  ASSERT_TRUE(service_.AwaitModel("nano", "stopped"));
+  Say("nano", Asks("Hello"), {{"keep_alive", "1s"}});
+  ASSERT_TRUE(service_.AwaitModel("nano", "ready"));
+  ASSERT_TRUE(service_.AwaitModel("nano", "stopped"));
+  EXPECT_EQ(Chat(service_.url(), ChatBody("Hello", {{"keep_alive", "soon"}})).status, 400);
+}
+
+TEST_F(ResidencyTest, ModelsThatDoNotFitTogetherTakeTurns) {
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
+                       Models({"a", "b"}));
+  service_.StartReady();
+  ASSERT_TRUE(service_.AwaitModel("a", "ready"));
+  EXPECT_EQ(service_.Model("b")["state"], "stopped");
+  const Answer alone = Say("a", Asks("What is 2+2?"));
+  for (int turn = 0; turn < 3; ++turn)
+    for (const char* model : {"b", "a"})
+      EXPECT_EQ(Say(model, Asks("What is 2+2?")).content(), alone.content());
+  // Both at once, from four clients each.
+  std::vector<std::thread> clients;
+  for (int client = 0; client < 8; ++client)
+    clients.emplace_back([&, client] {
+      for (int i = 0; i < 4; ++i)
+        EXPECT_EQ(Say(client % 2 == 0 ? "a" : "b", Asks("What is 2+2?")).content(),
+                  alone.content());
+    });
+  for (std::thread& client : clients) client.join();
+  const Json memory = service_.Ps()["memory"];
+  EXPECT_LE(memory["held_bytes"], memory["budget_bytes"]) << memory;
+  EXPECT_LE(memory["kernel_bytes"], memory["budget_bytes"]) << memory;
+  EXPECT_EQ(service_.Model("a")["deaths"], 0);
+  EXPECT_EQ(service_.Model("b")["deaths"], 0);
+}
+
+TEST_F(ResidencyTest, AnAnswerIsFinishedBeforeItsModelGoes) {
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
+                       Models({"a", "b"}));
+  service_.StartReady();
+  ASSERT_TRUE(service_.AwaitModel("a", "ready"));
+  Stream stream(service_.url(), LongChatBody(300, {{"model", "a"}}));
+  ASSERT_TRUE(stream.AwaitChunks(3));
+  const Answer other = Say("b", Asks("Hello"));
+  EXPECT_TRUE(stream.ended()) << "b came before a's answer had ended";
+  stream.Join();
+  EXPECT_EQ(stream.finish_reason(), "length");
+  EXPECT_EQ(service_.Model("a")["deaths"], 0);
+}
+
+TEST_F(ResidencyTest, WhatDoesNotFitIsToldHowMuchIsMissing) {
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\n" + Models({"a"}, "pinned = true\n") +
+                       Models({"b"}));
+  service_.StartReady();
+  const Answer refused = Chat(service_.url(), ChatBody("Hello", {{"model", "b"}}));
+  EXPECT_EQ(refused.status, 507) << refused.body;
+  EXPECT_EQ(refused.error_code(), "out_of_memory");
+  EXPECT_THAT(refused.error_message(), HasSubstr("MiB are missing"));
+  EXPECT_EQ(Chat(service_.url(), ChatBody("Hello", {{"model", "a"}})).status, 200);
+}
+
+TEST_F(ResidencyTest, AModelIsUnloadedOnDemand) {
+  service_.WriteConfig(Models({"nano"}));
+  service_.StartReady();
+  const std::string run = (service_.folder() / "run").string();
+  const std::string command =
+      std::string(PERDURE_BIN_DIR) + "/perdure stop nano --runtime-dir " + run + " > /dev/null";
+  ASSERT_EQ(system(command.c_str()), 0);
+  ASSERT_TRUE(service_.AwaitModel("nano", "stopped"));
+  Say("nano", Asks("Hello"));
+  EXPECT_EQ(service_.Model("nano")["state"], "ready");
+}
+
+TEST_F(ResidencyTest, AWorkerThatIsKilledWhileItLeavesLosesNoRequest) {
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
+                       Models({"a", "b"}));
+  service_.StartReady();
+  const Answer alone = Say("a", Asks("What is 2+2?"));
+  std::vector<std::thread> clients;
+  std::atomic<int> left{4};
+  for (int client = 0; client < 4; ++client)
+    clients.emplace_back([&, client] {
+      for (int i = 0; i < 6; ++i)
+        EXPECT_EQ(Say((client + i) % 2 == 0 ? "a" : "b", Asks("What is 2+2?")).content(),
+                  alone.content());
+      --left;
+    });
+  for (int kill = 0; left > 0; ++kill) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(150 + kill * 37 % 200));
+    service_.SignalModel(kill % 2 == 0 ? "a" : "b", SIGKILL);
+  }
+  for (std::thread& client : clients) client.join();
+}
+
+}  // namespace
+}  // namespace perdure::process_tests
