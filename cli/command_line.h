@@ -1,11 +1,13 @@
 // The command line of `perdure`: parsing and help. No command runs here.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/config.h"
+#include "base/limits.h"
 #include "cli/bench/bench.h"
 
 namespace perdure::cli {
@@ -21,6 +23,7 @@ enum class Command {
   kDemo,
   kInspectArena,
   kCache,
+  kConversations,
 };
 
 struct DemoOptions {
@@ -34,13 +37,26 @@ struct CacheOptions {
   int seconds = 60;
 };
 
+struct ConversationsOptions {
+  std::string operation;         // "list", "show", "delete", "fork", …
+  std::vector<std::string> ids;  // show, delete, fork, rewind, export
+  std::string user, tenant;      // empty: of any
+  std::string new_id;            // fork, import
+  std::string file = "-";        // export, import: stdout, stdin
+  uint32_t turn = 0;             // show, fork, rewind; 0: the last one
+  int limit = limits::kConversationsListed;
+  bool all = false, yes = false;  // delete
+  bool force = false;             // export
+};
+
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, bench, doctor, inspect, cache
-  std::string model;  // show, bench, reload, cache
+  bool json = false;  // ps, show, list, bench, doctor, inspect, cache, conversations
+  std::string model;  // show, bench, reload, cache, conversations
   std::string arena;  // inspect arena
   CacheOptions cache;
+  ConversationsOptions conversations;
   DemoOptions demo;
   BenchOptions bench;
 };
