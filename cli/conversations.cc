@@ -160,13 +160,14 @@ int RefuseToDelete(size_t count, const std::string& whose) {
   return protocol::kExitUsage;
 }
 
-// Of each model; the ids that are gone go to `ids`.
-int Delete(const Task& task, const std::vector<AdminRequest>& requests) {
+// What each request deletes; what is said of its failure begins as told.
+int Delete(const Task& task, const std::vector<std::pair<std::string, AdminRequest>>& requests) {
   Json ids = Json::array();
   int code = protocol::kExitOk;
-  for (const AdminRequest& request : requests) {
-    const auto answer = task.client.Ask(request);
+  for (const auto& [beginning, request] : requests) {
+    auto answer = task.client.Ask(request);
     if (!answer) {
+      answer.error().message.insert(0, beginning);
       code = FailWithAdvice(answer.error());
       continue;
     }
@@ -182,8 +183,9 @@ int Delete(const Task& task, const std::vector<AdminRequest>& requests) {
 int DeleteByName(const Task& task) {
   const auto& ids = task.options.ids;
   if (ids.size() > 1 && !task.options.yes) return RefuseToDelete(ids.size(), "");
-  std::vector<AdminRequest> requests;
-  for (const std::string& id : ids) requests.push_back(RequestOf(task, "DELETE", PathOf(id)));
+  std::vector<std::pair<std::string, AdminRequest>> requests;
+  for (const std::string& id : ids)
+    requests.emplace_back("", RequestOf(task, "DELETE", PathOf(id)));
   return Delete(task, requests);
 }
 
@@ -207,11 +209,12 @@ int DeleteMany(const Task& task) {
       return RefuseToDelete(count, fmt::format("{} in {}", whose, fmt::join(*models, ", ")));
     }
   }
-  std::vector<AdminRequest> requests;
+  std::vector<std::pair<std::string, AdminRequest>> requests;
   for (const std::string& model : *models) {
-    requests.push_back(RequestOf({task.client, options, model, task.json}, "DELETE", kAll));
-    if (!options.user.empty()) requests.back().query.emplace_back("user", options.user);
-    if (options.all) requests.back().query.emplace_back("all", "true");
+    AdminRequest request = RequestOf({task.client, options, model, task.json}, "DELETE", kAll);
+    if (!options.user.empty()) request.query.emplace_back("user", options.user);
+    if (options.all) request.query.emplace_back("all", "true");
+    requests.emplace_back(model + ": ", std::move(request));
   }
   const int code = Delete(task, requests);
   if (others.empty()) return code;
