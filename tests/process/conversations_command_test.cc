@@ -55,7 +55,8 @@ class ConversationsCommandTest : public testing::Test {
   }
   std::vector<std::string> Ids(const std::string& arguments = "") const {
     std::vector<std::string> ids;
-    for (const Json& each : Told("list " + arguments)["data"]) ids.push_back(each["id"]);
+    const Json list = Told("list " + arguments);
+    for (const Json& each : list["data"]) ids.push_back(each["id"]);
     return ids;
   }
   // A question in a conversation; the answer.
@@ -181,8 +182,8 @@ TEST_F(ConversationsCommandTest, DeletesATenantAndNothingOfTheOther) {
   Say("mine", {"Hello"}, "one");
   const std::string first = Say("shared", {"Tell nobody of Huitzilopochtli."}, "two");
   std::map<std::string, std::string> tenants;  // by the number of their conversations
-  for (const Json& each : Told("tenants")["data"])
-    tenants[each["conversations"].dump()] = each["tenant"];
+  const Json told = Told("tenants");
+  for (const Json& each : told["data"]) tenants[each["conversations"].dump()] = each["tenant"];
   ASSERT_EQ(tenants.size(), 2u);
   const std::string one = tenants["2"], two = tenants["1"];
 
