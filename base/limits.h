@@ -414,6 +414,8 @@ inline constexpr int kScrubRetryMs = 60'000;
 // Conversations that a list shows at a time, and where nobody says how many.
 inline constexpr int kConversationsListedMax = 100;
 inline constexpr int kConversationsListed = 20;
+// Tenants that an error names which all have what was asked for: some of them are hint enough.
+inline constexpr size_t kTenantsNamed = 16;
 // How often conversations past their retention are looked for.
 inline constexpr int kRetentionIntervalMs = 600'000;
 // Damaged records and orphaned chunks that one transaction drops: bounds what is kept in memory.

@@ -3,12 +3,11 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "cli/control_client.h"
-#include "cli/http_client.h"
+#include "cli/admin_client.h"
+#include "cli/json_members.h"
 #include "cli/table.h"
 #include "protocol/heritage.h"
 
@@ -17,41 +16,11 @@ namespace {
 
 using Rows = std::vector<std::vector<std::string>>;
 
-double Number(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_number() ? it->get<double>() : 0.0;
-}
-
-uint64_t Count(const Json& object, const char* key) {
-  const double number = Number(object, key);
-  return number > 0 ? static_cast<uint64_t>(number) : 0;
-}
-
-bool IsTrue(const Json& object, const char* key) {
-  const auto it = object.find(key);
-  return it != object.end() && it->is_boolean() && it->get<bool>();
-}
-
 std::string Size(const Json& object, const char* key) { return Bytes(Count(object, key)); }
 std::string Many(const Json& object, const char* key) { return Grouped(Count(object, key)); }
 
 std::string Percent(const Json& object, const char* key) {
   return fmt::format("{:.1f}%", 100 * Number(object, key));
-}
-
-std::string When(const Json& object, const char* key) {
-  const auto unix_s = static_cast<std::time_t>(Number(object, key));
-  if (unix_s == 0) return "never";
-  char text[64];
-  std::tm local{};
-  localtime_r(&unix_s, &local);
-  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local)};
-}
-
-const Json& Member(const Json& object, const char* key) {
-  static const Json kNone = Json::object();
-  const auto it = object.find(key);
-  return it != object.end() && it->is_object() ? *it : kNone;
 }
 
 std::string FormatStats(const Json& stats) {
@@ -90,7 +59,7 @@ std::string FormatStats(const Json& stats) {
                                           Many(stats, "prompt_tokens"), Many(stats, "requests"),
                                           Many(conversations, "spliced_tokens"))});
   rows.push_back({"fragmentation", Percent(stats, "fragmentation")});
-  rows.push_back({"optimized", When(stats, "last_optimized")});
+  rows.push_back({"optimized", TimeOf(stats, "last_optimized")});
   Rows types{{"TYPE", "CONVERSATIONS", "TOKENS", "MEMORY", "REQUESTS", "HIT RATE"}};
   for (const auto& [name, type] : Member(stats, "types").items())
     types.push_back({name, Many(type, "entries"), Many(type, "tokens"), Size(type, "bytes"),
@@ -149,20 +118,6 @@ std::string FormatModel(const std::string& operation, const Json& answer) {
       Percent(answer, "fragmentation"), Percent(answer, "fragmentation_before"));
 }
 
-int Fail(const std::string& message) {
-  fmt::print(stderr, "perdure: {}\n", message);
-  return protocol::kExitSystem;
-}
-
-std::string UrlEncode(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
-    out += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return out;
-}
-
 }  // namespace
 
 std::string FormatCache(const std::string& operation, const Json& answer) {
@@ -175,28 +130,22 @@ std::string FormatCache(const std::string& operation, const Json& answer) {
 
 int RunCache(const std::filesystem::path& runtime_dir, const CacheOptions& options,
              const std::string& model, bool json) {
-  const Result<Json> admin = AskSupervisor(runtime_dir, "admin");
-  if (!admin) return Fail(admin.error().message);
-  HttpRequest request;
-  request.url = fmt::format("{}/admin/cache/{}", TextOf(*admin, "url"), options.operation);
-  request.api_key = TextOf(*admin, "admin_token");
+  const auto client = AdminClient::Connect(runtime_dir);
+  if (!client) return Fail(client.error().message);
+  AdminRequest request{.path = "/admin/cache/" + options.operation};
   if (options.operation == "optimize" || options.operation == "clear") {
     Json body = Json::object();
     if (!model.empty()) body["model"] = model;
     if (options.unused_only) body["unused"] = true;
+    request.method = "POST";
     request.body = DumpJson(body);
   } else {
-    std::string query;
-    if (!model.empty()) query = "model=" + UrlEncode(model);
+    if (!model.empty()) request.query.emplace_back("model", model);
     if (options.operation == "monitor")
-      query += fmt::format("{}seconds={}", query.empty() ? "" : "&", options.seconds);
-    if (!query.empty()) request.url += "?" + query;
+      request.query.emplace_back("seconds", std::to_string(options.seconds));
   }
-  const Result<HttpResponse> response = Perform(request);
-  if (!response) return Fail(response.error().message);
-  const auto answer = ParseJson(response->body, "the service's answer", ErrorCode::io_error);
+  const Result<Json> answer = client->Ask(request);
   if (!answer) return Fail(answer.error().message);
-  if (response->status != 200) return Fail(TextOf(Member(*answer, "error"), "message"));
   fmt::print("{}", json ? DumpJson(*answer) + "\n" : FormatCache(options.operation, *answer));
   bool has_failed = false;
   for (const auto& [name, of_it] : Member(*answer, "models").items())

@@ -52,6 +52,87 @@ void AddServerFlags(CLI::App* app, ConfigFlags* flags) {
                 "Allow an address beyond this machine without an API key");
 }
 
+// --- perdure conversations ---------------------------------------------------------------------
+
+std::string CheckNotEmpty(const std::string& text) {
+  return text.empty() ? "it must not be empty" : "";
+}
+std::string CheckTenant(const std::string& text) {
+  const bool is_name =
+      text.size() == 16 && text.find_first_not_of("0123456789abcdefABCDEF") == std::string::npos;
+  return is_name ? "" : "it has 16 hexadecimal digits, as `perdure conversations tenants` tells";
+}
+
+void AddConversations(CLI::App* app, CommandLine* line) {
+  ConversationsOptions* const options = &line->conversations;
+  app->require_subcommand(1);
+  const auto add = [&](const char* name, const char* text) {
+    CLI::App* operation = app->add_subcommand(name, text);
+    AddConfig(operation, &line->flags);
+    AddRuntimeDir(operation, &line->flags);
+    operation->callback([options, name] { options->operation = name; });
+    return operation;
+  };
+  CLI::App* list = add("list", "The newest ones, of all tenants");
+  CLI::App* show = add("show", "What was said in one");
+  CLI::App* remove = add("delete", "Delete some, or all of a user, a tenant or everybody");
+  CLI::App* fork = add("fork", "Copy one, up to a turn");
+  CLI::App* rewind = add("rewind", "Forget what was said in one after a turn");
+  CLI::App* to_file = add("export", "Write one to a file, as JSON with its tokens");
+  CLI::App* from_file = add("import", "Take one that was exported");
+  CLI::App* tenants = add("tenants", "Whose there are: conversations, tokens, last use");
+
+  for (CLI::App* of_all : {list, remove, tenants})
+    of_all->add_option("--model", line->model, "Of this model (default: of all that are ready)");
+  remove->get_option("--model")->description(
+      "Of this model (default: those with an ID of the default model, others of all)");
+  for (CLI::App* of_one : {show, fork, rewind, to_file, from_file})
+    of_one->add_option("--model", line->model, "Of this model (default: the default model)");
+  for (CLI::App* named : {show, fork, rewind, to_file})
+    named->add_option("ID", options->ids, "The conversation")
+        ->required()
+        ->expected(1)
+        ->check(CheckNotEmpty);
+  for (CLI::App* of_some : {list, show, remove, fork, rewind, to_file, from_file})
+    of_some->add_option("--tenant", options->tenant, "Of this tenant, 16 hexadecimal digits")
+        ->check(CheckTenant);
+  from_file->get_option("--tenant")
+      ->description("Whose it becomes (default: those without an API key)");
+  for (CLI::App* of_user : {list, remove})
+    of_user->add_option("--user", options->user, "With this `user`")->check(CheckNotEmpty);
+  for (CLI::App* telling : {list, show, remove, fork, rewind, from_file, tenants})
+    AddJson(telling, line);
+
+  list->add_option("--limit", options->limit, "How many at most (default 20)")
+      ->check(CLI::PositiveNumber);
+  for (CLI::App* at_turn : {show, fork, rewind})
+    at_turn->add_option("--turn", options->turn, "As it was after this turn, 1 and above")
+        ->check(CLI::PositiveNumber);
+  rewind->get_option("--turn")->required();
+  for (CLI::App* making : {fork, from_file})
+    making->add_option("--id", options->new_id, "What it is called")->check(CheckNotEmpty);
+  fork->get_option("--id")->description("What the copy is called (default: a new id)");
+  from_file->get_option("--id")->description("What it is called (default: as it was)");
+
+  remove->add_option("ID", options->ids, "Conversations")->check(CheckNotEmpty);
+  remove->add_flag("--all", options->all, "All, of all tenants");
+  remove->add_flag("--yes", options->yes, "Do it, also where it is more than one");
+  remove->parse_complete_callback([options] {
+    const bool by_id = !options->ids.empty();
+    const bool is_many = options->all || !options->user.empty();
+    if (by_id && is_many)
+      throw CLI::ValidationError("delete", "takes IDs, or --user and --tenant, or --all");
+    if (options->all && !(options->user.empty() && options->tenant.empty()))
+      throw CLI::ValidationError("--all", "is of all tenants and users: leave out the others");
+    if (!by_id && !is_many && options->tenant.empty())
+      throw CLI::ValidationError("delete", "needs an ID, --user, --tenant or --all");
+  });
+
+  to_file->add_option("-o,--output", options->file, "File to make (default -: stdout)");
+  to_file->add_flag("--force", options->force, "Also in the place of a file that is there");
+  from_file->add_option("FILE", options->file, "File that `export` made; -: stdin")->required();
+}
+
 }  // namespace
 
 ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
@@ -161,6 +242,11 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
           ->check(CLI::Range(1, limits::kMonitorSecondsMax));
   }
 
+  CLI::App* conversations = app.add_subcommand(
+      "conversations",
+      "Look at conversations that the running service has stored, and manage them");
+  AddConversations(conversations, &line);
+
   CLI::App* demo = app.add_subcommand(
       "demo",
       "Start the service with the built-in model, kill and replace the model's process in the "
@@ -185,6 +271,7 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   line.bench.json = line.json;
   if (*doctor) line.command = Command::kDoctor;
   if (*cache) line.command = Command::kCache;
+  if (*conversations) line.command = Command::kConversations;
   if (*demo) line.command = Command::kDemo;
   if (*inspect_arena) line.command = Command::kInspectArena;
   return {std::move(line), 0};

@@ -1,10 +1,13 @@
 // The command line of `perdure`: parsing and help. No command runs here.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
+
 #include "base/config.h"
+#include "base/limits.h"
 #include "cli/bench/bench.h"
 
 namespace perdure::cli {
@@ -22,6 +25,7 @@ enum class Command {
   kDemo,
   kInspectArena,
   kCache,
+  kConversations,
 };
 
 struct DemoOptions {
@@ -35,15 +39,28 @@ struct CacheOptions {
   int seconds = 60;
 };
 
+struct ConversationsOptions {
+  std::string operation;         // "list", "show", "delete", "fork", …
+  std::vector<std::string> ids;  // show, delete, fork, rewind, export
+  std::string user, tenant;      // empty: of any
+  std::string new_id;            // fork, import
+  std::string file = "-";        // export, import: stdout, stdin
+  uint32_t turn = 0;             // show, fork, rewind; 0: the last one
+  int limit = limits::kConversationsListed;
+  bool all = false, yes = false;  // delete
+  bool force = false;             // export
+};
+
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;                // ps, show, list, bench, doctor, inspect, cache
-  std::string model;                // show, bench, reload, stop, cache
+  bool json = false;  // ps, show, list, plan, bench, doctor, inspect, cache, conversations
+  std::string model;  // show, bench, reload, stop, cache, conversations
   std::vector<std::string> models;  // plan
   int context = 4096;               // plan
   std::string arena;                // inspect arena
   CacheOptions cache;
+  ConversationsOptions conversations;
   DemoOptions demo;
   BenchOptions bench;
 };

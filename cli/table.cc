@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <ctime>
 #include <nlohmann/json.hpp>
+
+#include "cli/json_members.h"
 
 namespace perdure::cli {
 namespace {
@@ -46,6 +49,33 @@ std::string Grouped(uint64_t number) {
   std::string text = std::to_string(number);
   for (size_t at = text.size(); at > 3; at -= 3) text.insert(at - 3, ",");
   return text;
+}
+
+std::string TimeOf(const Json& object, const char* key) {
+  const auto unix_s = static_cast<std::time_t>(Number(object, key));
+  if (unix_s == 0) return "never";
+  char text[64];
+  std::tm local{};
+  localtime_r(&unix_s, &local);
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &local)};
+}
+
+std::string Printable(std::string_view text, bool lines) {
+  constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(text[i]);
+    const auto next = static_cast<unsigned char>(i + 1 < text.size() ? text[i + 1] : 0);
+    if (c == 0xC2 && next >= 0x80 && next < 0xA0) {  // U+0080 to U+009F
+      out += kReplacement;
+      ++i;
+    } else if ((c < 0x20 && !(lines && (c == '\n' || c == '\t'))) || c == 0x7F) {
+      out += kReplacement;
+    } else {
+      out += text[i];
+    }
+  }
+  return out;
 }
 
 std::string TextOf(const Json& object, const char* key) {

@@ -151,7 +151,8 @@ Status CheckAdmin(const HttpRequest& request, const FrontendSettings& settings) 
   if (matches || is_open) return {};
   return Err(given ? ErrorCode::forbidden : ErrorCode::unauthorized,
              "An admin key is required: set server.admin_keys and send one as \"Authorization: "
-             "Bearer <key>\", or use `perdure cache` on the service's machine.");
+             "Bearer <key>\", or use `perdure cache` or `perdure conversations` on the service's "
+             "machine.");
 }
 
 std::string TenantOf(const HttpRequest& request, const FrontendSettings& settings) {

@@ -29,6 +29,7 @@ enum class Endpoint {
   kCacheLook,    // of /admin/cache: what only tells
   kCacheChange,  // and what changes something
   kConversations,
+  kAdminConversations,
 };
 
 Endpoint EndpointOf(std::string_view path) {
@@ -39,7 +40,8 @@ Endpoint EndpointOf(std::string_view path) {
   if (path == "/ready") return Endpoint::kReady;
   if (const auto cache = CacheEndpointOf(path))
     return cache->changes ? Endpoint::kCacheChange : Endpoint::kCacheLook;
-  if (ConversationPathOf(path) != ConversationPath::kNone) return Endpoint::kConversations;
+  if (ConversationPathOf(path) != ConversationPath::kNone)
+    return IsOfAdmin(path) ? Endpoint::kAdminConversations : Endpoint::kConversations;
   if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) return Endpoint::kModel;
   return Endpoint::kUnknown;
 }
@@ -50,7 +52,8 @@ bool IsPost(Endpoint endpoint) {
 }
 // As in the header Allow, without OPTIONS.
 std::string_view MethodsOf(std::string_view path, Endpoint endpoint) {
-  if (endpoint == Endpoint::kConversations) return ConversationMethods(ConversationPathOf(path));
+  if (endpoint == Endpoint::kConversations || endpoint == Endpoint::kAdminConversations)
+    return ConversationMethods(ConversationPathOf(path));
   return IsPost(endpoint) ? "POST" : "GET, HEAD";
 }
 
@@ -88,7 +91,8 @@ Status CheckAccess(const HttpRequest& request, Endpoint endpoint, const ApiState
   // Probes and preflights carry no keys.
   if (endpoint == Endpoint::kHealth || endpoint == Endpoint::kReady || request.method == "OPTIONS")
     return {};
-  if (endpoint == Endpoint::kCacheLook || endpoint == Endpoint::kCacheChange)
+  if (endpoint == Endpoint::kCacheLook || endpoint == Endpoint::kCacheChange ||
+      endpoint == Endpoint::kAdminConversations)
     return CheckAdmin(request, state.settings);
   return CheckKey(request, state.settings);
 }
@@ -198,7 +202,8 @@ std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleReq
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);
     }
-    case Endpoint::kConversations: {
+    case Endpoint::kConversations:
+    case Endpoint::kAdminConversations: {
       auto call = ParseConversationCall(request, defaults.tenant);
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -16,7 +17,9 @@ namespace {
 
 using protocol::ConversationOperation;
 
-constexpr std::string_view kAll = "/v1/conversations";
+constexpr std::string_view kOwn = "/v1/conversations";
+constexpr std::string_view kOfAll = "/admin/conversations";
+constexpr std::string_view kTenants = "/admin/tenants";  // no id can be this
 
 struct Parts {
   std::string_view id;
@@ -24,8 +27,9 @@ struct Parts {
 };
 
 std::optional<Parts> PartsOf(std::string_view path) {
-  if (!path.starts_with(kAll)) return std::nullopt;
-  path.remove_prefix(kAll.size());
+  const std::string_view all = IsOfAdmin(path) ? kOfAll : kOwn;
+  if (!path.starts_with(all)) return std::nullopt;
+  path.remove_prefix(all.size());
   if (path.empty()) return Parts{};
   if (path.front() != '/') return std::nullopt;
   path.remove_prefix(1);
@@ -50,6 +54,17 @@ Result<std::string> IdOf(std::string_view name, std::string id) {
   return id;
 }
 
+Result<uint64_t> OwnerNamed(std::string_view name, std::string_view text) {
+  constexpr size_t kDigits = 16;
+  uint64_t owner = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), owner, 16);
+  if (text.size() != kDigits || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
+    return Refuse(std::string(name),
+                  fmt::format("{} must have {} hexadecimal digits, as GET {} lists them.", name,
+                              kDigits, kTenants));
+  return owner;
+}
+
 Status ReadQuery(const HttpRequest& request, ConversationCall* call) {
   protocol::ConversationCommand& command = call->command;
   const ConversationOperation operation = command.operation;
@@ -60,6 +75,11 @@ Status ReadQuery(const HttpRequest& request, ConversationCall* call) {
   for (const auto& [name, value] : parameters) {
     if (name == "model") {
       call->model = value;
+    } else if (name == "tenant" && command.of_all_tenants &&
+               operation != ConversationOperation::kTenants) {
+      ASSIGN_OR_RETURN(command.owner, OwnerNamed(name, value));
+    } else if (name == "after_tenant" && command.of_all_tenants && is_list) {
+      ASSIGN_OR_RETURN(command.after_owner, OwnerNamed(name, value));
     } else if (name == "limit" && is_list) {
       ASSIGN_OR_RETURN(const int64_t limit,
                        NumberOf(name, value, 1, limits::kConversationsListedMax));
@@ -67,6 +87,7 @@ Status ReadQuery(const HttpRequest& request, ConversationCall* call) {
     } else if (name == "after" && is_list) {
       command.after = value;
     } else if (name == "user" && (is_list || operation == ConversationOperation::kDeleteAll)) {
+      if (value.empty() && !is_list) return Refuse("user", "user must not be empty.");
       command.user = value;
     } else if (name == "all" && operation == ConversationOperation::kDeleteAll) {
       all = value == "true";
@@ -83,9 +104,12 @@ Status ReadQuery(const HttpRequest& request, ConversationCall* call) {
       return UnknownParameter(name);
     }
   }
-  if (operation == ConversationOperation::kDeleteAll && command.user.empty() && !all)
-    return Refuse(
-        "all", "This would delete all conversations: say so with all=true, or whose with user=.");
+  if (operation == ConversationOperation::kDeleteAll && command.user.empty() && !command.owner &&
+      !all)
+    return Refuse("all", fmt::format("This would delete all conversations{}: say so with all=true, "
+                                     "or whose with user={}.",
+                                     command.of_all_tenants ? " of all tenants" : "",
+                                     command.of_all_tenants ? " or tenant=" : ""));
   return {};
 }
 
@@ -116,7 +140,10 @@ Status ReadBody(const std::string& body, ConversationCall* call) {
 
 }  // namespace
 
+bool IsOfAdmin(std::string_view path) { return path.starts_with("/admin/"); }
+
 ConversationPath ConversationPathOf(std::string_view path) {
+  if (path == kTenants) return ConversationPath::kTenants;
   const auto parts = PartsOf(path);
   if (!parts) return ConversationPath::kNone;
   if (parts->id.empty()) return ConversationPath::kAll;
@@ -133,6 +160,8 @@ std::string_view ConversationMethods(ConversationPath path) {
       return "GET, HEAD, DELETE";
     case ConversationPath::kAction:
       return "POST";
+    case ConversationPath::kTenants:
+      return "GET, HEAD";
     case ConversationPath::kNone:
       break;
   }
@@ -143,10 +172,11 @@ Result<ConversationCall> ParseConversationCall(const HttpRequest& request,
                                                const std::string& tenant) {
   ConversationCall call;
   protocol::ConversationCommand& command = call.command;
-  command.tenant = tenant;
-  command.limit = limits::kConversationsListed;
   const std::string_view path = PathOf(request.target);
-  const Parts parts = *PartsOf(path);
+  command.of_all_tenants = IsOfAdmin(path);
+  if (!command.of_all_tenants) command.tenant = tenant;
+  command.limit = limits::kConversationsListed;
+  const Parts parts = PartsOf(path).value_or(Parts{});
   const bool has_body = request.method == "POST";
   const bool deletes = request.method == "DELETE";
   switch (ConversationPathOf(path)) {
@@ -157,6 +187,9 @@ Result<ConversationCall> ParseConversationCall(const HttpRequest& request,
       break;
     case ConversationPath::kOne:
       command.operation = deletes ? ConversationOperation::kDelete : ConversationOperation::kGet;
+      break;
+    case ConversationPath::kTenants:
+      command.operation = ConversationOperation::kTenants;
       break;
     default:
       command.operation =

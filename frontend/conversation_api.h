@@ -1,4 +1,5 @@
-// Requests of /v1/conversations: which there are, and what they ask for. Pure.
+// Requests of /v1/conversations, and of /admin/conversations, which are the same over all tenants:
+// which there are, and what they ask for. Pure.
 #pragma once
 
 #include <string_view>
@@ -9,13 +10,15 @@
 
 namespace perdure::frontend {
 
-enum class ConversationPath { kNone, kAll, kOne, kAction };
-// /v1/conversations, /v1/conversations/ID, /v1/conversations/ID/(fork|rewind).
+enum class ConversationPath { kNone, kAll, kOne, kAction, kTenants };
+// (/v1|/admin)/conversations, …/conversations/ID, …/conversations/ID/(fork|rewind), /admin/tenants.
 ConversationPath ConversationPathOf(std::string_view path);
+// Whether it is for those alone who may use /admin.
+bool IsOfAdmin(std::string_view path);
 // Of these the methods, as in the header Allow, without OPTIONS.
 std::string_view ConversationMethods(ConversationPath path);
 
-// `tenant`: whose conversations.
+// `tenant`: whose conversations; under /admin of no matter.
 Result<ConversationCall> ParseConversationCall(const HttpRequest& request,
                                                const std::string& tenant);
 

@@ -9,6 +9,7 @@
 #include "cli/bench/bench.h"
 #include "cli/cache.h"
 #include "cli/command_line.h"
+#include "cli/conversations.h"
 #include "cli/demo/demo.h"
 #include "cli/doctor.h"
 #include "cli/inspect.h"
@@ -26,7 +27,8 @@ using perdure::cli::Command;
 int Run(const perdure::cli::CommandLine& line) {
   const perdure::GetEnv env = perdure::ProcessEnvironment();
   if (line.command == Command::kPs || line.command == Command::kReload ||
-      line.command == Command::kStop || line.command == Command::kCache) {
+      line.command == Command::kStop || line.command == Command::kCache ||
+      line.command == Command::kConversations) {
     const auto runtime_dir = perdure::FindRuntimeDir(line.flags, env);
     if (!runtime_dir) {
       fmt::print(stderr, "perdure: {} (or name the service's folder with --runtime-dir)\n",
@@ -36,6 +38,9 @@ int Run(const perdure::cli::CommandLine& line) {
     if (line.command == Command::kCache)
       return perdure::cli::RunCache(*runtime_dir, line.cache, line.model, line.json);
     if (line.command == Command::kStop) return perdure::cli::RunStop(*runtime_dir, line.model);
+    if (line.command == Command::kConversations)
+      return perdure::cli::RunConversations(*runtime_dir, line.conversations, line.model,
+                                            line.json);
     return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
                                         : perdure::cli::RunReload(*runtime_dir, line.model);
   }

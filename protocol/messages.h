@@ -307,6 +307,7 @@ enum class ConversationOperation : uint8_t {
   kFork = 4,
   kRewind = 5,
   kImport = 6,
+  kTenants = 7,  // an operator's
 };
 
 struct ConversationCommand {
@@ -322,8 +323,13 @@ struct ConversationCommand {
   uint32_t turn = 0;     // kGet, kFork, kRewind; 0: the last one
   bool tokens = false;   // kGet: with the token ids
   std::string document;  // kImport: as kGet tells it, with the token ids
+  // An operator asks, and `tenant` is nobody's: of all tenants, or of those that have these numbers
+  // (of `after`: after_owner).
+  bool of_all_tenants = false;
+  std::optional<uint64_t> owner, after_owner;
   auto Fields() {
-    return std::tie(rid, operation, tenant, id, new_id, user, after, limit, turn, tokens, document);
+    return std::tie(rid, operation, tenant, id, new_id, user, after, limit, turn, tokens, document,
+                    of_all_tenants, owner, after_owner);
   }
 };
 

@@ -66,7 +66,9 @@ Json Runs(const std::vector<bool>& drawn) {
 
 }  // namespace
 
-Json ConversationJson(const StoredConversation& conversation) {
+std::string TenantName(uint64_t owner) { return fmt::format("{:016x}", owner); }
+
+Json ConversationJson(const StoredConversation& conversation, bool with_tenant) {
   Json json = {{"id", conversation.id},
                {"object", "conversation"},
                {"created_at", conversation.created_unix_ms / 1000},
@@ -75,6 +77,7 @@ Json ConversationJson(const StoredConversation& conversation) {
                {"turns", conversation.turns},
                {"tokens", conversation.tokens}};
   if (!conversation.user.empty()) json["user"] = conversation.user;
+  if (with_tenant) json["tenant"] = TenantName(conversation.owner);
   return json;
 }
 

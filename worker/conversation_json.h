@@ -11,7 +11,11 @@
 
 namespace perdure::worker {
 
-Json ConversationJson(const snapshot::StoredConversation& conversation);
+// As an operator names a tenant.
+std::string TenantName(uint64_t owner);
+
+// `with_tenant`: for an operator.
+Json ConversationJson(const snapshot::StoredConversation& conversation, bool with_tenant = false);
 
 // A turn with all that was said up to it; `turns`: of the conversation.
 Json ConversationJson(const snapshot::StoredConversation& conversation,

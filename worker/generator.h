@@ -175,7 +175,12 @@ class Generator : private PrefixFinder {
   void OnAnswer(PageFetched answer);
   void OnAnswer(PagesKept answer);
   void OnAnswer(Managed answer);
-  void ListConversations(const protocol::ConversationCommand& command, uint64_t owner);
+  void ListConversations(const protocol::ConversationCommand& command);
+  // Of operators (generator_tenants.cc).
+  std::optional<uint64_t> ScopeOf(const protocol::ConversationCommand& command) const;
+  Result<uint64_t> OwnerOf(const protocol::ConversationCommand& command) const;
+  Result<uint64_t> OnlyOwnerOf(const std::string& id, bool also_not_stored) const;
+  void ListTenants(const protocol::ConversationCommand& command);
   bool IsKnown(uint64_t owner, const std::string& id) const;
   // Nothing of it is left in memory, and what runs with it leaves nothing.
   void ForgetConversation(uint64_t owner, const std::string& id);

@@ -30,26 +30,29 @@ protocol::ConversationAnswer Failure(const Error& error) {
 protocol::ConversationAnswer Success(const Json& json) { return {0, 0, DumpJson(json), {}}; }
 
 // The conversation as it is now.
-Managed Changed(Result<StoredConversation> stored) {
+Managed Changed(Result<StoredConversation> stored, bool with_tenant) {
   Managed managed;
   if (!stored) {
     managed.answer = Failure(stored.error());
     return managed;
   }
-  managed.answer = Success(ConversationJson(*stored));
+  managed.answer = Success(ConversationJson(*stored, with_tenant));
   managed.stored = std::move(*stored);
   return managed;
 }
 
-Managed Get(TurnFile& file, const StoredConversation& conversation, uint32_t turn,
-            bool with_tokens) {
+Managed Get(TurnFile& file, const StoredConversation& conversation,
+            const ConversationCommand& command) {
   Managed managed;
-  auto loaded = file.Load(conversation.owner, conversation.id, turn);
+  auto loaded = file.Load(conversation.owner, conversation.id, command.turn);
   auto turns = file.Turns(conversation.owner, conversation.id);
-  if (!loaded || !turns)
+  if (!loaded || !turns) {
     managed.answer = Failure(loaded ? turns.error() : loaded.error());
-  else
-    managed.answer = Success(ConversationJson(conversation, *loaded, *turns, with_tokens));
+    return managed;
+  }
+  Json json = ConversationJson(conversation, *loaded, *turns, command.tokens);
+  if (command.of_all_tenants) json["tenant"] = TenantName(conversation.owner);
+  managed.answer = Success(json);
   return managed;
 }
 
@@ -89,8 +92,21 @@ void Generator::Command(const ConversationCommand& command) {
   if (options_.persistence == nullptr)
     return refuse(ErrorCode::unsupported,
                   "Conversations of this model are not stored: see [snapshots] and the log.");
-  const uint64_t owner = OwnerOf(command.tenant);
-  if (command.operation == ConversationOperation::kList) return ListConversations(command, owner);
+  if (command.operation == ConversationOperation::kList) return ListConversations(command);
+  if (command.operation == ConversationOperation::kTenants) return ListTenants(command);
+  if (command.operation == ConversationOperation::kDeleteAll) {
+    std::vector<StoredConversation> all;
+    for (const StoredConversation* each : stored_.Of(ScopeOf(command), command.user))
+      all.push_back(*each);
+    // Unreachable at once.
+    for (const StoredConversation& each : all) ForgetConversation(each.owner, each.id);
+    return options_.persistence->Manage(
+        command.rid, [all = std::move(all)](TurnFile& file) { return Delete(file, all); });
+  }
+  const auto whose = OwnerOf(command);
+  if (!whose) return refuse(whose.error().code, whose.error().message, whose.error().param.c_str());
+  const uint64_t owner = *whose;
+  const bool with_tenant = command.of_all_tenants;
   const int64_t now_ms = options_.unix_ms();
   if (command.operation == ConversationOperation::kImport) {
     auto imported = ParseConversation(command.document, model_->engine->info().vocab_size,
@@ -105,17 +121,9 @@ void Generator::Command(const ConversationCommand& command) {
       return refuse(ErrorCode::invalid_request,
                     fmt::format("There is a conversation {} already.", imported->owner.id), "id");
     return options_.persistence->Manage(
-        command.rid, [imported = std::move(*imported)](TurnFile& file) {
-          return Changed(file.Commit(imported.owner, imported.turn));
+        command.rid, [imported = std::move(*imported), with_tenant](TurnFile& file) {
+          return Changed(file.Commit(imported.owner, imported.turn), with_tenant);
         });
-  }
-  if (command.operation == ConversationOperation::kDeleteAll) {
-    std::vector<StoredConversation> all;
-    for (const StoredConversation* each : stored_.Of(owner, command.user)) all.push_back(*each);
-    // Unreachable at once.
-    for (const StoredConversation& each : all) ForgetConversation(owner, each.id);
-    return options_.persistence->Manage(
-        command.rid, [all = std::move(all)](TurnFile& file) { return Delete(file, all); });
   }
   const StoredConversation* stored = stored_.Find(owner, command.id);
   // Its first answer may still be on its way.
@@ -132,9 +140,7 @@ void Generator::Command(const ConversationCommand& command) {
   switch (command.operation) {
     case ConversationOperation::kGet:
       return options_.persistence->Manage(
-          command.rid, [of_it, turn = command.turn, tokens = command.tokens](TurnFile& file) {
-            return Get(file, of_it, turn, tokens);
-          });
+          command.rid, [of_it, command](TurnFile& file) { return Get(file, of_it, command); });
     case ConversationOperation::kDelete:
       ForgetConversation(owner, of_it.id);
       return options_.persistence->Manage(
@@ -143,8 +149,8 @@ void Generator::Command(const ConversationCommand& command) {
       const std::string new_id =
           command.new_id.empty() ? fmt::format("conv_{:016x}", RandomU64()) : command.new_id;
       return options_.persistence->Manage(
-          command.rid, [of_it, new_id, now_ms, turn = command.turn](TurnFile& file) {
-            return Changed(file.Fork(of_it.owner, of_it.id, turn, new_id, now_ms));
+          command.rid, [of_it, new_id, now_ms, turn = command.turn, with_tenant](TurnFile& file) {
+            return Changed(file.Fork(of_it.owner, of_it.id, turn, new_id, now_ms), with_tenant);
           });
     }
     case ConversationOperation::kRewind: {
@@ -157,8 +163,8 @@ void Generator::Command(const ConversationCommand& command) {
       // Its last turn is another one now: it is read again when it is needed.
       conversations_.Remove(owner, of_it.id);
       return options_.persistence->Manage(
-          command.rid, [of_it, turn = command.turn](TurnFile& file) {
-            return Changed(file.Rewind(of_it.owner, of_it.id, turn));
+          command.rid, [of_it, turn = command.turn, with_tenant](TurnFile& file) {
+            return Changed(file.Rewind(of_it.owner, of_it.id, turn), with_tenant);
           });
     }
     default:
@@ -166,18 +172,31 @@ void Generator::Command(const ConversationCommand& command) {
   }
 }
 
-void Generator::ListConversations(const ConversationCommand& command, uint64_t owner) {
+void Generator::ListConversations(const ConversationCommand& command) {
   const size_t limit =
       static_cast<size_t>(std::clamp(command.limit, 1, limits::kConversationsListedMax));
+  const std::optional<uint64_t> scope = ScopeOf(command);
+  std::optional<uint64_t> after_owner = command.after_owner ? command.after_owner : scope;
+  if (!command.after.empty() && !after_owner) {
+    const auto only = OnlyOwnerOf(command.after, false);
+    if (!only && only.error().code != ErrorCode::not_found) {
+      protocol::ConversationAnswer refusal = Failure(only.error());
+      refusal.rid = command.rid;
+      refusal.param = "after_tenant";
+      sink_->Send(refusal);
+      return;
+    }
+    if (only) after_owner = *only;
+  }
   Json data = Json::array();
   bool has_more = false, has_begun = command.after.empty();
-  for (const StoredConversation* each : stored_.Of(owner, command.user)) {
+  for (const StoredConversation* each : stored_.Of(scope, command.user)) {
     if (has_begun && data.size() == limit) {
       has_more = true;
       break;
     }
-    if (has_begun) data.push_back(ConversationJson(*each));
-    has_begun = has_begun || each->id == command.after;
+    if (has_begun) data.push_back(ConversationJson(*each, command.of_all_tenants));
+    has_begun = has_begun || (each->id == command.after && each->owner == after_owner);
   }
   Json json = {{"object", "list"}};
   json["first_id"] = data.empty() ? Json() : data.front()["id"];

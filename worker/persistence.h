@@ -95,8 +95,8 @@ class StoredConversations {
   const snapshot::StoredConversation* FindBehind(uint64_t owner,
                                                  const std::vector<uint64_t>& hashes) const;
   size_t size() const { return conversations_.size(); }
-  // An owner's, newest first; of one user, if any is named.
-  std::vector<const snapshot::StoredConversation*> Of(uint64_t owner,
+  // An owner's, or all; newest first; of one user, if any is named.
+  std::vector<const snapshot::StoredConversation*> Of(std::optional<uint64_t> owner,
                                                       const std::string& user) const;
   // Those that were not used since.
   std::vector<std::pair<uint64_t, std::string>> Before(int64_t unix_ms) const;

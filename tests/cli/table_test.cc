@@ -25,6 +25,22 @@ TEST(Table, Figures) {
   EXPECT_EQ(Grouped(30'532'122'624), "30,532,122,624");
 }
 
+TEST(Table, ATerminalObeysNothingOfAText) {
+  EXPECT_EQ(Printable("plain, ü, 名前"), "plain, ü, 名前");
+  EXPECT_EQ(Printable("\x1b]0;title\a\x7f"), "\uFFFD]0;title\uFFFD\uFFFD");
+  EXPECT_EQ(Printable("a\u009bb"), "a\uFFFDb") << "a control sequence in one character";
+  EXPECT_EQ(Printable("a\u00a0b"), "a\u00a0b");
+  EXPECT_EQ(Printable("two\nlines\t."), "two\uFFFDlines\uFFFD.");
+  EXPECT_EQ(Printable("two\r\nlines\t.", true), "two\uFFFD\nlines\t.");
+  EXPECT_EQ(Printable("\xc2"), "\xc2") << "half a character at the end";
+}
+
+TEST(Table, TimeOfAMember) {
+  const Json object{{"zero", 0}, {"text", "x"}, {"at", 1'700'000'000}};
+  for (const char* key : {"zero", "text", "missing"}) EXPECT_EQ(TimeOf(object, key), "never");
+  EXPECT_EQ(TimeOf(object, "at").substr(0, 9), "2023-11-1");
+}
+
 TEST(Table, TextOfAMember) {
   const Json object{{"text", "x"}, {"empty", ""}, {"null", nullptr}, {"number", 3}};
   EXPECT_EQ(TextOf(object, "text"), "x");

@@ -210,7 +210,8 @@ TEST(Access, AdminIsOpenOnlyToThisMachineAndWhereNobodyNeedsAKey) {
 TEST(Access, ARefusedAdminIsToldWhatToDo) {
   const Status status = CheckAdmin(Request({}), Bound("0.0.0.0"));
   ASSERT_FALSE(status);
-  for (const char* step : {"server.admin_keys", "Authorization: Bearer", "perdure cache"})
+  for (const char* step :
+       {"server.admin_keys", "Authorization: Bearer", "perdure cache", "perdure conversations"})
     EXPECT_NE(status.error().message.find(step), std::string::npos) << step;
 }
 

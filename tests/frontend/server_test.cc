@@ -625,6 +625,52 @@ TEST(Server, CachesAreForAdmins) {
   }
 }
 
+TEST(Server, ConversationsOfAllTenantsAreForAdmins) {
+  auto settings = FakeService::DefaultSettings();
+  FakeService service(settings);
+  FakePeer worker = service.AddWorker("nano");
+  settings.api_keys = {"somebody"};
+  settings.admin_keys = {"boss"};
+  settings.admin_token = "admin_token";
+  service.supervisor().Send(settings);
+  service.Settle();
+  FakeClient client(service.port());
+  const auto header = [](const std::string& key) {
+    return key.empty() ? "" : "Authorization: Bearer " + key + "\r\n";
+  };
+  const auto status = [&](const std::string& request) {
+    FakeClient another(service.port());
+    another.Send(request);
+    return another.ReadReply().status;
+  };
+  for (const auto& [key, refusal] : {std::pair("", 401), std::pair("somebody", 403)}) {
+    for (const char* path : {"/admin/conversations", "/admin/conversations/a", "/admin/tenants"})
+      EXPECT_EQ(status(GetText(path, header(key))), refusal) << path;
+    EXPECT_EQ(status(PostText("/admin/conversations", "{}", header(key))), refusal);
+    EXPECT_EQ(status(PostText("/admin/conversations/a/fork", "{}", header(key))), refusal);
+    EXPECT_EQ(status("DELETE /admin/conversations?all=true HTTP/1.1\r\nHost: localhost\r\n" +
+                     header(key) + "\r\n"),
+              refusal);
+  }
+  EXPECT_TRUE(worker.Received<protocol::ConversationCommand>().empty());
+  for (const char* key : {"boss", "admin_token"}) {
+    client.Send(GetText("/admin/conversations?tenant=00000000000000ff", header(key)));
+    const auto command = worker.Expect<protocol::ConversationCommand>();
+    EXPECT_TRUE(command.of_all_tenants);
+    EXPECT_EQ(command.owner, 0xffu);
+    EXPECT_EQ(command.tenant, "");
+    worker.Send(protocol::ConversationAnswer{command.rid, 0, "{}", {}});
+    EXPECT_EQ(client.ReadReply().status, 200) << key;
+  }
+  // Nor is an admin's key one for /v1.
+  EXPECT_EQ(status(GetText("/v1/conversations", header("boss"))), 401);
+  client.Send(GetText("/v1/conversations", header("somebody")));
+  const auto own = worker.Expect<protocol::ConversationCommand>();
+  EXPECT_FALSE(own.of_all_tenants);
+  EXPECT_NE(own.tenant, "");
+  EXPECT_EQ(status(PostText("/admin/tenants", "{}", header("boss"))), 405);
+}
+
 TEST(Server, AKeysTenantGoesToTheWorker) {
   auto settings = FakeService::DefaultSettings();
   FakeService service(settings);

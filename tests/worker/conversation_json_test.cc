@@ -64,6 +64,13 @@ TEST(ConversationJson, TellsWhatPeopleLookFor) {
   EXPECT_FALSE(whole.contains("token_ids"));
 }
 
+TEST(ConversationJson, OperatorsAreToldTheTenant) {
+  snapshot::StoredConversation conversation = Conversation();
+  conversation.owner = 0xabc;
+  EXPECT_FALSE(ConversationJson(conversation).contains("tenant"));
+  EXPECT_EQ(ConversationJson(conversation, true)["tenant"], "0000000000000abc");
+}
+
 TEST(ConversationJson, ComesBackAsItWas) {
   const auto imported = ParseConversation(DumpJson(Document()), kVocab, 100);
   ASSERT_TRUE(imported) << imported.error().message;
