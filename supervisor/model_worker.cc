@@ -52,6 +52,7 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.snapshots = config.snapshots;
   if (config.snapshots.enabled)
     h.snapshot_dir = (config.state_dir / "conversations" / PercentEncode(model.name, ".")).string();
+  h.saved_dir = (config.state_dir / "saved" / PercentEncode(model.name, ".")).string();
   return settings;
 }
 

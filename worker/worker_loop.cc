@@ -140,8 +140,8 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
 void WorkerLoop::ReadFrontend() {
   auto outcome = frontend_->OnReadable();
   Status status;
-  for (const protocol::ReceivedFrame& received : outcome.frames) {
-    status = OnFrontendFrame(received.frame);
+  for (protocol::ReceivedFrame& received : outcome.frames) {
+    status = OnFrontendFrame(std::move(received));
     if (!status) break;
   }
   if (status && outcome.error) status = Err(*outcome.error);
@@ -156,7 +156,8 @@ void WorkerLoop::ReadFrontend() {
   CloseFrontend();
 }
 
-Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
+Status WorkerLoop::OnFrontendFrame(protocol::ReceivedFrame received) {
+  const protocol::Frame& frame = received.frame;
   switch (frame.type) {
     case MessageType::kSubmit: {
       ASSIGN_OR_RETURN(const auto submit, protocol::Decode<protocol::Submit>(frame.payload));
@@ -185,6 +186,18 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
       ASSIGN_OR_RETURN(const auto command,
                        protocol::Decode<protocol::ConversationCommand>(frame.payload));
       generator_.Command(command);
+      return {};
+    }
+    case MessageType::kConversationFileCommand: {
+      ASSIGN_OR_RETURN(const auto command,
+                       protocol::Decode<protocol::ConversationFileCommand>(frame.payload));
+      generator_.Command(command);
+      return {};
+    }
+    case MessageType::kConversationUpload: {
+      ASSIGN_OR_RETURN(const auto upload,
+                       protocol::Decode<protocol::ConversationUpload>(frame.payload));
+      generator_.Command(upload, std::move(received.fd));
       return {};
     }
     case MessageType::kCredit: {
@@ -220,6 +233,10 @@ void WorkerLoop::Send(const protocol::CacheAnswer& message) {
 
 void WorkerLoop::Send(const protocol::ConversationAnswer& message) {
   if (frontend_) frontend_->Send(message);
+}
+
+void WorkerLoop::Send(const protocol::ConversationFile& message, UniqueFd file) {
+  if (frontend_) frontend_->Send(message, std::move(file));
 }
 
 void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }

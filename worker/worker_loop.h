@@ -33,6 +33,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::Failed& message) override;
   void Send(const protocol::CacheAnswer& message) override;
   void Send(const protocol::ConversationAnswer& message) override;
+  void Send(const protocol::ConversationFile& message, UniqueFd file) override;
   void Send(const protocol::Cleared& message) override;
 
   void OpenFrontend(UniqueFd socket);
@@ -42,7 +43,7 @@ class WorkerLoop : private EventSink {
   void ReadControl();
   void ReadFrontend();
   Status OnControlFrame(protocol::ReceivedFrame frame);
-  Status OnFrontendFrame(const protocol::Frame& frame);
+  Status OnFrontendFrame(protocol::ReceivedFrame received);
   // True when everything is done that a draining worker still does.
   bool FinishDraining();
   void SayDrained();
