@@ -46,6 +46,7 @@ struct Config {
   std::vector<std::string> allowed_hosts;
   bool insecure = false;
   uint64_t body_bytes_max = uint64_t{16} << 20;
+  uint64_t upload_bytes_max = uint64_t{8} << 30;  // of an imported conversation
   int connections_max = 1024;
   int queue_max = 64;
   int header_timeout_s = 30;

@@ -42,6 +42,8 @@ constexpr ConfigKey kKeys[] = {
     // A whole body travels in one frame, with room for what frames add.
     {"server", "body_bytes_max", K::kBytes, 1024, 32 << 20, "PERDURE_BODY_BYTES_MAX", "",
      [](Config& c, const V& v) { c.body_bytes_max = U64(v); }},
+    {"server", "upload_bytes_max", K::kBytes, limits::kUploadBytesMin, limits::kUploadBytesMax,
+     "PERDURE_UPLOAD_BYTES_MAX", "", [](Config& c, const V& v) { c.upload_bytes_max = U64(v); }},
     {"server", "connections_max", K::kInteger, 1, 65536, "PERDURE_CONNECTIONS_MAX", "",
      [](Config& c, const V& v) { c.connections_max = Int(v); }},
     {"server", "queue_max", K::kInteger, 1, 65536, "PERDURE_QUEUE_MAX", "",
@@ -117,6 +119,9 @@ constexpr ConfigKey kKeys[] = {
      [](Config& c, const V& v) { c.arena_timeout_s = Int(v); }},
     {"lifecycle", "residency_least_s", K::kInteger, 0, kDayS, "PERDURE_RESIDENCY_LEAST_S", "",
      [](Config& c, const V& v) { c.residency_least_s = Int(v); }},
+    {"snapshots", "saved_bytes_max", K::kBytes, limits::kSnapshotBytesMin,
+     limits::kSnapshotBytesMax, "PERDURE_SNAPSHOTS_SAVED_BYTES_MAX", "",
+     [](Config& c, const V& v) { c.snapshots.saved_bytes_max = U64(v); }},
     {"paths", "state_dir", K::kPath, 0, 0, "PERDURE_STATE_DIR", "",
      [](Config& c, const V& v) { c.state_dir = Text(v); }},
     {"paths", "runtime_dir", K::kPath, 0, 0, "PERDURE_RUNTIME_DIR", "",

@@ -421,6 +421,36 @@ inline constexpr int kRetentionIntervalMs = 600'000;
 // Damaged records and orphaned chunks that one transaction drops: bounds what is kept in memory.
 inline constexpr size_t kSnapshotDropsAtOnce = 1024;
 
+// --- Conversations as files --------------------------------------------------------------------
+
+// The first line: a word, a version and a newline.
+inline constexpr size_t kConversationFileLineBytesMax = 32;
+// A record beside what follows it: names, sizes and the tokens of a page.
+inline constexpr size_t kConversationFileRecordBytesMax = 4096;
+// The document: token ids of the longest context take 130 MB as JSON.
+inline constexpr size_t kConversationDocumentBytesMax = size_t{256} << 20;
+// What is copied of pages at a time for a file, between two steps: some milliseconds.
+inline constexpr size_t kTransferCopyBytes = size_t{16} << 20;
+// What a thread of the disk does of a file before others have their turn: some ten milliseconds.
+inline constexpr size_t kTransferStepBytes = size_t{32} << 20;
+// Files of conversations that a worker writes or reads at a time: each takes the memory above.
+inline constexpr size_t kTransfersMax = 4;
+// And those that a frontend sends or receives: each takes room on the disk as long as its client
+// takes.
+inline constexpr size_t kFileTransfersMax = 8;
+// How long a frontend waits for a worker that writes or reads one: gigabytes on a slow disk.
+inline constexpr int kFileCallWaitMs = 600'000;
+// What is sent of a file at a time.
+inline constexpr size_t kFilePieceBytes = size_t{256} << 10;
+// What the configuration may say of an upload's bytes: no less than a conversation without KV, no
+// more than a file of pages may have.
+inline constexpr int64_t kUploadBytesMin = int64_t{1} << 20;
+inline constexpr int64_t kUploadBytesMax = int64_t{8} << 40;
+// Names of saved conversations: percent-encoded they are names of files, which may have 255 bytes.
+inline constexpr size_t kSavedNameBytesMax = 80;
+// Of one tenant and model: a list of them is one answer, and a folder is read for it.
+inline constexpr size_t kSavedMax = 1000;
+
 // --- The supervisor ----------------------------------------------------------------------------
 
 // A child's log line is passed on in one write that a pipe takes whole (PIPE_BUF).

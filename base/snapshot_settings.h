@@ -9,10 +9,13 @@ namespace perdure {
 struct SnapshotSettings {
   bool enabled = true;
   bool sync = true;  // a turn is on the disk before its client sees the end; false: soon after
-  uint64_t kv_bytes_max = uint64_t{8} << 30;     // of a model's pages; the oldest ones go first
-  uint64_t turns_bytes_max = uint64_t{1} << 30;  // of what was said with it
-  int32_t retention_days = 30;                   // of a conversation that is not gone on with
-  auto Fields() { return std::tie(enabled, sync, kv_bytes_max, turns_bytes_max, retention_days); }
+  uint64_t kv_bytes_max = uint64_t{8} << 30;      // of a model's pages; the oldest ones go first
+  uint64_t turns_bytes_max = uint64_t{1} << 30;   // of what was said with it
+  int32_t retention_days = 30;                    // of a conversation that is not gone on with
+  uint64_t saved_bytes_max = uint64_t{16} << 30;  // what a tenant has saved by name, of a model
+  auto Fields() {
+    return std::tie(enabled, sync, kv_bytes_max, turns_bytes_max, retention_days, saved_bytes_max);
+  }
   bool operator==(const SnapshotSettings&) const = default;
 };
 

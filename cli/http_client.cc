@@ -35,7 +35,8 @@ Result<HttpResponse> Perform(const HttpRequest& request) {
 
   Transfer transfer{&request, curl.get(), {}};
   curl_slist* list = nullptr;
-  if (!request.body.empty()) list = curl_slist_append(list, "Content-Type: application/json");
+  if (!request.body.empty())
+    list = curl_slist_append(list, ("Content-Type: " + request.content_type).c_str());
   if (!request.api_key.empty())
     list = curl_slist_append(list, ("Authorization: Bearer " + request.api_key).c_str());
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(list,

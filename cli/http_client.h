@@ -16,12 +16,13 @@ struct HttpResponse {
 
 struct HttpRequest {
   std::string url;
-  std::string body;     // POSTed as application/json when not empty
+  std::string body;     // POSTed as content_type when not empty
   std::string api_key;  // sent as a bearer token when not empty
   int timeout_s = 0;    // 0: none
   // Takes a 200's body piece by piece; returning false ends the transfer.
   std::function<bool(std::string_view)> on_data;
   std::string method{};  // empty: POST where there is a body, else GET
+  std::string content_type = "application/json";
 };
 
 // io_error when no response came (refused, cut off, timed out).

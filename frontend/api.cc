@@ -7,6 +7,7 @@
 #include "frontend/access.h"
 #include "frontend/cache_api.h"
 #include "frontend/conversation_api.h"
+#include "frontend/conversation_file_api.h"
 #include "frontend/http_response.h"
 #include "frontend/percent.h"
 #include "frontend/query.h"
@@ -30,9 +31,16 @@ enum class Endpoint {
   kCacheChange,  // and what changes something
   kConversations,
   kAdminConversations,
+  kConversationFiles,
 };
 
-Endpoint EndpointOf(std::string_view path) {
+// Conversations may be called as what makes one of a file is: the method tells which it is.
+bool IsOfConversation(ConversationFilePath path, std::string_view method) {
+  return (path == ConversationFilePath::kLoad || path == ConversationFilePath::kImport) &&
+         method != "POST";
+}
+
+Endpoint EndpointOf(std::string_view path, std::string_view method) {
   if (path == "/v1/chat/completions") return Endpoint::kChat;
   if (path == "/v1/completions") return Endpoint::kCompletions;
   if (path == "/v1/models") return Endpoint::kModels;
@@ -40,6 +48,9 @@ Endpoint EndpointOf(std::string_view path) {
   if (path == "/ready") return Endpoint::kReady;
   if (const auto cache = CacheEndpointOf(path))
     return cache->changes ? Endpoint::kCacheChange : Endpoint::kCacheLook;
+  if (const ConversationFilePath file = ConversationFilePathOf(path);
+      file != ConversationFilePath::kNone && !IsOfConversation(file, method))
+    return Endpoint::kConversationFiles;
   if (ConversationPathOf(path) != ConversationPath::kNone)
     return IsOfAdmin(path) ? Endpoint::kAdminConversations : Endpoint::kConversations;
   if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) return Endpoint::kModel;
@@ -52,6 +63,9 @@ bool IsPost(Endpoint endpoint) {
 }
 // As in the header Allow, without OPTIONS.
 std::string_view MethodsOf(std::string_view path, Endpoint endpoint) {
+  if (const ConversationFilePath file = ConversationFilePathOf(path);
+      file != ConversationFilePath::kNone)
+    return ConversationFileMethods(file);
   if (endpoint == Endpoint::kConversations || endpoint == Endpoint::kAdminConversations)
     return ConversationMethods(ConversationPathOf(path));
   return IsPost(endpoint) ? "POST" : "GET, HEAD";
@@ -66,11 +80,16 @@ bool Takes(std::string_view methods, std::string_view method) {
   return method == "OPTIONS";
 }
 
-Status CheckMediaType(const HttpRequest& request) {
+Status CheckMediaType(const HttpRequest& request, bool is_upload) {
   if (const std::string* type = request.Find("content-type")) {
     const std::string media =
         AsciiLower(TrimBlanks(std::string_view(*type).substr(0, type->find(';'))));
-    if (media != "application/json")
+    if (is_upload && media != "application/octet-stream")
+      return Err(ErrorCode::unsupported_media_type,
+                 fmt::format("The body must be application/octet-stream, not {}: send the header "
+                             "Content-Type: application/octet-stream.",
+                             Quoted(media)));
+    if (!is_upload && media != "application/json")
       return Err(ErrorCode::unsupported_media_type,
                  fmt::format("The body must be application/json, not {}: send the header "
                              "Content-Type: application/json.",
@@ -150,7 +169,7 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                           {},
                           0});
   const std::string_view path = PathOf(request.target);
-  const Endpoint endpoint = EndpointOf(path);
+  const Endpoint endpoint = EndpointOf(path, request.method);
   if (auto access = CheckAccess(request, endpoint, state); !access)
     return ErrorResponse(access.error());
   if (endpoint == Endpoint::kUnknown)
@@ -163,22 +182,24 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
     return response;
   }
   if (request.method != "POST") return std::nullopt;
-  if (auto media = CheckMediaType(request); !media) return ErrorResponse(media.error());
-  if (content_length.value_or(0) > state.settings.body_bytes_max)
-    return ErrorResponse(
-        {ErrorCode::payload_too_large,
-         fmt::format("The request's body exceeds {} bytes.", state.settings.body_bytes_max),
-         {},
-         0});
+  const bool is_upload = IsUpload(request.method, path);
+  if (auto media = CheckMediaType(request, is_upload); !media) return ErrorResponse(media.error());
+  const uint64_t bytes_max =
+      is_upload ? state.settings.upload_bytes_max : state.settings.body_bytes_max;
+  if (content_length.value_or(0) > bytes_max)
+    return ErrorResponse({ErrorCode::payload_too_large,
+                          fmt::format("The request's body exceeds {} bytes.", bytes_max),
+                          {},
+                          0});
   if (state.draining)
     return ErrorResponse({ErrorCode::shutting_down, "The service is shutting down.", {}, 5});
   return std::nullopt;
 }
 
-std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleRequest(
-    const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults) {
+std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall, ConversationFileCall>
+HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults) {
   const std::string_view path = PathOf(request.target);
-  const Endpoint endpoint = EndpointOf(path);
+  const Endpoint endpoint = EndpointOf(path, request.method);
   if (request.method == "OPTIONS") return Options(path, endpoint);
   switch (endpoint) {
     case Endpoint::kChat:
@@ -208,6 +229,11 @@ std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleReq
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);
     }
+    case Endpoint::kConversationFiles: {
+      auto call = ParseConversationFileCall(request, defaults.tenant);
+      if (!call) return ErrorResponse(call.error());
+      return std::move(*call);
+    }
     case Endpoint::kUnknown:
       break;
   }
@@ -221,7 +247,7 @@ std::vector<std::pair<std::string, std::string>> CorsHeaders(
   std::vector<std::pair<std::string, std::string>> headers = {
       {"access-control-allow-origin", *origin},
       {"vary", "origin"},
-      {"access-control-expose-headers", "x-request-id, retry-after"}};
+      {"access-control-expose-headers", "x-request-id, retry-after, content-disposition"}};
   if (request.method != "OPTIONS") return headers;
   headers.emplace_back("access-control-allow-methods", "GET, HEAD, POST, DELETE, OPTIONS");
   headers.emplace_back("access-control-max-age", "600");

@@ -8,6 +8,7 @@
 
 #include "frontend/cache_calls.h"
 #include "frontend/conversation_calls.h"
+#include "frontend/conversation_file_calls.h"
 #include "frontend/http_types.h"
 #include "frontend/model_table.h"
 #include "frontend/request_parser.h"
@@ -28,8 +29,8 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                                       const ApiState& state);
 
 // A whole request that CheckHead passed: its response, or what is to be started.
-std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall> HandleRequest(
-    const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults);
+std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall, ConversationFileCall>
+HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults);
 
 // Headers that let a page of an allowed origin read the response; none for other requests.
 std::vector<std::pair<std::string, std::string>> CorsHeaders(

@@ -178,16 +178,28 @@ Status Dispatcher::StartCacheCall(RequestId rid, const CacheCall& call, AnswerSi
   return cache_calls_.Start(rid, call, workers, sink, now_ms);
 }
 
-Status Dispatcher::StartConversationCall(RequestId rid, ConversationCall call, AnswerSink* sink,
-                                         int64_t now_ms) {
+// For what is asked of it now or not at all.
+Result<const Dispatcher::Worker*> Dispatcher::ReadyWorkerOf(const std::string& name) {
   if (draining_ || models_->draining()) return Err(ShuttingDown());
-  ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(call.model));
+  ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(name));
   const ModelAvailability availability = AvailabilityOf(*model);
   const Worker* const worker =
       availability == ModelAvailability::kReady ? WorkerFor(model->name) : nullptr;
   if (worker == nullptr)
     return Err(availability == ModelAvailability::kDown ? ModelDownError(*model)
                                                         : ModelSlowError(*model));
+  return worker;
+}
+
+Status Dispatcher::StartConversationFileCall(RequestId rid, ConversationFileCall call,
+                                             AnswerSink* sink, int64_t now_ms) {
+  ASSIGN_OR_RETURN(const Worker* const worker, ReadyWorkerOf(call.model));
+  return file_calls_.Start(rid, std::move(call), worker->id, worker->port, sink, now_ms);
+}
+
+Status Dispatcher::StartConversationCall(RequestId rid, ConversationCall call, AnswerSink* sink,
+                                         int64_t now_ms) {
+  ASSIGN_OR_RETURN(const Worker* const worker, ReadyWorkerOf(call.model));
   call.command.rid = rid;
   return conversation_calls_.Start(std::move(call.command), worker->id, worker->port, sink, now_ms);
 }
@@ -202,6 +214,7 @@ void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
 void Dispatcher::OnClientGone(RequestId rid) {
   cache_calls_.OnClientGone(rid);
   conversation_calls_.OnClientGone(rid);
+  file_calls_.OnClientGone(rid);
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;
   LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->identity.model);
@@ -286,10 +299,10 @@ void Dispatcher::HandWaiting(int64_t now_ms) {
   }
 }
 
-Status Dispatcher::OnFrame(WorkerId id, const Frame& frame, int64_t now_ms) {
+Status Dispatcher::OnFrame(WorkerId id, const Frame& frame, int64_t now_ms, UniqueFd fd) {
   const auto it = workers_.find(id);
   CHECK_MSG(it != workers_.end(), "a frame of a worker that is gone");
-  auto status = Dispatch(it->second, id, frame, now_ms);
+  auto status = Dispatch(it->second, id, frame, now_ms, std::move(fd));
   if (!status)
     return ErrWithContext(
         fmt::format("worker {} of {}", it->second.offer.epoch, it->second.offer.model),
@@ -297,7 +310,8 @@ Status Dispatcher::OnFrame(WorkerId id, const Frame& frame, int64_t now_ms) {
   return {};
 }
 
-Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int64_t now_ms) {
+Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int64_t now_ms,
+                            UniqueFd fd) {
   if (worker.greeted == (frame.type == MessageType::kHello))
     return Err(ErrorCode::protocol_error, worker.greeted ? "a second Hello" : "no Hello first");
   switch (frame.type) {
@@ -359,7 +373,13 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
     }
     case MessageType::kConversationAnswer: {
       ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::ConversationAnswer>(frame));
-      return conversation_calls_.OnAnswer(id, answer);
+      RETURN_IF_ERROR(conversation_calls_.OnAnswer(id, answer));
+      return file_calls_.OnAnswer(id, answer);
+    }
+    case MessageType::kConversationFile: {
+      ASSIGN_OR_RETURN(const auto file, DecodeFrame<protocol::ConversationFile>(frame));
+      file_calls_.OnFile(id, file, std::move(fd));
+      return {};
     }
     case MessageType::kCacheAnswer: {
       ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::CacheAnswer>(frame));
@@ -474,6 +494,7 @@ void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
   workers_.erase(it);
   cache_calls_.OnWorkerGone(id);
   conversation_calls_.OnWorkerGone(id);
+  file_calls_.OnWorkerGone(id);
   size_t begun = 0, waiting = 0;
   for (const RequestId rid : AllRids()) {
     const auto found = generations_.find(rid);
@@ -508,6 +529,7 @@ void Dispatcher::OnRoster(int64_t now_ms) { HandWaiting(now_ms); }
 void Dispatcher::OnTick(int64_t now_ms) {
   cache_calls_.OnTick(now_ms);
   conversation_calls_.OnTick(now_ms);
+  file_calls_.OnTick(now_ms);
   const int64_t comment_after_ms = int64_t{std::max(1, settings_->sse_comment_s)} * 1000;
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
@@ -532,6 +554,7 @@ void Dispatcher::BeginDrain() {
   draining_ = true;
   cache_calls_.EndAll();
   conversation_calls_.EndAll();
+  file_calls_.EndAll();
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
     if (it == generations_.end()) continue;

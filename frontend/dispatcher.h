@@ -19,6 +19,7 @@
 #include "frontend/choice_answer.h"
 #include "frontend/conversation_calls.h"
 #include "frontend/demand_tracker.h"
+#include "frontend/conversation_file_calls.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
 #include "frontend/request_parser.h"
@@ -46,6 +47,9 @@ class Dispatcher {
   // The same for one of /v1/conversations.
   Status StartConversationCall(protocol::RequestId rid, ConversationCall call, AnswerSink* sink,
                                int64_t now_ms);
+  // The same for one of conversations as files.
+  Status StartConversationFileCall(protocol::RequestId rid, ConversationFileCall call,
+                                   AnswerSink* sink, int64_t now_ms);
   void OnTaken(protocol::RequestId rid, size_t payload_bytes);
   // Cancels; the sink is forgotten.
   void OnClientGone(protocol::RequestId rid);
@@ -55,7 +59,8 @@ class Dispatcher {
   // `port` is used until OnWorkerGone.
   WorkerId AddWorker(protocol::ChannelOffer offer, WorkerPort* port);
   // An error is a breach of the protocol: the caller closes the channel and calls OnWorkerGone.
-  Status OnFrame(WorkerId worker, const protocol::Frame& frame, int64_t now_ms);
+  Status OnFrame(WorkerId worker, const protocol::Frame& frame, int64_t now_ms,
+                 UniqueFd fd = UniqueFd());
   // The channel ended. What it had been given goes on with the next worker of its model.
   void OnWorkerGone(WorkerId worker, int64_t now_ms);
 
@@ -74,7 +79,8 @@ class Dispatcher {
   std::optional<protocol::Demand> TakeDemand(int64_t now_ms);
   bool draining() const { return draining_; }
   size_t active() const {
-    return generations_.size() + cache_calls_.active() + conversation_calls_.active();
+    return generations_.size() + cache_calls_.active() + conversation_calls_.active() +
+           file_calls_.active();
   }
   size_t running() const;  // accepted by a worker
 
@@ -86,7 +92,9 @@ class Dispatcher {
   Generation* GenerationOf(protocol::RequestId rid, WorkerId worker);
   void Hand(Generation& generation, Worker& worker);
   void HandWaiting(int64_t now_ms);
-  Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms);
+  Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms,
+                  UniqueFd fd);
+  Result<const Worker*> ReadyWorkerOf(const std::string& model);
   Status GiveUp(Generation& generation, const Error& breach);
   Status OnHello(Worker& worker, const protocol::Hello& hello);
   Status OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
@@ -111,6 +119,7 @@ class Dispatcher {
   DemandTracker demand_;
   CacheCalls cache_calls_;
   ConversationCalls conversation_calls_;
+  ConversationFileCalls file_calls_;
 };
 
 }  // namespace perdure::frontend

@@ -28,9 +28,9 @@ void FramedChannel::Start(OnFrame on_frame, OnClosed on_closed) {
   WaitWrite();
 }
 
-void FramedChannel::Send(std::string frame) {
+void FramedChannel::SendWithFd(std::string frame, UniqueFd fd) {
   if (closed_) return;
-  channel_.SendFrame(std::move(frame), UniqueFd());
+  channel_.SendFrame(std::move(frame), std::move(fd));
   WaitWrite();
 }
 

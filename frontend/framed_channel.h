@@ -26,7 +26,8 @@ class FramedChannel final : public WorkerPort, public std::enable_shared_from_th
   static Result<std::shared_ptr<FramedChannel>> Open(boost::asio::io_context& io, UniqueFd socket);
 
   void Start(OnFrame on_frame, OnClosed on_closed);
-  void Send(std::string frame) override;
+  void Send(std::string frame) override { SendWithFd(std::move(frame), UniqueFd()); }
+  void SendWithFd(std::string frame, UniqueFd fd) override;
   size_t outbox_bytes() const override { return channel_.outbox_bytes(); }
   void Close();
 

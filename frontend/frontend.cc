@@ -14,7 +14,9 @@ namespace {
 
 // Terminals and systemd signal the whole group; when this process ends is the supervisor's to say.
 void IgnoreGroupSignals() {
-  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) std::signal(signal, SIG_IGN);
+  // SIGXFSZ: a file that would grow beyond a limit is an error of its writer.
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ})
+    std::signal(signal, SIG_IGN);
 }
 
 // Each connection takes a descriptor; the soft limit is often 1,024 only.

@@ -40,9 +40,8 @@ Error FromBeast(const BeastError& ec, uint64_t body_bytes_max) {
 
 class HttpParser::Impl final : public http::basic_parser<true> {
  public:
-  explicit Impl(uint64_t body_bytes_max) : body_bytes_max_(body_bytes_max) {
+  explicit Impl(BodyLimit limit) : limit_(std::move(limit)) {
     header_limit(static_cast<uint32_t>(limits::kHttpHeaderBytesMax));
-    body_limit(body_bytes_max);
   }
 
   Result<size_t> Feed(std::string_view bytes) {
@@ -121,6 +120,8 @@ class HttpParser::Impl final : public http::basic_parser<true> {
     request_.method = View(method);
     request_.target = View(target);
     request_.version_minor = version - 10;
+    body_bytes_max_ = limit_(request_.method, request_.target);
+    body_limit(body_bytes_max_);
   }
   void on_response_impl(int, BeastView, int, BeastError&) override {}
   void on_field_impl(http::field, BeastView name, BeastView value, BeastError& ec) override {
@@ -153,7 +154,8 @@ class HttpParser::Impl final : public http::basic_parser<true> {
   }
   void on_finish_impl(BeastError&) override {}
 
-  uint64_t body_bytes_max_;
+  const BodyLimit limit_;
+  uint64_t body_bytes_max_ = 0;
   size_t header_bytes_ = 0;
   size_t header_count_ = 0;
   size_t extension_bytes_ = 0;
@@ -162,7 +164,10 @@ class HttpParser::Impl final : public http::basic_parser<true> {
   std::optional<Error> problem_;
 };
 
-HttpParser::HttpParser(uint64_t body_bytes_max) : impl_(std::make_unique<Impl>(body_bytes_max)) {}
+HttpParser::HttpParser(uint64_t body_bytes_max)
+    : HttpParser([body_bytes_max](std::string_view, std::string_view) { return body_bytes_max; }) {}
+HttpParser::HttpParser(BodyLimit body_limit)
+    : impl_(std::make_unique<Impl>(std::move(body_limit))) {}
 HttpParser::HttpParser(HttpParser&&) noexcept = default;
 HttpParser& HttpParser::operator=(HttpParser&&) noexcept = default;
 HttpParser::~HttpParser() = default;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -19,6 +20,9 @@ namespace perdure::frontend {
 class HttpParser {
  public:
   explicit HttpParser(uint64_t body_bytes_max);
+  // Where it depends on what is asked for.
+  using BodyLimit = std::function<uint64_t(std::string_view method, std::string_view target)>;
+  explicit HttpParser(BodyLimit body_limit);
   HttpParser(HttpParser&&) noexcept;
   HttpParser& operator=(HttpParser&&) noexcept;
   ~HttpParser();

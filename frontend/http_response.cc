@@ -72,7 +72,8 @@ std::string SerializeHead(const HttpResponse& response, BodyFraming framing, int
     case BodyFraming::kLength:
       // RFC 9110 §8.6: none in a 204.
       if (response.status != 204)
-        out += fmt::format("content-length: {}\r\n", response.body.size());
+        out += fmt::format("content-length: {}\r\n",
+                           response.content_length.value_or(response.body.size()));
       break;
     case BodyFraming::kChunked:
       out += "transfer-encoding: chunked\r\n";

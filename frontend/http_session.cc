@@ -12,7 +12,9 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "frontend/conversation_file_api.h"
 #include "frontend/http_response.h"
+#include "frontend/query.h"
 #include "frontend/response_writer.h"
 
 namespace perdure::frontend {
@@ -73,6 +75,8 @@ void HttpSession::Close() {
   outbox_.clear();
   input_.clear();
   parser_.reset();
+  DropUpload();
+  DropDownload();
   host_->ReleaseBody(std::exchange(body_reserved_, 0));
   if (std::exchange(generating_, false)) host_->OnClientGone(rid_);
   host_->OnSessionClosed(this);
@@ -87,6 +91,7 @@ void HttpSession::CloseLater() {
 
 void HttpSession::WaitRead() {
   if (waits_read_ || input_ended_ || state_ == State::kClosed) return;
+  if (upload_ && upload_->is_busy) return;  // what comes faster than the disk waits
   waits_read_ = true;
   socket_.async_wait(tcp::socket::wait_read, [self = shared_from_this()](const ErrorCodeAsio& ec) {
     self->waits_read_ = false;
@@ -122,7 +127,11 @@ void HttpSession::OnInputEnd(bool reset) {
 
 void HttpSession::BeginRequest() {
   state_ = State::kReading;
-  parser_.emplace(host_->settings().body_bytes_max);
+  const protocol::FrontendSettings& settings = host_->settings();
+  parser_.emplace([upload = settings.upload_bytes_max, body = settings.body_bytes_max](
+                      std::string_view method, std::string_view target) {
+    return IsUpload(method, PathOf(target)) ? upload : body;
+  });
   head_checked_ = false;
   rid_ = RandomU64();
   answered_ = head_only_ = chunked_ = http10_ = false;
@@ -153,7 +162,9 @@ void HttpSession::Advance() {
       return Respond(ErrorResponse(taken.error()));
     }
     input_.erase(0, *taken);
-    if (!CountBody()) {
+    if (upload_) {
+      TakeUploaded();
+    } else if (!CountBody()) {
       keep_alive_ = false;
       return Respond(ErrorResponse(
           {ErrorCode::overloaded, "Too many large requests are being received.", {}, 1}));
@@ -169,17 +180,26 @@ void HttpSession::Advance() {
         if (!parser_->done()) keep_alive_ = false;  // its body is not read
         return Respond(std::move(*refusal));
       }
+      if (IsUpload(request.method, PathOf(request.target))) {
+        if (const auto refusal = BeginUpload()) {
+          keep_alive_ = false;
+          return Respond(ErrorResponse(*refusal));
+        }
+      }
       if (parser_->expects_continue() && input_.empty())
         Enqueue("HTTP/1.1 100 Continue\r\n\r\n", 0);
     }
+    if (upload_ && upload_->is_busy) return;
     if (parser_->done()) return Dispatch();
     if (*taken == 0) return;
   }
 }
 
 void HttpSession::Dispatch() {
-  const HttpRequest request = std::move(parser_->request());
+  HttpRequest request = std::move(parser_->request());
   parser_.reset();
+  if (upload_) request.upload = upload_->file;
+  DropUpload();
   state_ = State::kResponding;
   auto response = host_->Handle(request, rid_, this);
   host_->ReleaseBody(std::exchange(body_reserved_, 0));
@@ -200,6 +220,7 @@ void HttpSession::Respond(HttpResponse response) {
   state_ = State::kResponding;
   generating_ = false;
   answered_ = true;
+  DropUpload();
   response = Completed(std::move(response));
   keep_alive_ = !response.close;
   std::string bytes = SerializeHead(response, BodyFraming::kLength, UnixSeconds());
@@ -260,6 +281,7 @@ void HttpSession::Flush() {
     outbox_.pop_front();
     if (payload_bytes > 0) host_->OnTaken(rid_, payload_bytes);
   }
+  SendMoreOfFile();
   if (answered_ && state_ == State::kResponding)
     asio::post(socket_.get_executor(), [self = shared_from_this()] { self->FinishExchange(); });
 }

@@ -14,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "frontend/dispatcher.h"
+#include "frontend/file_thread.h"
 #include "frontend/http_parser.h"
 #include "frontend/http_types.h"
 #include "protocol/messages.h"
@@ -42,6 +44,7 @@ class SessionHost {
   // The response, or nothing where a generation was started that answers through `sink`.
   virtual std::optional<HttpResponse> Handle(const HttpRequest& request, protocol::RequestId rid,
                                              AnswerSink* sink) = 0;
+  virtual FileThread& files() = 0;
   virtual void OnTaken(protocol::RequestId rid, size_t payload_bytes) = 0;
   virtual void OnClientGone(protocol::RequestId rid) = 0;
   virtual void OnSessionClosed(HttpSession* session) = 0;
@@ -67,6 +70,7 @@ class HttpSession final : public AnswerSink, public std::enable_shared_from_this
   bool refused() const { return refused_; }
 
   void Respond(HttpResponse response) override;
+  void RespondWithFile(HttpResponse head, UniqueFd file) override;
   void BeginStream(HttpResponse head) override;
   void Stream(std::string bytes, size_t payload_bytes) override;
   void EndStream() override;
@@ -85,6 +89,19 @@ class HttpSession final : public AnswerSink, public std::enable_shared_from_this
     size_t sent = 0;
     size_t payload_bytes = 0;
   };
+  // A body that is received into a file. While some of it is written nothing more is read.
+  struct Upload {
+    std::shared_ptr<UploadedFile> file;
+    std::string pending;
+    bool is_busy = false;
+    uint64_t bytes_at_deadline = 0;
+  };
+  // A file that is sent: a piece is read when the client has taken the one before the last.
+  struct Download {
+    UniqueFd fd;
+    uint64_t offset = 0, bytes = 0;
+    bool is_busy = false;
+  };
 
   void WaitRead();
   void WaitWrite();
@@ -100,6 +117,14 @@ class HttpSession final : public AnswerSink, public std::enable_shared_from_this
   void FinishExchange();
   void ResumeReading();
   void CloseLater();
+  // http_session_files.cc
+  std::optional<Error> BeginUpload();
+  void TakeUploaded();
+  void OnUploadWritten(const Status& written);
+  void DropUpload();
+  void SendMoreOfFile();
+  void OnPieceRead(std::string piece, const Status& read);
+  void DropDownload();
 
   boost::asio::ip::tcp::socket socket_;
   SessionHost* host_;
@@ -124,6 +149,9 @@ class HttpSession final : public AnswerSink, public std::enable_shared_from_this
   bool chunked_ = false;
   bool http10_ = false;
   std::vector<std::pair<std::string, std::string>> cors_headers_;
+
+  std::shared_ptr<Upload> upload_;
+  std::shared_ptr<Download> download_;
 
   std::deque<Outgoing> outbox_;
   int64_t write_progress_ms_ = 0;

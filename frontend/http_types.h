@@ -2,11 +2,15 @@
 // of sockets and of Beast.
 #pragma once
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
+
+#include "base/unique_fd.h"
 
 namespace perdure::frontend {
 
@@ -15,12 +19,19 @@ struct HttpHeader {
   std::string value;
 };
 
+// A body that was received into a file, which has no name.
+struct UploadedFile {
+  UniqueFd fd;
+  uint64_t bytes = 0;
+};
+
 struct HttpRequest {
   std::string method;  // as sent; methods are case-sensitive
   std::string target;
   int version_minor = 1;
   std::vector<HttpHeader> headers;
   std::string body;
+  std::shared_ptr<UploadedFile> upload;  // instead of a body, of requests that bring a file
   bool keep_alive = true;
 
   // The first header of that (lower-case) name; null where there is none.
@@ -41,7 +52,8 @@ struct HttpResponse {
   int status = 200;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string body;
-  bool close = false;  // the connection ends with this response
+  std::optional<uint64_t> content_length;  // where the body follows from elsewhere
+  bool close = false;                      // the connection ends with this response
 };
 
 // ASCII only, as header names, tokens and host names are.

@@ -28,12 +28,14 @@ Server::Server(protocol::FrontendSettings settings, shm::StatusBlock status)
     : settings_(std::move(settings)),
       status_(std::move(status)),
       io_(1),
+      files_(io_),
       acceptor_(io_),
       tick_(io_),
       scratch_(limits::kHttpReadBytes),
       dispatcher_(&settings_, &models_) {}
 
 Server::~Server() {
+  files_.Stop();
   while (!sessions_.empty()) sessions_.begin()->second->Close();
   for (auto& [id, channel] : workers_) channel->Close();
   if (control_) control_->Close();
@@ -158,6 +160,8 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
   Status started;
   if (const auto* cache = std::get_if<CacheCall>(&handled))
     started = dispatcher_.StartCacheCall(rid, *cache, sink, MonotonicMs());
+  else if (auto* file = std::get_if<ConversationFileCall>(&handled))
+    started = dispatcher_.StartConversationFileCall(rid, std::move(*file), sink, MonotonicMs());
   else if (auto* conversation = std::get_if<ConversationCall>(&handled))
     started = dispatcher_.StartConversationCall(rid, std::move(*conversation), sink, MonotonicMs());
   else
@@ -224,7 +228,8 @@ Status Server::AddWorker(const protocol::ChannelOffer& offer, UniqueFd socket) {
   workers_.emplace(id, channel);
   channel->Start(
       [this, id](protocol::ReceivedFrame received) {
-        Status status = dispatcher_.OnFrame(id, received.frame, MonotonicMs());
+        Status status =
+            dispatcher_.OnFrame(id, received.frame, MonotonicMs(), std::move(received.fd));
         TellDemand();
         return status;
       },

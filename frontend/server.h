@@ -15,6 +15,7 @@
 
 #include "base/result.h"
 #include "frontend/dispatcher.h"
+#include "frontend/file_thread.h"
 #include "frontend/framed_channel.h"
 #include "frontend/http_session.h"
 #include "frontend/model_table.h"
@@ -43,6 +44,7 @@ class Server final : public SessionHost {
   std::vector<std::pair<std::string, std::string>> CorsHeaders(const HttpRequest& request) override;
   std::optional<HttpResponse> Handle(const HttpRequest& request, protocol::RequestId rid,
                                      AnswerSink* sink) override;
+  FileThread& files() override { return files_; }
   void OnTaken(protocol::RequestId rid, size_t payload_bytes) override;
   void OnClientGone(protocol::RequestId rid) override;
   void OnSessionClosed(HttpSession* session) override;
@@ -64,6 +66,7 @@ class Server final : public SessionHost {
   protocol::FrontendSettings settings_;
   shm::StatusBlock status_;
   boost::asio::io_context io_;
+  FileThread files_;
   boost::asio::ip::tcp::acceptor acceptor_;
   boost::asio::steady_timer tick_;
   std::vector<char> scratch_;

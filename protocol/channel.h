@@ -19,7 +19,7 @@
 
 namespace perdure::protocol {
 
-// kChannelOffer and kNewChannel. A frame that lacks its descriptor, or a descriptor without such a
+// kChannelOffer, kNewChannel, kConversationUpload and kConversationFile. A frame that lacks its descriptor, or a descriptor without such a
 // frame, is a protocol_error at the receiver.
 bool CarriesFd(MessageType type);
 

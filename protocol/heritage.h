@@ -53,13 +53,14 @@ struct WorkerHeritage {
   bool warm_up = false;                     // they are computed before anybody asks
   SnapshotSettings snapshots;
   std::string snapshot_dir;  // of this model; empty: nothing is stored
+  std::string saved_dir;     // of this model: conversations that were saved by name
   auto Fields() {
     return std::tie(model, model_dir, epoch, channel_fd, arena_fd, threads, max_context,
                     max_sequences, kv_bytes_max, memory_claimed_bytes, kv_granted_bytes,
                     prefill_tokens_per_step, isa, activations, default_temperature,
                     default_max_tokens, slow_client_timeout_s, quantize_bits, prepared_dir,
                     prepared_bytes_max, cache, cache_types, conversations, shared_prompts, warm_up,
-                    snapshots, snapshot_dir);
+                    snapshots, snapshot_dir, saved_dir);
   }
 };
 

@@ -30,8 +30,11 @@ enum class MessageType : uint16_t {
   kResume = 10,        // F → W, instead of Submit: a stream that a dead worker had accepted
   kCacheCommand = 12,  // F → W
   kCacheAnswer = 13,   // W → F
-  kConversationCommand = 14,  // F → W
-  kConversationAnswer = 15,   // W → F
+  kConversationCommand = 14,      // F → W
+  kConversationAnswer = 15,       // W → F
+  kConversationFileCommand = 16,  // F → W
+  kConversationUpload = 17,       // F → W, with one fd
+  kConversationFile = 18,         // W → F, with one fd
   // S → F
   kRoster = 32,
   kChannelOffer = 33,  // with one fd
@@ -342,6 +345,46 @@ struct ConversationAnswer {
   auto Fields() { return std::tie(rid, error_code, text, param); }
 };
 
+// What is wanted of conversations as files.
+enum class ConversationFileOperation : uint8_t {
+  kExport = 0,  // ConversationFile answers it
+  kSave = 1,
+  kLoad = 2,
+  kListSaved = 3,
+  kDeleteSaved = 4,
+};
+
+// ConversationAnswer answers it, but for kExport, where it has an error. Cancel ends it.
+struct ConversationFileCommand {
+  static constexpr MessageType kType = MessageType::kConversationFileCommand;
+  RequestId rid = 0;  // of the HTTP request
+  ConversationFileOperation operation = ConversationFileOperation::kExport;
+  std::string tenant;
+  std::string id;          // kExport, kSave; kLoad: of the new one; empty: as the file has it
+  std::string name;        // of what is saved: kSave, kLoad, kDeleteSaved
+  bool kv = true;          // kExport, kSave: with pages
+  bool overwrite = false;  // kSave
+  auto Fields() { return std::tie(rid, operation, tenant, id, name, kv, overwrite); }
+};
+
+// Comes with an unlinked file, a conversation to be imported. ConversationAnswer answers it.
+struct ConversationUpload {
+  static constexpr MessageType kType = MessageType::kConversationUpload;
+  RequestId rid = 0;
+  std::string tenant;
+  std::string id;  // of the new one; empty: as the file has it
+  auto Fields() { return std::tie(rid, tenant, id); }
+};
+
+// Comes with an unlinked file of so many bytes, the conversation `id`.
+struct ConversationFile {
+  static constexpr MessageType kType = MessageType::kConversationFile;
+  RequestId rid = 0;
+  std::string id;
+  uint64_t bytes = 0;
+  auto Fields() { return std::tie(rid, id, bytes); }
+};
+
 // --- S → F -------------------------------------------------------------------------------------
 
 enum class ModelState : uint8_t {
@@ -403,6 +446,8 @@ struct FrontendSettings {
   std::string admin_token;                 // the command line's key for /admin
   std::vector<std::string> allowed_hosts;  // Host and Origin names beside loopback and `host`
   uint64_t body_bytes_max = 0;
+  uint64_t upload_bytes_max = 0;
+  std::string upload_dir;  // where uploads lie while they come, without a name
   int32_t connections_max = 0;
   int32_t queue_max = 0;         // requests under way per model, running and waiting; beyond: 429
   int32_t header_timeout_s = 0;  // from a connection's first byte of a request to its body's end
@@ -413,8 +458,9 @@ struct FrontendSettings {
   std::string log_level;
   auto Fields() {
     return std::tie(host, port, api_keys, admin_keys, admin_token, allowed_hosts, body_bytes_max,
-                    connections_max, queue_max, header_timeout_s, idle_timeout_s, sse_comment_s,
-                    slow_client_timeout_s, drain_timeout_s, log_level);
+                    upload_bytes_max, upload_dir, connections_max, queue_max, header_timeout_s,
+                    idle_timeout_s, sse_comment_s, slow_client_timeout_s, drain_timeout_s,
+                    log_level);
   }
 };
 

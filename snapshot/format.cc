@@ -60,6 +60,12 @@ std::string_view NameOf(RecordKind kind) {
       return "page record";
     case RecordKind::kCounter:
       return "counter record";
+    case RecordKind::kFileHeader:
+      return "header record";
+    case RecordKind::kFilePage:
+      return "page record";
+    case RecordKind::kFileEnd:
+      return "end record";
   }
   return "record";
 }

@@ -37,6 +37,10 @@ enum class RecordKind : uint16_t {
   kRequest = 4,
   kPage = 5,
   kCounter = 6,
+  // Of snapshot/conversation_file.h, which is no environment.
+  kFileHeader = 16,
+  kFilePage = 17,
+  kFileEnd = 18,
 };
 
 // kind u16, version u16, payload bytes u32, checksum u64: XXH3 of key, kind, version, payload bytes

@@ -20,6 +20,8 @@ protocol::FrontendSettings FrontendSettingsOf(const Config& config, const std::s
   s.admin_keys = config.admin_keys;
   s.allowed_hosts = config.allowed_hosts;
   s.body_bytes_max = config.body_bytes_max;
+  s.upload_bytes_max = config.upload_bytes_max;
+  s.upload_dir = config.state_dir.string();
   s.connections_max = config.connections_max;
   s.queue_max = config.queue_max;
   s.header_timeout_s = config.header_timeout_s;

@@ -56,6 +56,7 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.snapshots = config.snapshots;
   if (config.snapshots.enabled)
     h.snapshot_dir = (config.state_dir / "conversations" / PercentEncode(model.name, ".")).string();
+  h.saved_dir = (config.state_dir / "saved" / PercentEncode(model.name, ".")).string();
   settings.idle_timeout_s = model.idle_timeout_s.value_or(config.model_idle_timeout_s);
   settings.arena_timeout_s = config.arena_timeout_s;
   return settings;

@@ -326,6 +326,17 @@ void DiskPersistence::DropPages(std::vector<uint64_t> chain_hashes) {
   });
 }
 
+void DiskPersistence::WithPages(uint64_t ticket, PageJob job) {
+  page_thread_->Post([this, ticket, job = std::move(job)] {
+    const bool is_done = job(pages_.get());
+    pages_dirty_ = true;
+    if (pages_ && pages_->environment().is_broken())
+      NotePages(Err(ErrorCode::io_error, "the file of pages cannot be used any more"));
+    if (!is_done) return WithPages(ticket, job);
+    Answer(FileStepDone{ticket});
+  });
+}
+
 void DiskPersistence::IdlePages() {
   if (pages_dirty_ && !options_.sync && pages_)
     if (const Status status = pages_->environment().Sync(); !status) NotePages(status);

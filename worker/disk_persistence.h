@@ -48,6 +48,7 @@ class DiskPersistence : public Persistence {
   void KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) override;
   void TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) override;
   void DropPages(std::vector<uint64_t> chain_hashes) override;
+  void WithPages(uint64_t ticket, PageJob job) override;
   void Scrub() override;
   std::vector<PersistenceAnswer> TakeAnswers() override;
   int fd() const override { return event_.get(); }

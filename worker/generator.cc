@@ -13,6 +13,7 @@
 #include "shm/status.h"
 #include "worker/cache_schedule.h"
 #include "worker/generator_state.h"
+#include "worker/generator_transfers.h"
 
 namespace perdure::worker {
 
@@ -31,7 +32,8 @@ Generator::Generator(const Model* model, const GeneratorOptions& options, shm::P
       operator_(OperatorContext()),
       scheduler_(options.scheduler, store, this),
       pace_(options.scheduler.prefill_tokens_per_step),
-      stored_pages_(store->memory().root()) {
+      stored_pages_(store->memory().root()),
+      transfers_(std::make_unique<Transfers>()) {
   CHECK(options.now_us != nullptr);
   CHECK(options.scheduler.sequences_max <= limits::kSequencesMax);
   TakeStored();
@@ -373,6 +375,7 @@ void Generator::Forget(RequestId rid) {
 
 void Generator::Cancel(RequestId rid) {
   Forget(rid);
+  CancelTransfer(rid);
   PublishCounts();
 }
 
@@ -388,6 +391,7 @@ void Generator::Credit(RequestId rid, uint32_t bytes) {
 void Generator::CancelAll() {
   operator_.ForgetAskers();
   fetching_.clear();
+  CancelTransfers();
   while (!requests_.empty()) Forget(requests_.begin()->first);
   ended_.clear();
   PublishCounts();
@@ -400,6 +404,7 @@ void Generator::FailAll(const Error& error) {
   }
   for (Request* request : live) Fail(request, error);
   for (const auto& [rid, fetching] : std::exchange(fetching_, {})) FailUnknown(rid, error);
+  FailTransfers(error);
   PublishCounts();
 }
 

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <memory>
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "engine/sampler.h"
 #include "protocol/messages.h"
 #include "shm/layout.h"
@@ -30,6 +32,7 @@
 #include "worker/admission.h"
 #include "worker/cache_operator.h"
 #include "worker/cache_types.h"
+#include "worker/conversation_import.h"
 #include "worker/conversations.h"
 #include "worker/model.h"
 #include "worker/persistence.h"
@@ -49,6 +52,7 @@ class EventSink {
   virtual void Send(const protocol::Failed& message) = 0;
   virtual void Send(const protocol::CacheAnswer& message) = 0;
   virtual void Send(const protocol::ConversationAnswer& message) = 0;
+  virtual void Send(const protocol::ConversationFile& message, UniqueFd file) = 0;
   virtual void Send(const protocol::Cleared& message) = 0;
 };
 
@@ -67,6 +71,9 @@ struct GeneratorOptions {
   // Asks for more memory for KV, and waits for it; false: there is none. May be empty.
   std::function<bool()> grow_kv;
   uint64_t stored_bytes_max = 0;           // of pages
+  std::filesystem::path transfer_dir;      // where files lie that have no name
+  std::filesystem::path saved_dir;         // of this model's conversations that were saved by name
+  uint64_t saved_bytes_max = 0;            // of each tenant's
   int64_t retention_ms = INT64_MAX;        // of conversations that are not gone on with
   uint64_t fingerprint = 0, numerics = 0;  // of the model, and of how this machine computes
   // Beginnings of prompts that all tenants may find cached, as tokens.
@@ -106,6 +113,9 @@ class Generator : private PrefixFinder {
   void Command(const protocol::CacheCommand& command) { operator_.Handle(command); }
   // Of stored conversations.
   void Command(const protocol::ConversationCommand& command);
+  // And of files of them.
+  void Command(const protocol::ConversationFileCommand& command);
+  void Command(const protocol::ConversationUpload& upload, UniqueFd file);
   // What such a command has begun goes on, beside requests and where there are none.
   bool HasUpkeep() const { return operator_.HasWork(!HasWork()) || HasPagesToKeep(); }
   void Upkeep();
@@ -126,7 +136,7 @@ class Generator : private PrefixFinder {
   const ConversationTable& conversations() const { return conversations_; }
 
   // Requests that have neither ended nor failed.
-  size_t live() const { return live_ + fetching_.size(); }
+  size_t live() const { return live_ + fetching_.size() + transfers(); }
 
   // The tokens of an answer and their logprobs, until the request is released. Tokens that another
   // worker drew have NaN.
@@ -202,6 +212,36 @@ class Generator : private PrefixFinder {
   void MakeRoomOnDisk(uint64_t bytes);
   void TakeStored();
 
+  // Of conversations as files (generator_exports.cc, generator_imports.cc).
+  struct Export;
+  struct Import;
+  struct Transfers;
+  size_t transfers() const;
+  std::optional<Error> TransferRefusal() const;
+  void OnAnswer(FileStepDone answer);
+  bool TakeForTransfer(Managed* managed);
+  void StartExport(const protocol::ConversationFileCommand& command);
+  void PlanExport(const snapshot::StoredTurn& turn, Export* it);
+  bool IsInMemory(const std::pair<PageIndex, uint64_t>& page) const;
+  void BeginExport(protocol::RequestId rid, Managed managed);
+  void ContinueExport(protocol::RequestId rid, Export* it);
+  void OnExportStep(protocol::RequestId rid);
+  ConversationImport::Model ImportModel() const;
+  void StartImport(protocol::RequestId rid, uint64_t owner, const std::string& id,
+                   std::shared_ptr<ConversationImport> file);
+  void OnImportStep(protocol::RequestId rid);
+  void CommitImport(protocol::RequestId rid, Import* it);
+  void OnImportCommitted(protocol::RequestId rid, Managed managed);
+  void PlanImport(Import* it);
+  void ContinueImport(protocol::RequestId rid, Import* it);
+  void OnPagesImported(protocol::RequestId rid, Import* it);
+  void EndImport(protocol::RequestId rid);
+  void ContinueTransfers();
+  void CancelTransfer(protocol::RequestId rid);
+  void CancelTransfers();
+  void FailTransfers(const Error& error);
+  void ForgetTransfers(uint64_t owner, const std::string& id);
+
   // Of what is cached (generator_cache.cc).
   uint64_t OwnerOf(protocol::RequestId rid, const protocol::GenerationRequest& asked) const;
   static uint64_t OwnerOf(const std::string& tenant);
@@ -258,6 +298,7 @@ class Generator : private PrefixFinder {
   StoredConversations stored_;
   snapshot::KvIndex stored_pages_;
   std::map<protocol::RequestId, Fetching> fetching_;
+  const std::unique_ptr<Transfers> transfers_;
   // Pages of conversations that are not stored yet, by chain hash; in this order.
   std::deque<std::pair<PageIndex, uint64_t>> to_keep_;
   std::unordered_set<uint64_t> to_keep_hashes_;

@@ -217,7 +217,7 @@ void Generator::OnAnswer(Managed managed) {
   }
   for (const auto& [owner, turn] : managed.forgotten) ForgetPages(owner, turn);
   if (!managed.removed.empty()) options_.persistence->Scrub();
-  if (managed.answer.rid == 0) return;
+  if (managed.answer.rid == 0 || TakeForTransfer(&managed)) return;
   constexpr size_t kRestOfAnswer = 4096;  // beside the text
   if (managed.answer.text.size() + kRestOfAnswer > limits::kFrameBytesMax) {
     managed.answer.error_code = static_cast<uint16_t>(ErrorCode::payload_too_large);
@@ -238,6 +238,7 @@ bool Generator::IsKnown(uint64_t owner, const std::string& id) const {
 
 void Generator::ForgetConversation(uint64_t owner, const std::string& id) {
   stored_.Remove(owner, id);
+  ForgetTransfers(owner, id);
   for (auto& [rid, fetching] : fetching_)
     if (fetching.stored.owner == owner && fetching.stored.id == id) {
       fetching.is_deleted = true;

@@ -41,6 +41,7 @@ void Generator::TakeAnswers() {
   if (options_.persistence == nullptr) return;
   for (PersistenceAnswer& answer : options_.persistence->TakeAnswers())
     std::visit([this](auto& each) { OnAnswer(std::move(each)); }, answer);
+  ContinueTransfers();
   PublishCounts();
 }
 

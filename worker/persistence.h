@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "protocol/messages.h"
+#include "snapshot/kv_file.h"
 #include "snapshot/kv_index.h"
 #include "snapshot/turn_file.h"
 
@@ -53,8 +54,14 @@ struct Managed {
   std::vector<snapshot::StoredConversation> kept;                    // that could not be removed
   std::vector<std::pair<uint64_t, std::string>> removed;             // owners and ids
   std::vector<std::pair<uint64_t, snapshot::StoredTurn>> forgotten;  // of owners: their pages go
+  std::optional<snapshot::StoredTurn> loaded;                        // for a file
 };
-using PersistenceAnswer = std::variant<TurnKept, TurnFetched, PageFetched, PagesKept, Managed>;
+// A job of WithPages is done.
+struct FileStepDone {
+  uint64_t ticket = 0;
+};
+using PersistenceAnswer =
+    std::variant<TurnKept, TurnFetched, PageFetched, PagesKept, Managed, FileStepDone>;
 
 struct PageToKeep {
   snapshot::StoredPage page;
@@ -75,6 +82,10 @@ class Persistence {
   virtual void KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) = 0;
   virtual void TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) = 0;
   virtual void DropPages(std::vector<uint64_t> chain_hashes) = 0;
+  // On the pages' thread, with their file, null where that cannot be used. Again, after what else
+  // waits, until it returns true.
+  using PageJob = std::function<bool(snapshot::KvFile*)>;
+  virtual void WithPages(uint64_t ticket, PageJob job) = 0;
   // Soon no trace of what was deleted is left in the files.
   virtual void Scrub() = 0;
 

@@ -25,6 +25,7 @@
 #include "worker/disk_persistence.h"
 #include "worker/kv_store.h"
 #include "worker/model.h"
+#include "worker/saved_folder.h"
 #include "worker/shared_prefixes.h"
 #include "worker/worker_loop.h"
 
@@ -185,6 +186,10 @@ std::unique_ptr<DiskPersistence> OpenPersistence(const WorkerHeritage& heritage,
   options->retention_ms = int64_t{heritage.snapshots.retention_days} * 24 * 3600 * 1000;
   // LMDB's own pages take the rest.
   options->stored_bytes_max = heritage.snapshots.kv_bytes_max / 10 * 9;
+  options->transfer_dir = heritage.snapshot_dir;
+  options->saved_dir = heritage.saved_dir;
+  options->saved_bytes_max = heritage.snapshots.saved_bytes_max;
+  RemoveDrafts(heritage.saved_dir);
   return std::move(opened->persistence);
 }
 

@@ -23,6 +23,21 @@ GeneratorOptions WithGrowth(GeneratorOptions options, std::function<bool()> grow
   return options;
 }
 
+// A frame that asks for something new.
+bool BeginsSomething(MessageType type) {
+  switch (type) {
+    case MessageType::kSubmit:
+    case MessageType::kResume:
+    case MessageType::kCacheCommand:
+    case MessageType::kConversationCommand:
+    case MessageType::kConversationFileCommand:
+    case MessageType::kConversationUpload:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 WorkerLoop::WorkerLoop(const protocol::Hello& hello, const Model* model,
@@ -187,8 +202,8 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
 void WorkerLoop::ReadFrontend() {
   auto outcome = frontend_->OnReadable();
   Status status;
-  for (const protocol::ReceivedFrame& received : outcome.frames) {
-    status = OnFrontendFrame(received.frame);
+  for (protocol::ReceivedFrame& received : outcome.frames) {
+    status = OnFrontendFrame(std::move(received));
     if (!status) break;
   }
   if (status && outcome.error) status = Err(*outcome.error);
@@ -203,11 +218,9 @@ void WorkerLoop::ReadFrontend() {
   CloseFrontend();
 }
 
-Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
-  if (leaves_new_ &&
-      (frame.type == MessageType::kSubmit || frame.type == MessageType::kResume ||
-       frame.type == MessageType::kCacheCommand || frame.type == MessageType::kConversationCommand))
-    return {};
+Status WorkerLoop::OnFrontendFrame(protocol::ReceivedFrame received) {
+  const protocol::Frame& frame = received.frame;
+  if (leaves_new_ && BeginsSomething(frame.type)) return {};
   switch (frame.type) {
     case MessageType::kSubmit: {
       ASSIGN_OR_RETURN(const auto submit, protocol::Decode<protocol::Submit>(frame.payload));
@@ -236,6 +249,18 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
       ASSIGN_OR_RETURN(const auto command,
                        protocol::Decode<protocol::ConversationCommand>(frame.payload));
       generator_.Command(command);
+      return {};
+    }
+    case MessageType::kConversationFileCommand: {
+      ASSIGN_OR_RETURN(const auto command,
+                       protocol::Decode<protocol::ConversationFileCommand>(frame.payload));
+      generator_.Command(command);
+      return {};
+    }
+    case MessageType::kConversationUpload: {
+      ASSIGN_OR_RETURN(const auto upload,
+                       protocol::Decode<protocol::ConversationUpload>(frame.payload));
+      generator_.Command(upload, std::move(received.fd));
       return {};
     }
     case MessageType::kCredit: {
@@ -272,6 +297,10 @@ void WorkerLoop::Send(const protocol::CacheAnswer& message) {
 
 void WorkerLoop::Send(const protocol::ConversationAnswer& message) {
   if (frontend_) frontend_->Send(message);
+}
+
+void WorkerLoop::Send(const protocol::ConversationFile& message, UniqueFd file) {
+  if (frontend_) frontend_->Send(message, std::move(file));
 }
 
 void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }

@@ -39,6 +39,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::Failed& message) override;
   void Send(const protocol::CacheAnswer& message) override;
   void Send(const protocol::ConversationAnswer& message) override;
+  void Send(const protocol::ConversationFile& message, UniqueFd file) override;
   void Send(const protocol::Cleared& message) override;
 
   // Whether it is a warm-up, of which nobody hears.
@@ -50,7 +51,7 @@ class WorkerLoop : private EventSink {
   void ReadControl();
   void ReadFrontend();
   Status OnControlFrame(protocol::ReceivedFrame frame);
-  Status OnFrontendFrame(const protocol::Frame& frame);
+  Status OnFrontendFrame(protocol::ReceivedFrame received);
   // Memory for KV: what it may take, and asking for more before it is short.
   void OnKvLimit(const protocol::KvLimit& message);
   void AskForKv();

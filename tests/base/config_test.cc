@@ -110,13 +110,18 @@ TEST_F(ConfigTest, SnapshotsAreOnUnlessTheyAreNotWanted) {
   EXPECT_EQ(before->snapshots.retention_days, 30);
   const auto config = LoadText(
       "[snapshots]\nenabled = false\ndurability = \"async\"\nkv_bytes_max = \"20GiB\"\n"
-      "turns_bytes_max = 20000000\nretention_days = 7\n");
+      "turns_bytes_max = 20000000\nretention_days = 7\nsaved_bytes_max = \"1GiB\"\n"
+      "[server]\nupload_bytes_max = \"2GiB\"\n");
   ASSERT_TRUE(config) << config.error().message;
   EXPECT_FALSE(config->snapshots.enabled);
   EXPECT_FALSE(config->snapshots.sync);
   EXPECT_EQ(config->snapshots.kv_bytes_max, uint64_t{20} << 30);
   EXPECT_EQ(config->snapshots.turns_bytes_max, 20'000'000u);
   EXPECT_EQ(config->snapshots.retention_days, 7);
+  EXPECT_EQ(before->snapshots.saved_bytes_max, uint64_t{16} << 30);
+  EXPECT_EQ(config->snapshots.saved_bytes_max, uint64_t{1} << 30);
+  EXPECT_EQ(before->upload_bytes_max, uint64_t{8} << 30);
+  EXPECT_EQ(config->upload_bytes_max, uint64_t{2} << 30);
   for (const char* wrong : {"durability = \"fsync\"", "kv_bytes_max = \"1MiB\"",
                             "retention_days = 0", "turns_bytes_max = -1", "keep = true"})
     EXPECT_FALSE(LoadText(std::string("[snapshots]\n") + wrong + "\n")) << wrong;

@@ -17,12 +17,17 @@ namespace perdure::frontend {
 class WholeAnswerSink : public AnswerSink {
  public:
   void Respond(HttpResponse response) override { responses.push_back(std::move(response)); }
+  void RespondWithFile(HttpResponse head, UniqueFd file) override {
+    responses.push_back(std::move(head));
+    files.push_back(std::move(file));
+  }
   void BeginStream(HttpResponse) override { ADD_FAILURE() << "these answers come in one piece"; }
   void Stream(std::string, size_t) override { ADD_FAILURE(); }
   void EndStream() override { ADD_FAILURE(); }
   bool caught_up() const override { return true; }
 
   std::vector<HttpResponse> responses;
+  std::vector<UniqueFd> files;
 };
 
 template <class Command>
@@ -35,6 +40,7 @@ class CommandPort final : public WorkerPort {
       commands.push_back(*protocol::Decode<Command>(frame->payload));
     }
   }
+  void SendWithFd(std::string, UniqueFd) override { ADD_FAILURE() << "nobody expects a file"; }
   size_t outbox_bytes() const override { return 0; }
 
   std::vector<Command> commands;

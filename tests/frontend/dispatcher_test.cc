@@ -24,6 +24,10 @@ class RecordingSink final : public AnswerSink {
     status = response.status;
     bytes += response.body;
   }
+  void RespondWithFile(HttpResponse head, UniqueFd file) override {
+    EXPECT_TRUE(file);
+    Respond(std::move(head));
+  }
   void BeginStream(HttpResponse head) override {
     EXPECT_EQ(status, 0);
     status = head.status;
@@ -52,6 +56,7 @@ class RecordingPort final : public WorkerPort {
     reader.Append(bytes);
     while (auto frame = *reader.Next()) frames.push_back(std::move(*frame));
   }
+  void SendWithFd(std::string, UniqueFd) override { ADD_FAILURE() << "nobody expects a file"; }
   size_t outbox_bytes() const override { return outbox; }
   template <class T>
   std::vector<T> All() const {

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 
 #include "base/clock.h"
 #include "frontend/frontend.h"
@@ -39,7 +40,10 @@ std::string Lower(std::string text) {
 bool FakePeer::Pump(int timeout_ms) {
   if (closed_ || !PollFor(channel_.fd(), POLLIN, timeout_ms)) return false;
   auto outcome = channel_.OnReadable();
-  for (auto& received : outcome.frames) frames_.push_back(std::move(received.frame));
+  for (auto& received : outcome.frames) {
+    frames_.push_back(std::move(received.frame));
+    fds_.push_back(std::move(received.fd));
+  }
   closed_ = outcome.closed;
   return true;
 }
@@ -51,6 +55,9 @@ std::string FakePeer::WaitFor(protocol::MessageType type) {
                                  [type](const auto& frame) { return frame.type == type; });
     if (it != frames_.end()) {
       std::string payload = std::move(it->payload);
+      const auto fd = fds_.begin() + (it - frames_.begin());
+      last_fd_ = std::move(*fd);
+      fds_.erase(fd);
       frames_.erase(it);
       return payload;
     }
@@ -229,6 +236,8 @@ protocol::FrontendSettings FakeService::DefaultSettings() {
   protocol::FrontendSettings settings;
   settings.host = "127.0.0.1";
   settings.body_bytes_max = 1 << 20;
+  settings.upload_bytes_max = 8 << 20;
+  settings.upload_dir = std::filesystem::temp_directory_path().string();
   settings.connections_max = 256;
   settings.queue_max = 64;
   settings.header_timeout_s = 60;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -41,6 +42,12 @@ class FakePeer {
     auto message = protocol::Decode<T>(payload);
     return message ? *message : T{};
   }
+  // The same of a type that carries a descriptor.
+  template <class T>
+  std::pair<T, UniqueFd> ExpectWithFd() {
+    T message = Expect<T>();
+    return {std::move(message), std::move(last_fd_)};
+  }
   // Frames of that type that are here already.
   template <class T>
   std::vector<T> Received() {
@@ -63,6 +70,8 @@ class FakePeer {
 
   protocol::Channel channel_;
   std::deque<protocol::Frame> frames_;
+  std::deque<UniqueFd> fds_;  // of frames_, in their order
+  UniqueFd last_fd_;
   bool closed_ = false;
 };
 

@@ -67,6 +67,18 @@ TEST(Channel, CarriesADescriptorWithItsFrame) {
   EXPECT_TRUE(outcome.frames[3].fd);
 }
 
+TEST(Channel, CarriesFilesOfConversationsBothWays) {
+  Ends ends = MakeEnds();
+  ends.a.Send(ConversationUpload{1, "t", "id"}, OpenNull());
+  ends.b.Send(ConversationFile{2, "id", 100}, OpenNull());
+  for (Channel* end : {&ends.a, &ends.b}) {
+    const auto outcome = end->OnReadable();
+    ASSERT_EQ(outcome.frames.size(), 1u);
+    EXPECT_TRUE(outcome.frames[0].fd);
+    EXPECT_FALSE(outcome.error);
+  }
+}
+
 TEST(Channel, NeverBlocksAndKeepsTheOrderUnderBackPressure) {
   Ends ends = MakeEnds();
   const int descriptors = DescriptorCount();

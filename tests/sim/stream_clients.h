@@ -34,6 +34,7 @@ class Client final : public frontend::AnswerSink {
  public:
   explicit Client(const Script& script) : script_(script) {}
   void Respond(frontend::HttpResponse response) override;
+  void RespondWithFile(frontend::HttpResponse head, UniqueFd) override { Respond(std::move(head)); }
   void BeginStream(frontend::HttpResponse head) override;
   void Stream(std::string more, size_t payload_bytes) override;
   void EndStream() override;

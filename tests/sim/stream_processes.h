@@ -89,6 +89,7 @@ class WorkerProcess final : private worker::EventSink {
   void Send(const protocol::Failed& message) override { Queue(message); }
   void Send(const protocol::CacheAnswer& message) override { Queue(message); }
   void Send(const protocol::ConversationAnswer& message) override { Queue(message); }
+  void Send(const protocol::ConversationFile& message, UniqueFd) override { Queue(message); }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
   void OnFrame(const protocol::Frame& frame);
   uint32_t Reduced(uint32_t credit) const;
@@ -114,6 +115,7 @@ struct Connection final : public frontend::WorkerPort {
   void Send(std::string frame) override {
     if (!channel->worker_gone) channel->to_worker += frame;
   }
+  void SendWithFd(std::string, UniqueFd) override { ADD_FAILURE() << "nobody sends a file"; }
   size_t outbox_bytes() const override { return 0; }
 
   const protocol::ChannelOffer offer;

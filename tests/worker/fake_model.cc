@@ -10,8 +10,8 @@
 namespace perdure::worker {
 namespace {
 
-// One 64-bit state a position, whatever the precision says.
-static_assert(sizeof(uint64_t) * engine::kPageTokens == 256);  // fits all precisions
+// One 64-bit state a position, in the first numbers of its key.
+static_assert(kFakeKv.head_dim / 2 >= int{sizeof(uint64_t)});  // fits all precisions
 
 uint64_t Mix(uint64_t x) {
   x ^= x >> 33;
@@ -26,10 +26,36 @@ uint64_t NextState(uint64_t state, int position, TokenId token) {
              Mix(static_cast<uint64_t>(position) << 32 | static_cast<uint32_t>(token)));
 }
 
-std::byte* Slot(const engine::KvView& kv, int position) {
+// Finite as binary16, four of them.
+uint64_t Storable(uint64_t state) { return state & 0xBFFF'BFFF'BFFF'BFFF; }
+
+// Where a part of a position's state lies, halves or bytes: keys stand in columns.
+std::byte* PartOf(const engine::KvView& kv, int position, size_t part, size_t part_bytes) {
   const size_t page = static_cast<size_t>(position / engine::kPageTokens);
   CHECK(page < kv.pages.size() && kv.pages[page] != nullptr);
-  return kv.pages[page] + sizeof(uint64_t) * static_cast<size_t>(position % engine::kPageTokens);
+  const auto column = static_cast<size_t>(position % engine::kPageTokens);
+  return kv.pages[page] + part_bytes * (part * engine::kPageTokens + column);
+}
+size_t PartBytes(const engine::KvView& kv, int position) {
+  return kv.PrecisionOf(static_cast<size_t>(position / engine::kPageTokens)) ==
+                 engine::KvPrecision::kF16
+             ? sizeof(uint16_t)
+             : 1;
+}
+
+uint64_t StateAt(const engine::KvView& kv, int position) {
+  const size_t bytes = PartBytes(kv, position);
+  uint64_t state = 0;
+  for (size_t at = 0; at < sizeof state; at += bytes)
+    std::memcpy(reinterpret_cast<std::byte*>(&state) + at, PartOf(kv, position, at / bytes, bytes),
+                bytes);
+  return state;
+}
+void SetState(const engine::KvView& kv, int position, uint64_t state) {
+  const size_t bytes = PartBytes(kv, position);
+  for (size_t at = 0; at < sizeof state; at += bytes)
+    std::memcpy(PartOf(kv, position, at / bytes, bytes), reinterpret_cast<std::byte*>(&state) + at,
+                bytes);
 }
 
 }  // namespace
@@ -59,13 +85,13 @@ std::span<const float> FakeEngine::Step(std::span<const engine::SequenceStep> se
   logits_.clear();
   for (const engine::SequenceStep& sequence : sequences) {
     uint64_t state = 0;
-    if (sequence.start > 0)
-      std::memcpy(&state, Slot(sequence.kv, sequence.start - 1), sizeof state);
+    if (sequence.start > 0) state = StateAt(sequence.kv, sequence.start - 1);
     for (size_t i = 0; i < sequence.tokens.size(); ++i) {
       const int position = sequence.start + static_cast<int>(i);
       CHECK(sequence.tokens[i] >= 0 && sequence.tokens[i] < options_.vocab_size);
-      state = NextState(state, position, sequence.tokens[i]) ^ Seen(sequence.kv, position);
-      std::memcpy(Slot(sequence.kv, position), &state, sizeof state);
+      state =
+          Storable(NextState(state, position, sequence.tokens[i]) ^ Seen(sequence.kv, position));
+      SetState(sequence.kv, position, state);
       if (static_cast<int>(i) < sequence.logits_from) continue;
       logits_.resize(logits_.size() + static_cast<size_t>(options_.vocab_size));
       Logits(state, logits_.data() + logits_.size() - options_.vocab_size);
@@ -80,11 +106,7 @@ uint64_t FakeEngine::Seen(const engine::KvView& kv, int position) {
   uint64_t seen = 0;
   const engine::KvRetention retention = kv.RetentionAt(position);
   if (retention.size > 0 && position >= retention.size) {
-    const auto look = [&](int at) {
-      uint64_t state = 0;
-      std::memcpy(&state, Slot(kv, at), sizeof state);
-      seen = Mix(seen ^ state);
-    };
+    const auto look = [&](int at) { seen = Mix(seen ^ StateAt(kv, at)); };
     for (int at = 0; at < retention.keep; ++at) look(at);
     for (int at = position + 1 - (retention.size - retention.keep); at < position; ++at) look(at);
   }
@@ -96,7 +118,7 @@ uint64_t FakeEngine::Seen(const engine::KvView& kv, int position) {
 TokenId FakeEngine::Greedy(std::span<const TokenId> tokens) const {
   uint64_t state = 0;
   for (size_t i = 0; i < tokens.size(); ++i)
-    state = NextState(state, static_cast<int>(i), tokens[i]);
+    state = Storable(NextState(state, static_cast<int>(i), tokens[i]));
   std::vector<float> row(static_cast<size_t>(options_.vocab_size));
   Logits(state, row.data());
   TokenId best = 0;

@@ -192,6 +192,14 @@ class MemoryPersistence : public Persistence {
       for (const uint64_t hash : hashes) pages.erase(hash);
     });
   }
+  // There is no file.
+  void WithPages(uint64_t ticket, PageJob job) override {
+    page_jobs_.push_back([this, ticket, job = std::move(job)] {
+      while (!job(nullptr)) {
+      }
+      answers_.push_back(FileStepDone{ticket});
+    });
+  }
   void Scrub() override {}
   std::vector<PersistenceAnswer> TakeAnswers() override { return std::exchange(answers_, {}); }
   int fd() const override { return -1; }

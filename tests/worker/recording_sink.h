@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "protocol/codec.h"
@@ -82,6 +84,9 @@ class RecordingSink : public EventSink {
   void Send(const protocol::ConversationAnswer& message) override {
     conversation_answers.push_back(message);
   }
+  void Send(const protocol::ConversationFile& message, UniqueFd file) override {
+    files[message.rid] = {message, std::make_shared<UniqueFd>(std::move(file))};
+  }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
 
   RecordedRequest& operator[](protocol::RequestId rid) { return requests[rid]; }
@@ -90,6 +95,8 @@ class RecordingSink : public EventSink {
   std::vector<protocol::RequestId> cleared;
   std::vector<protocol::CacheAnswer> cache_answers;
   std::vector<protocol::ConversationAnswer> conversation_answers;
+  std::map<protocol::RequestId, std::pair<protocol::ConversationFile, std::shared_ptr<UniqueFd>>>
+      files;
   std::map<protocol::RequestId, bool> closed;  // cancelled or released: nothing may follow
   size_t events = 0;
 
