@@ -62,6 +62,11 @@ Error Lost(const std::string& model) {
           1};
 }
 
+Error NoLongerServed(const std::string& model) {
+  return {ErrorCode::model_not_found, fmt::format("The model {} is no longer served.", model),
+          "model", 0};
+}
+
 Error Poison(const std::string& model) {
   return {ErrorCode::worker_crashed,
           fmt::format("The process that serves {} crashed twice while it computed this request, "
@@ -178,30 +183,37 @@ Status Dispatcher::StartCacheCall(RequestId rid, const CacheCall& call, AnswerSi
   return cache_calls_.Start(rid, call, workers, sink, now_ms);
 }
 
-// For what is asked of it now or not at all.
-Result<const Dispatcher::Worker*> Dispatcher::ReadyWorkerOf(const std::string& name) {
+Status Dispatcher::WithWorkerOf(const std::string& name, RequestId rid, AnswerSink* sink,
+                                int64_t now_ms, WaitingCalls::Begin begin) {
   if (draining_ || models_->draining()) return Err(ShuttingDown());
   ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(name));
   const ModelAvailability availability = AvailabilityOf(*model);
-  const Worker* const worker =
-      availability == ModelAvailability::kReady ? WorkerFor(model->name) : nullptr;
-  if (worker == nullptr)
-    return Err(availability == ModelAvailability::kDown ? ModelDownError(*model)
-                                                        : ModelSlowError(*model));
-  return worker;
+  if (availability == ModelAvailability::kDown) return Err(ModelDownError(*model));
+  if (availability == ModelAvailability::kReady)
+    if (const Worker* const worker = WorkerFor(model->name))
+      return begin(worker->id, worker->port, now_ms);
+  demand_.Touch(model->name);
+  return waiting_calls_.Add(rid, model->name, sink, std::move(begin), now_ms);
 }
 
 Status Dispatcher::StartConversationFileCall(RequestId rid, ConversationFileCall call,
                                              AnswerSink* sink, int64_t now_ms) {
-  ASSIGN_OR_RETURN(const Worker* const worker, ReadyWorkerOf(call.model));
-  return file_calls_.Start(rid, std::move(call), worker->id, worker->port, sink, now_ms);
+  const std::string model = call.model;
+  return WithWorkerOf(model, rid, sink, now_ms,
+                      [this, rid, call = std::move(call), sink](WorkerId worker, WorkerPort* port,
+                                                                int64_t begin_ms) {
+                        return file_calls_.Start(rid, call, worker, port, sink, begin_ms);
+                      });
 }
 
 Status Dispatcher::StartConversationCall(RequestId rid, ConversationCall call, AnswerSink* sink,
                                          int64_t now_ms) {
-  ASSIGN_OR_RETURN(const Worker* const worker, ReadyWorkerOf(call.model));
   call.command.rid = rid;
-  return conversation_calls_.Start(std::move(call.command), worker->id, worker->port, sink, now_ms);
+  return WithWorkerOf(call.model, rid, sink, now_ms,
+                      [this, command = std::move(call.command), sink](
+                          WorkerId worker, WorkerPort* port, int64_t begin_ms) {
+                        return conversation_calls_.Start(command, worker, port, sink, begin_ms);
+                      });
 }
 
 void Dispatcher::OnTaken(RequestId rid, size_t payload_bytes) {
@@ -215,6 +227,7 @@ void Dispatcher::OnClientGone(RequestId rid) {
   cache_calls_.OnClientGone(rid);
   conversation_calls_.OnClientGone(rid);
   file_calls_.OnClientGone(rid);
+  if (const auto model = waiting_calls_.OnClientGone(rid)) demand_.Touch(*model);
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;
   LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->identity.model);
@@ -256,7 +269,33 @@ void Dispatcher::Hand(Generation& generation, Worker& worker) {
                         : protocol::MakeFrame(ledger.MakeSubmit(suspect)));
 }
 
+void Dispatcher::HandWaitingCalls(int64_t now_ms) {
+  for (const RosterEntry& model : models_->models())
+    if (model.state == protocol::ModelState::kReady)
+      if (const Worker* const worker = WorkerFor(model.name))
+        if (waiting_calls_.HandTo(model.name, worker->id, worker->port, now_ms) > 0)
+          demand_.Touch(model.name);
+  Error error;
+  waiting_calls_.FailIf([&](const std::string& name, int64_t since_ms) -> const Error* {
+    const RosterEntry* const model = models_->Find(name);
+    if (draining_) {
+      error = ShuttingDown();
+    } else if (model == nullptr) {
+      error = NoLongerServed(name);
+    } else if (AvailabilityOf(*model) == ModelAvailability::kDown) {
+      error = ModelDownError(*model);
+    } else if (now_ms >= since_ms + int64_t{limits::kModelWaitS} * 1000) {
+      error = ModelSlowError(*model);
+    } else {
+      return nullptr;
+    }
+    demand_.Touch(name);
+    return &error;
+  });
+}
+
 void Dispatcher::HandWaiting(int64_t now_ms) {
+  HandWaitingCalls(now_ms);
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
     if (it == generations_.end() || it->second->worker != 0) continue;
@@ -265,9 +304,7 @@ void Dispatcher::HandWaiting(int64_t now_ms) {
     const std::string& name = generation.identity.model;
     const RosterEntry* model = models_->Find(name);
     if (!model) {
-      Fail(rid, begun ? Lost(name)
-                      : Error{ErrorCode::model_not_found,
-                              fmt::format("The model {} is no longer served.", name), "model", 0});
+      Fail(rid, begun ? Lost(name) : NoLongerServed(name));
       continue;
     }
     switch (model->state) {
@@ -530,6 +567,7 @@ void Dispatcher::OnTick(int64_t now_ms) {
   cache_calls_.OnTick(now_ms);
   conversation_calls_.OnTick(now_ms);
   file_calls_.OnTick(now_ms);
+  HandWaitingCalls(now_ms);
   const int64_t comment_after_ms = int64_t{std::max(1, settings_->sse_comment_s)} * 1000;
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
@@ -555,6 +593,7 @@ void Dispatcher::BeginDrain() {
   cache_calls_.EndAll();
   conversation_calls_.EndAll();
   file_calls_.EndAll();
+  HandWaitingCalls(0);
   for (const RequestId rid : AllRids()) {
     const auto it = generations_.find(rid);
     if (it == generations_.end()) continue;
@@ -577,6 +616,8 @@ std::optional<protocol::Demand> Dispatcher::TakeDemand(int64_t now_ms) {
     else
       count.Waiting(model, now_ms - generation->waiting_since_ms);
   }
+  waiting_calls_.Visit(
+      [&](const std::string& model, int64_t since_ms) { count.Waiting(model, now_ms - since_ms); });
   return demand_.Take(std::move(count));
 }
 

@@ -18,12 +18,13 @@
 #include "frontend/cache_calls.h"
 #include "frontend/choice_answer.h"
 #include "frontend/conversation_calls.h"
-#include "frontend/demand_tracker.h"
 #include "frontend/conversation_file_calls.h"
+#include "frontend/demand_tracker.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
 #include "frontend/request_parser.h"
 #include "frontend/response_writer.h"
+#include "frontend/waiting_calls.h"
 #include "frontend/worker_port.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
@@ -80,7 +81,7 @@ class Dispatcher {
   bool draining() const { return draining_; }
   size_t active() const {
     return generations_.size() + cache_calls_.active() + conversation_calls_.active() +
-           file_calls_.active();
+           file_calls_.active() + waiting_calls_.active();
   }
   size_t running() const;  // accepted by a worker
 
@@ -94,7 +95,10 @@ class Dispatcher {
   void HandWaiting(int64_t now_ms);
   Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms,
                   UniqueFd fd);
-  Result<const Worker*> ReadyWorkerOf(const std::string& model);
+  // Of a model that is ready, or once it is.
+  Status WithWorkerOf(const std::string& name, protocol::RequestId rid, AnswerSink* sink,
+                      int64_t now_ms, WaitingCalls::Begin begin);
+  void HandWaitingCalls(int64_t now_ms);
   Status GiveUp(Generation& generation, const Error& breach);
   Status OnHello(Worker& worker, const protocol::Hello& hello);
   Status OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
@@ -120,6 +124,7 @@ class Dispatcher {
   CacheCalls cache_calls_;
   ConversationCalls conversation_calls_;
   ConversationFileCalls file_calls_;
+  WaitingCalls waiting_calls_;
 };
 
 }  // namespace perdure::frontend

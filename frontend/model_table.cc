@@ -79,6 +79,11 @@ Error ModelDownError(const RosterEntry& model) {
 }
 
 Error ModelSlowError(const RosterEntry& model) {
+  if (model.state == ModelState::kStopped)
+    return {ErrorCode::model_loading,
+            fmt::format("The model {} is not loaded; a request for it loads it.", model.name),
+            {},
+            1};
   return {ErrorCode::model_loading,
           fmt::format("The model {} is still {}; try again later.", model.name,
                       ModelStateName(model.state)),

@@ -185,6 +185,44 @@ TEST_F(DispatcherTest, AModelThatComesOnDemandIsAskedForAndWaitedFor) {
   EXPECT_EQ(demand->models[0].keep_alive_s, 7);
 }
 
+TEST_F(DispatcherTest, CallsForConversationsWaitForTheirModelToo) {
+  protocol::Roster roster;
+  roster.models.emplace_back();
+  roster.models[0].name = "m";
+  roster.models[0].state = ModelState::kStopped;
+  roster.models[0].on_demand = true;
+  models_.Apply(roster);
+  RecordingSink first, gone, late;
+  const auto call = [&](protocol::RequestId rid, RecordingSink* sink) {
+    ConversationCall wanted;
+    wanted.command.operation = protocol::ConversationOperation::kList;
+    return dispatcher_.StartConversationCall(rid, std::move(wanted), sink, now_ms_);
+  };
+  ASSERT_TRUE(call(1, &first));
+  ASSERT_TRUE(call(2, &gone));
+  auto demand = dispatcher_.TakeDemand(now_ms_);
+  ASSERT_TRUE(demand);
+  EXPECT_EQ(demand->models.at(0).waiting, 2u);
+  EXPECT_EQ(dispatcher_.active(), 2u);
+  dispatcher_.OnClientGone(2);
+  RecordingPort port;
+  AddWorker(&port);
+  SetState(ModelState::kReady);
+  ASSERT_EQ(port.All<protocol::ConversationCommand>().size(), 1u);
+  EXPECT_EQ(port.All<protocol::ConversationCommand>()[0].rid, 1u);
+  demand = dispatcher_.TakeDemand(now_ms_);
+  ASSERT_TRUE(demand);
+  EXPECT_EQ(demand->models.at(0).waiting, 0u);
+
+  models_.Apply(roster);
+  ASSERT_TRUE(call(3, &late));
+  roster.models[0].state = ModelState::kFailed;
+  models_.Apply(roster);
+  dispatcher_.OnRoster(now_ms_);
+  EXPECT_EQ(late.status, 503);
+  EXPECT_FALSE(gone.ended);
+}
+
 TEST_F(DispatcherTest, AModelThatCannotFitIsTold) {
   protocol::Roster roster;
   roster.models.emplace_back();
