@@ -40,6 +40,9 @@ Result<std::string> AdminClient::AskForText(const AdminRequest& request) const {
   }
   http.method = request.method;
   http.body = request.body;
+  http.body_fd = request.body_fd;
+  if (request.body_fd >= 0) http.content_type = "application/octet-stream";
+  http.on_data = request.on_data;
   http.api_key = key_;
   ASSIGN_OR_RETURN(HttpResponse response, Perform(http));
   if (response.status == 200) return std::move(response.body);

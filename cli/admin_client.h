@@ -3,6 +3,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,9 @@ struct AdminRequest {
   std::string path;                                          // "/admin/…", encoded
   std::vector<std::pair<std::string, std::string>> query{};  // not encoded
   std::string body{};                                        // JSON, or empty
+  int body_fd = -1;                                          // a file instead
+  // Takes an answer that is no error, piece by piece; false ends it.
+  std::function<bool(std::string_view)> on_data{};
 };
 
 class AdminClient {

@@ -78,29 +78,35 @@ void AddConversations(CLI::App* app, CommandLine* line) {
   CLI::App* remove = add("delete", "Delete some, or all of a user, a tenant or everybody");
   CLI::App* fork = add("fork", "Copy one, up to a turn");
   CLI::App* rewind = add("rewind", "Forget what was said in one after a turn");
-  CLI::App* to_file = add("export", "Write one to a file, as JSON with its tokens");
+  CLI::App* to_file = add("export", "Write one to a file: as JSON with its tokens, or with its KV");
   CLI::App* from_file = add("import", "Take one that was exported");
+  CLI::App* save = add("save", "Keep one under a name, on the service's disk");
+  CLI::App* load = add("load", "Make a conversation of what was saved");
+  CLI::App* saved = add("saved", "What was saved");
+  CLI::App* remove_saved = add("delete-saved", "Delete what was saved");
   CLI::App* tenants = add("tenants", "Whose there are: conversations, tokens, last use");
 
   for (CLI::App* of_all : {list, remove, tenants})
     of_all->add_option("--model", line->model, "Of this model (default: of all that are ready)");
   remove->get_option("--model")->description(
       "Of this model (default: those with an ID of the default model, others of all)");
-  for (CLI::App* of_one : {show, fork, rewind, to_file, from_file})
+  for (CLI::App* of_one : {show, fork, rewind, to_file, from_file, save, load, saved, remove_saved})
     of_one->add_option("--model", line->model, "Of this model (default: the default model)");
-  for (CLI::App* named : {show, fork, rewind, to_file})
+  for (CLI::App* named : {show, fork, rewind, to_file, save})
     named->add_option("ID", options->ids, "The conversation")
         ->required()
         ->expected(1)
         ->check(CheckNotEmpty);
-  for (CLI::App* of_some : {list, show, remove, fork, rewind, to_file, from_file})
+  for (CLI::App* of_some :
+       {list, show, remove, fork, rewind, to_file, from_file, save, load, saved, remove_saved})
     of_some->add_option("--tenant", options->tenant, "Of this tenant, 16 hexadecimal digits")
         ->check(CheckTenant);
   from_file->get_option("--tenant")
       ->description("Whose it becomes (default: those without an API key)");
   for (CLI::App* of_user : {list, remove})
     of_user->add_option("--user", options->user, "With this `user`")->check(CheckNotEmpty);
-  for (CLI::App* telling : {list, show, remove, fork, rewind, from_file, tenants})
+  for (CLI::App* telling :
+       {list, show, remove, fork, rewind, from_file, tenants, save, load, saved, remove_saved})
     AddJson(telling, line);
 
   list->add_option("--limit", options->limit, "How many at most (default 20)")
@@ -109,10 +115,18 @@ void AddConversations(CLI::App* app, CommandLine* line) {
     at_turn->add_option("--turn", options->turn, "As it was after this turn, 1 and above")
         ->check(CLI::PositiveNumber);
   rewind->get_option("--turn")->required();
-  for (CLI::App* making : {fork, from_file})
+  for (CLI::App* making : {fork, from_file, load})
     making->add_option("--id", options->new_id, "What it is called")->check(CheckNotEmpty);
   fork->get_option("--id")->description("What the copy is called (default: a new id)");
-  from_file->get_option("--id")->description("What it is called (default: as it was)");
+  for (CLI::App* again : {from_file, load})
+    again->get_option("--id")->description("What it is called (default: as it was)");
+  for (CLI::App* by_name : {save, load, remove_saved})
+    by_name->add_option("NAME", options->name, "Under which it is kept")
+        ->required()
+        ->check(CheckNotEmpty);
+  save->add_flag("--kv", options->kv,
+                 "With what was computed for it, so that nothing has to be again");
+  save->add_flag("--force", options->force, "Also in the place of what is saved already");
 
   remove->add_option("ID", options->ids, "Conversations")->check(CheckNotEmpty);
   remove->add_flag("--all", options->all, "All, of all tenants");
@@ -129,6 +143,8 @@ void AddConversations(CLI::App* app, CommandLine* line) {
   });
 
   to_file->add_option("-o,--output", options->file, "File to make (default -: stdout)");
+  to_file->add_flag("--kv", options->kv,
+                    "With what was computed for it, as a file for `import` and for other services");
   to_file->add_flag("--force", options->force, "Also in the place of a file that is there");
   from_file->add_option("FILE", options->file, "File that `export` made; -: stdin")->required();
 }

@@ -48,7 +48,9 @@ struct ConversationsOptions {
   uint32_t turn = 0;             // show, fork, rewind; 0: the last one
   int limit = limits::kConversationsListed;
   bool all = false, yes = false;  // delete
-  bool force = false;             // export
+  bool force = false;             // export, save
+  bool kv = false;                // export, save: with what was computed
+  std::string name;               // save, load, delete-saved
 };
 
 struct CommandLine {

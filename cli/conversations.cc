@@ -1,5 +1,6 @@
 #include "cli/conversations.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -13,6 +14,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/unique_fd.h"
 #include "cli/admin_client.h"
 #include "cli/conversations_text.h"
 #include "cli/json_members.h"
@@ -247,16 +249,37 @@ int Change(const Task& task, const char* action) {
   return protocol::kExitOk;
 }
 
-int Export(const Task& task) {
-  // Before anything is asked for: there may be such a file.
-  auto file = OutputFile::Create(task.options.file, task.options.force);
-  if (!file) return Fail(file.error().message);
+int ExportFile(const Task& task, OutputFile* file) {
+  AdminRequest request = RequestOf(task, "GET", PathOf(task.options.ids[0], "/export"));
+  request.query.emplace_back("kv", "true");
+  Status written;
+  request.on_data = [&](std::string_view piece) {
+    written = file->Write(piece);
+    return written.has_value();
+  };
+  const auto answer = task.client.AskForText(request);
+  if (!written) return Fail(written.error().message);
+  return answer ? protocol::kExitOk : FailWithAdvice(answer.error());
+}
+
+int ExportDocument(const Task& task, OutputFile* file) {
   AdminRequest request = RequestOf(task, "GET", PathOf(task.options.ids[0]));
   request.query.emplace_back("tokens", "true");
   const auto text = task.client.AskForText(request);
   if (!text) return FailWithAdvice(text.error());
   for (const std::string& piece : {*text, std::string("\n")})
     if (const Status status = file->Write(piece); !status) return Fail(status.error().message);
+  return protocol::kExitOk;
+}
+
+int Export(const Task& task) {
+  if (task.options.kv && task.options.file == "-" && isatty(STDOUT_FILENO) == 1)
+    return Fail("a file with KV is nothing for a terminal: name one with -o");
+  // Before anything is asked for: there may be such a file.
+  auto file = OutputFile::Create(task.options.file, task.options.force);
+  if (!file) return Fail(file.error().message);
+  const int code = task.options.kv ? ExportFile(task, &*file) : ExportDocument(task, &*file);
+  if (code != protocol::kExitOk) return code;
   if (const Status status = file->Finish(); !status) return Fail(status.error().message);
   return protocol::kExitOk;
 }
@@ -277,7 +300,27 @@ Result<std::string> ReadDocument(const std::string& file) {
   }
 }
 
+// A file with KV, to be sent as it is; none where it is a document.
+UniqueFd OpenConversationFile(const std::string& path) {
+  UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  char first = 0;
+  if (path == "-" || !fd || pread(fd.get(), &first, 1, 0) != 1 || first == '{' || first <= ' ')
+    return {};
+  return fd;
+}
+
+int ImportFile(const Task& task, const UniqueFd& file) {
+  AdminRequest request = RequestOf(task, "POST", std::string(kAll) + "/import");
+  if (!task.options.new_id.empty()) request.query.emplace_back("id", task.options.new_id);
+  request.body_fd = file.get();
+  const auto answer = task.client.Ask(request);
+  if (!answer) return FailWithAdvice(answer.error());
+  Tell(task, *answer, Summary(*answer) + "\n");
+  return protocol::kExitOk;
+}
+
 int Import(const Task& task) {
+  if (const UniqueFd file = OpenConversationFile(task.options.file)) return ImportFile(task, file);
   const auto document = ReadDocument(task.options.file);
   if (!document) return Fail(document.error().message);
   if (document->empty())
@@ -288,6 +331,46 @@ int Import(const Task& task) {
   const auto answer = task.client.Ask(request);
   if (!answer) return FailWithAdvice(answer.error());
   Tell(task, *answer, Summary(*answer) + "\n");
+  return protocol::kExitOk;
+}
+
+// --- What is kept by name ----------------------------------------------------------------------
+
+int Save(const Task& task) {
+  AdminRequest request = RequestOf(task, "POST", PathOf(task.options.ids[0], "/save"));
+  request.body = DumpJson(
+      {{"name", task.options.name}, {"kv", task.options.kv}, {"overwrite", task.options.force}});
+  const auto answer = task.client.Ask(request);
+  if (!answer) return FailWithAdvice(answer.error());
+  Tell(task, *answer,
+       fmt::format("{}: {}, {} tokens\n", Printable(task.options.name),
+                   Bytes(Count(*answer, "bytes")), Grouped(Count(*answer, "tokens"))));
+  return protocol::kExitOk;
+}
+
+int LoadSaved(const Task& task) {
+  AdminRequest request = RequestOf(task, "POST", std::string(kAll) + "/load");
+  Json body = {{"name", task.options.name}};
+  if (!task.options.new_id.empty()) body["id"] = task.options.new_id;
+  request.body = DumpJson(body);
+  const auto answer = task.client.Ask(request);
+  if (!answer) return FailWithAdvice(answer.error());
+  Tell(task, *answer, Summary(*answer) + "\n");
+  return protocol::kExitOk;
+}
+
+int ListSaved(const Task& task) {
+  const auto answer = task.client.Ask(RequestOf(task, "GET", "/admin/saved"));
+  if (!answer) return FailWithAdvice(answer.error());
+  Tell(task, *answer, FormatSaved(*answer));
+  return protocol::kExitOk;
+}
+
+int DeleteSaved(const Task& task) {
+  const auto answer =
+      task.client.Ask(RequestOf(task, "DELETE", "/admin/saved/" + UrlEncode(task.options.name)));
+  if (!answer) return FailWithAdvice(answer.error());
+  Tell(task, *answer, Printable(task.options.name) + " deleted\n");
   return protocol::kExitOk;
 }
 
@@ -305,6 +388,10 @@ int RunConversations(const std::filesystem::path& runtime_dir, const Conversatio
   if (operation == "delete") return options.ids.empty() ? DeleteMany(task) : DeleteByName(task);
   if (operation == "fork") return Change(task, "/fork");
   if (operation == "rewind") return Change(task, "/rewind");
+  if (operation == "save") return Save(task);
+  if (operation == "load") return LoadSaved(task);
+  if (operation == "saved") return ListSaved(task);
+  if (operation == "delete-saved") return DeleteSaved(task);
   return operation == "export" ? Export(task) : Import(task);
 }
 

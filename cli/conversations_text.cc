@@ -80,6 +80,14 @@ std::string FormatTenants(const Json& list) {
   return rows.size() == 1 ? "no conversations\n" : Table(rows);
 }
 
+std::string FormatSaved(const Json& list) {
+  std::vector<std::vector<std::string>> rows{{"NAME", "CONVERSATION", "BYTES", "SAVED"}};
+  for (const Json& each : List(list, "data"))
+    rows.push_back({Line(each, "name"), Line(each, "id"), Bytes(Count(each, "bytes")),
+                    TimeOf(each, "saved_at")});
+  return rows.size() == 1 ? "nothing is saved\n" : Table(rows);
+}
+
 std::string FormatConversation(const Json& conversation) {
   std::string text = Table({{"id", Line(conversation, "id")},
                             {"tenant", Line(conversation, "tenant")},

@@ -16,4 +16,7 @@ std::string FormatConversation(const Json& conversation);
 // "a of tenant 0123456789abcdef: 2 turns, 161 tokens"
 std::string Summary(const Json& conversation);
 
+// What was saved by name.
+std::string FormatSaved(const Json& list);
+
 }  // namespace perdure::cli

@@ -2,6 +2,8 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <memory>
 
@@ -25,6 +27,11 @@ size_t OnBody(char* data, size_t size, size_t count, void* user) {
   return piece.size();
 }
 
+size_t OnRead(char* to, size_t size, size_t count, void* context) {
+  const ssize_t got = read(*static_cast<const int*>(context), to, size * count);
+  return got < 0 ? CURL_READFUNC_ABORT : static_cast<size_t>(got);
+}
+
 }  // namespace
 
 Result<HttpResponse> Perform(const HttpRequest& request) {
@@ -35,7 +42,10 @@ Result<HttpResponse> Perform(const HttpRequest& request) {
 
   Transfer transfer{&request, curl.get(), {}};
   curl_slist* list = nullptr;
-  if (!request.body.empty())
+  struct stat st {};
+  const bool has_file = request.body_fd >= 0;
+  if (has_file && fstat(request.body_fd, &st) != 0) return ErrFromErrno("cannot read the file");
+  if (!request.body.empty() || has_file)
     list = curl_slist_append(list, ("Content-Type: " + request.content_type).c_str());
   if (!request.api_key.empty())
     list = curl_slist_append(list, ("Authorization: Bearer " + request.api_key).c_str());
@@ -51,6 +61,12 @@ Result<HttpResponse> Perform(const HttpRequest& request) {
   curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, static_cast<long>(request.timeout_s));
   curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, OnBody);
   curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &transfer);
+  if (has_file) {
+    curl_easy_setopt(curl.get(), CURLOPT_POST, 1L);
+    curl_easy_setopt(curl.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(st.st_size));
+    curl_easy_setopt(curl.get(), CURLOPT_READFUNCTION, OnRead);
+    curl_easy_setopt(curl.get(), CURLOPT_READDATA, const_cast<int*>(&request.body_fd));
+  }
   if (!request.method.empty())
     curl_easy_setopt(curl.get(), CURLOPT_CUSTOMREQUEST, request.method.c_str());
   if (!request.body.empty()) {

@@ -22,6 +22,8 @@ struct HttpRequest {
   // Takes a 200's body piece by piece; returning false ends the transfer.
   std::function<bool(std::string_view)> on_data;
   std::string method{};  // empty: POST where there is a body, else GET
+  // Instead of `body`: POSTed from here to the file's end; stays the caller's. -1: none.
+  int body_fd = -1;
   std::string content_type = "application/json";
 };
 

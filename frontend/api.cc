@@ -32,6 +32,7 @@ enum class Endpoint {
   kConversations,
   kAdminConversations,
   kConversationFiles,
+  kAdminConversationFiles,
 };
 
 // Conversations may be called as what makes one of a file is: the method tells which it is.
@@ -50,7 +51,7 @@ Endpoint EndpointOf(std::string_view path, std::string_view method) {
     return cache->changes ? Endpoint::kCacheChange : Endpoint::kCacheLook;
   if (const ConversationFilePath file = ConversationFilePathOf(path);
       file != ConversationFilePath::kNone && !IsOfConversation(file, method))
-    return Endpoint::kConversationFiles;
+    return IsOfAdmin(path) ? Endpoint::kAdminConversationFiles : Endpoint::kConversationFiles;
   if (ConversationPathOf(path) != ConversationPath::kNone)
     return IsOfAdmin(path) ? Endpoint::kAdminConversations : Endpoint::kConversations;
   if (path.starts_with(kModelPrefix) && path.size() > kModelPrefix.size()) return Endpoint::kModel;
@@ -111,7 +112,7 @@ Status CheckAccess(const HttpRequest& request, Endpoint endpoint, const ApiState
   if (endpoint == Endpoint::kHealth || endpoint == Endpoint::kReady || request.method == "OPTIONS")
     return {};
   if (endpoint == Endpoint::kCacheLook || endpoint == Endpoint::kCacheChange ||
-      endpoint == Endpoint::kAdminConversations)
+      endpoint == Endpoint::kAdminConversations || endpoint == Endpoint::kAdminConversationFiles)
     return CheckAdmin(request, state.settings);
   return CheckKey(request, state.settings);
 }
@@ -229,7 +230,8 @@ HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDe
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);
     }
-    case Endpoint::kConversationFiles: {
+    case Endpoint::kConversationFiles:
+    case Endpoint::kAdminConversationFiles: {
       auto call = ParseConversationFileCall(request, defaults.tenant);
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);

@@ -54,17 +54,6 @@ Result<std::string> IdOf(std::string_view name, std::string id) {
   return id;
 }
 
-Result<uint64_t> OwnerNamed(std::string_view name, std::string_view text) {
-  constexpr size_t kDigits = 16;
-  uint64_t owner = 0;
-  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), owner, 16);
-  if (text.size() != kDigits || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
-    return Refuse(std::string(name),
-                  fmt::format("{} must have {} hexadecimal digits, as GET {} lists them.", name,
-                              kDigits, kTenants));
-  return owner;
-}
-
 Status ReadQuery(const HttpRequest& request, ConversationCall* call) {
   protocol::ConversationCommand& command = call->command;
   const ConversationOperation operation = command.operation;
@@ -139,6 +128,17 @@ Status ReadBody(const std::string& body, ConversationCall* call) {
 }
 
 }  // namespace
+
+Result<uint64_t> OwnerNamed(std::string_view name, std::string_view text) {
+  constexpr size_t kDigits = 16;
+  uint64_t owner = 0;
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), owner, 16);
+  if (text.size() != kDigits || parsed.ec != std::errc() || parsed.ptr != text.data() + text.size())
+    return Refuse(std::string(name),
+                  fmt::format("{} must have {} hexadecimal digits, as GET {} lists them.", name,
+                              kDigits, kTenants));
+  return owner;
+}
 
 bool IsOfAdmin(std::string_view path) { return path.starts_with("/admin/"); }
 

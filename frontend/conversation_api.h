@@ -15,6 +15,8 @@ enum class ConversationPath { kNone, kAll, kOne, kAction, kTenants };
 ConversationPath ConversationPathOf(std::string_view path);
 // Whether it is for those alone who may use /admin.
 bool IsOfAdmin(std::string_view path);
+// A tenant's number, as /admin shows it; `name` is the parameter's.
+Result<uint64_t> OwnerNamed(std::string_view name, std::string_view text);
 // Of these the methods, as in the header Allow, without OPTIONS.
 std::string_view ConversationMethods(ConversationPath path);
 

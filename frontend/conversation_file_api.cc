@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "frontend/conversation_api.h"
 #include "frontend/percent.h"
 #include "frontend/query.h"
 #include "frontend/request_fields.h"
@@ -18,8 +19,10 @@ namespace {
 
 using protocol::ConversationFileOperation;
 
-constexpr std::string_view kConversations = "/v1/conversations/";
-constexpr std::string_view kAllSaved = "/v1/saved";
+// Behind /v1 or /admin.
+constexpr std::string_view kConversations = "/conversations/";
+constexpr std::string_view kAllSaved = "/saved";
+constexpr std::string_view kOneSaved = "/saved/";
 constexpr std::string_view kExport = "/export", kSave = "/save";
 
 tl::unexpected<Error> Refuse(std::string param, std::string message) {
@@ -53,6 +56,13 @@ std::optional<std::string_view> Between(std::string_view path, std::string_view 
   return path;
 }
 
+// Without /v1 or /admin; empty: it is of neither.
+std::string_view Rest(std::string_view path) {
+  for (const std::string_view beginning : {"/v1", "/admin"})
+    if (path.starts_with(beginning)) return path.substr(beginning.size());
+  return {};
+}
+
 Result<std::string> Decoded(std::string_view param, std::optional<std::string_view> text) {
   auto decoded = PercentDecode(text.value_or(""));
   if (!decoded)
@@ -67,6 +77,8 @@ Status ReadQuery(const HttpRequest& request, ConversationFilePath path,
   for (const auto& [name, value] : parameters) {
     if (name == "model") {
       call->model = value;
+    } else if (name == "tenant" && call->command.of_all_tenants) {
+      ASSIGN_OR_RETURN(call->command.owner, OwnerNamed(name, value));
     } else if (name == "kv" && path == ConversationFilePath::kExport) {
       if (value != "true" && value != "false") return Refuse("kv", "kv must be true or false.");
       call->command.kv = value == "true";
@@ -105,11 +117,12 @@ Status ReadBody(const std::string& body, ConversationFilePath path, Conversation
 
 }  // namespace
 
-ConversationFilePath ConversationFilePathOf(std::string_view path) {
+ConversationFilePath ConversationFilePathOf(std::string_view whole) {
+  const std::string_view path = Rest(whole);
   if (path == kAllSaved) return ConversationFilePath::kAllSaved;
-  if (Between(path, "/v1/saved/", "")) return ConversationFilePath::kSaved;
-  if (path == "/v1/conversations/load") return ConversationFilePath::kLoad;
-  if (path == "/v1/conversations/import") return ConversationFilePath::kImport;
+  if (Between(path, kOneSaved, "")) return ConversationFilePath::kSaved;
+  if (path == "/conversations/load") return ConversationFilePath::kLoad;
+  if (path == "/conversations/import") return ConversationFilePath::kImport;
   if (Between(path, kConversations, kExport)) return ConversationFilePath::kExport;
   if (Between(path, kConversations, kSave)) return ConversationFilePath::kSave;
   return ConversationFilePath::kNone;
@@ -144,8 +157,10 @@ Result<ConversationFileCall> ParseConversationFileCall(const HttpRequest& reques
   ConversationFileCall call;
   protocol::ConversationFileCommand& command = call.command;
   command.tenant = tenant;
-  const std::string_view path = PathOf(request.target);
-  const ConversationFilePath kind = ConversationFilePathOf(path);
+  command.of_all_tenants = IsOfAdmin(PathOf(request.target));
+  if (command.of_all_tenants) command.tenant.clear();  // an operator's key is nobody's
+  const ConversationFilePath kind = ConversationFilePathOf(PathOf(request.target));
+  const std::string_view path = Rest(PathOf(request.target));
   switch (kind) {
     case ConversationFilePath::kExport:
     case ConversationFilePath::kSave: {
@@ -165,7 +180,7 @@ Result<ConversationFileCall> ParseConversationFileCall(const HttpRequest& reques
       break;
     case ConversationFilePath::kSaved: {
       command.operation = ConversationFileOperation::kDeleteSaved;
-      ASSIGN_OR_RETURN(std::string name, Decoded("name", Between(path, "/v1/saved/", "")));
+      ASSIGN_OR_RETURN(std::string name, Decoded("name", Between(path, kOneSaved, "")));
       ASSIGN_OR_RETURN(command.name, NameOf(std::move(name)));
       break;
     }

@@ -13,6 +13,7 @@ namespace perdure::frontend {
 
 enum class ConversationFilePath { kNone, kExport, kSave, kLoad, kImport, kAllSaved, kSaved };
 
+// Below /v1, a tenant's own, or below /admin, with `tenant=` as for /admin/conversations.
 // /v1/conversations/load and …/import are paths of conversations, too: it takes POST to be these.
 ConversationFilePath ConversationFilePathOf(std::string_view path);
 // As in the header Allow, without OPTIONS.

@@ -25,7 +25,8 @@ Status ConversationFileCalls::Start(RequestId rid, ConversationFileCall call, Wo
                      1});
   calls_[rid] = {sink, worker, port, now_ms + limits::kFileCallWaitMs};
   if (call.upload != nullptr) {
-    const protocol::ConversationUpload upload{rid, call.command.tenant, call.command.id};
+    const protocol::ConversationUpload upload{rid, call.command.tenant, call.command.id,
+                                              call.command.owner};
     port->SendWithFd(protocol::MakeFrame(upload), std::move(call.upload->fd));
   } else {
     call.command.rid = rid;

@@ -364,7 +364,12 @@ struct ConversationFileCommand {
   std::string name;        // of what is saved: kSave, kLoad, kDeleteSaved
   bool kv = true;          // kExport, kSave: with pages
   bool overwrite = false;  // kSave
-  auto Fields() { return std::tie(rid, operation, tenant, id, name, kv, overwrite); }
+  // As in ConversationCommand; without a number whoever has the conversation, else nobody's key.
+  bool of_all_tenants = false;
+  std::optional<uint64_t> owner;
+  auto Fields() {
+    return std::tie(rid, operation, tenant, id, name, kv, overwrite, of_all_tenants, owner);
+  }
 };
 
 // Comes with an unlinked file, a conversation to be imported. ConversationAnswer answers it.
@@ -372,8 +377,9 @@ struct ConversationUpload {
   static constexpr MessageType kType = MessageType::kConversationUpload;
   RequestId rid = 0;
   std::string tenant;
-  std::string id;  // of the new one; empty: as the file has it
-  auto Fields() { return std::tie(rid, tenant, id); }
+  std::string id;                 // of the new one; empty: as the file has it
+  std::optional<uint64_t> owner;  // whose an operator says that it is
+  auto Fields() { return std::tie(rid, tenant, id, owner); }
 };
 
 // Comes with an unlinked file of so many bytes, the conversation `id`.

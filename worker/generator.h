@@ -189,6 +189,7 @@ class Generator : private PrefixFinder {
   // Of operators (generator_tenants.cc).
   std::optional<uint64_t> ScopeOf(const protocol::ConversationCommand& command) const;
   Result<uint64_t> OwnerOf(const protocol::ConversationCommand& command) const;
+  Result<uint64_t> OwnerOf(const protocol::ConversationFileCommand& command) const;
   Result<uint64_t> OnlyOwnerOf(const std::string& id, bool also_not_stored) const;
   void ListTenants(const protocol::ConversationCommand& command);
   bool IsKnown(uint64_t owner, const std::string& id) const;
@@ -220,7 +221,7 @@ class Generator : private PrefixFinder {
   std::optional<Error> TransferRefusal() const;
   void OnAnswer(FileStepDone answer);
   bool TakeForTransfer(Managed* managed);
-  void StartExport(const protocol::ConversationFileCommand& command);
+  void StartExport(const protocol::ConversationFileCommand& command, uint64_t owner);
   void PlanExport(const snapshot::StoredTurn& turn, Export* it);
   bool IsInMemory(const std::pair<PageIndex, uint64_t>& page) const;
   void BeginExport(protocol::RequestId rid, Managed managed);

@@ -97,11 +97,13 @@ std::optional<Error> Generator::TransferRefusal() const {
 
 void Generator::Command(const ConversationFileCommand& command) {
   if (const auto refusal = TransferRefusal()) return sink_->Send(Failure(command.rid, *refusal));
-  const uint64_t owner = OwnerOf(command.tenant);
+  const auto whose = OwnerOf(command);
+  if (!whose) return sink_->Send(Failure(command.rid, whose.error()));
+  const uint64_t owner = *whose;
   switch (command.operation) {
     case ConversationFileOperation::kExport:
     case ConversationFileOperation::kSave:
-      return StartExport(command);
+      return StartExport(command, owner);
     case ConversationFileOperation::kLoad:
       return StartImport(command.rid, owner, command.id,
                          std::make_shared<ConversationImport>(
@@ -124,8 +126,7 @@ void Generator::Command(const ConversationFileCommand& command) {
 
 // --- Its turn ----------------------------------------------------------------------------------
 
-void Generator::StartExport(const ConversationFileCommand& command) {
-  const uint64_t owner = OwnerOf(command.tenant);
+void Generator::StartExport(const ConversationFileCommand& command, uint64_t owner) {
   const snapshot::StoredConversation* const stored = stored_.Find(owner, command.id);
   if (stored == nullptr)
     return sink_->Send(Failure(

@@ -42,7 +42,7 @@ ConversationImport::Model Generator::ImportModel() const {
 
 void Generator::Command(const protocol::ConversationUpload& upload, UniqueFd file) {
   if (const auto refusal = TransferRefusal()) return sink_->Send(Failure(upload.rid, *refusal));
-  StartImport(upload.rid, OwnerOf(upload.tenant), upload.id,
+  StartImport(upload.rid, upload.owner.value_or(OwnerOf(upload.tenant)), upload.id,
               std::make_shared<ConversationImport>(std::move(file), ImportModel()));
 }
 

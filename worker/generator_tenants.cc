@@ -29,6 +29,15 @@ Result<uint64_t> Generator::OwnerOf(const ConversationCommand& command) const {
   return OnlyOwnerOf(command.id, command.operation == ConversationOperation::kDelete);
 }
 
+Result<uint64_t> Generator::OwnerOf(const protocol::ConversationFileCommand& command) const {
+  if (!command.of_all_tenants) return OwnerOf(command.tenant);
+  if (command.owner) return *command.owner;
+  if (command.operation != protocol::ConversationFileOperation::kExport &&
+      command.operation != protocol::ConversationFileOperation::kSave)
+    return OwnerOf(std::string());
+  return OnlyOwnerOf(command.id, false);
+}
+
 // `also_not_stored`: whose first answer may still be on its way counts, too.
 Result<uint64_t> Generator::OnlyOwnerOf(const std::string& id, bool also_not_stored) const {
   std::set<uint64_t> owners;
