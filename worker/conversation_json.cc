@@ -119,7 +119,7 @@ Result<ImportedConversation> ParseConversation(const std::string& document, int3
       return Wrong(fmt::format("it is of version {}, this server knows {}.",
                                json.at("document_version").get<int>(), kDocumentVersion));
     imported.owner.id = json.at("id").get<std::string>();
-    imported.owner.named = true;
+    imported.owner.named = json.value("named", true);
     imported.owner.user = json.value("user", "");
     const Json& messages = json.at("messages");
     if (!messages.is_array()) return Wrong("its messages are no list.");

@@ -112,7 +112,10 @@ void Generator::Command(const ConversationCommand& command) {
     auto imported = ParseConversation(command.document, model_->engine->info().vocab_size,
                                       options_.admission.max_context);
     if (!imported) return refuse(imported.error().code, imported.error().message, "document");
-    if (!command.new_id.empty()) imported->owner.id = command.new_id;
+    if (!command.new_id.empty()) {
+      imported->owner.id = command.new_id;
+      imported->owner.named = true;
+    }
     imported->owner.owner = owner;
     imported->turn.rid = command.rid;
     imported->turn.unix_ms = now_ms;

@@ -72,7 +72,10 @@ void Generator::CommitImport(RequestId rid, Import* it) {
   };
   if (it->file->error()) return refuse(Error(*it->file->error()));
   ImportedConversation& imported = it->file->conversation();
-  if (!it->id.empty()) imported.owner.id = it->id;
+  if (!it->id.empty()) {
+    imported.owner.id = it->id;
+    imported.owner.named = true;
+  }
   it->id = imported.owner.id;
   if (stored_.Find(it->owner, it->id) != nullptr || IsKnown(it->owner, it->id))
     return refuse(ThereIsOne(it->id));

@@ -55,7 +55,7 @@ class CacheTest : public GeneratorTest {
     shape.pages_max = pages;
     shape.conversations_max = conversations;
     pages_ = pages;
-    StartOver(std::make_unique<shm::PageStore>(shm::WatchedMemory::Make(shape), pages));
+    StartOver(std::make_unique<shm::PageStore>(shm::WatchedMemory::Make(shape, root_), pages));
   }
   // A successor, with the memory as it is now.
   void Die() {
@@ -159,6 +159,7 @@ class CacheTest : public GeneratorTest {
   int64_t now_ms_ = 1'000'000'000;
   size_t computed_ = 0;  // tokens, by the engine
   PageIndex pages_ = 0;
+  uint64_t root_ = 0;  // of a memory that begins anew
   protocol::RequestId last_rid_ = 0;
 };
 

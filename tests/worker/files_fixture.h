@@ -42,6 +42,7 @@ class FilesTest : public SnapshotTest {
     options_.transfer_dir = folder / "conversations";
     options_.saved_dir = folder / "saved";
     options_.saved_bytes_max = saved_bytes_max_;
+    root_ = shm::RootHash(options_.fingerprint, options_.numerics);
     StartWith(pages);
     computed_ = 0;
   }

@@ -226,7 +226,7 @@ TEST_F(GeneratorFilesTest, OfOtherWeightsOnlyWhatWasSaidIsTaken) {
         Row{0xf1, 0xbad, "the pages were computed by other instructions than this machine uses"}}) {
     options_.fingerprint = row.fingerprint;
     options_.numerics = row.numerics;
-    BootServer("there");
+    BootServer(row.reason);
     const Json imported = Import(file, row.reason);
     EXPECT_EQ(imported["kv"], (Json{{"pages", 0}, {"used", false}, {"reason", row.reason}}))
         << imported;
