@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <set>
 #include <system_error>
 
@@ -235,6 +236,22 @@ void WarnOfCacheTypes(const Config& config, std::vector<std::string>* warnings) 
   }
 }
 
+// What is said of a key is said once.
+Status CheckKeys(const Config& config) {
+  std::map<std::string_view, std::string> places;
+  for (const std::string& key : config.api_keys)
+    places.emplace(key, "server.api_keys (or PERDURE_API_KEYS)");
+  for (const KeyConfig& each : config.keys) {
+    const std::string place = "keys." + each.name;
+    const auto [other, is_new] = places.emplace(each.key, place);
+    if (!is_new)
+      return Err(ErrorCode::bad_config,
+                 fmt::format("{} and {} have the same key: take it out of one of them",
+                             other->second, place));
+  }
+  return {};
+}
+
 Status CheckWhole(Config* config) {
   // As in URLs.
   if (config->host.size() > 2 && config->host.front() == '[' && config->host.back() == ']')
@@ -244,15 +261,21 @@ Status CheckWhole(Config* config) {
                fmt::format("\"{}\" is no host to listen on: an IPv4 or IPv6 address or a host name "
                            "is, such as 127.0.0.1",
                            config->host));
-  if (!IsLoopback(config->host) && config->api_keys.empty() && !config->insecure)
+  if (!IsLoopback(config->host) && AllApiKeys(*config).empty() && !config->insecure)
     return Err(ErrorCode::bad_config,
                fmt::format("listening on {} would let everybody who can reach it use the models: "
                            "set server.api_keys (or PERDURE_API_KEYS), or pass --insecure",
                            config->host));
-  return {};
+  return CheckKeys(*config);
 }
 
 }  // namespace
+
+std::vector<std::string> AllApiKeys(const Config& config) {
+  std::vector<std::string> all = config.api_keys;
+  for (const KeyConfig& each : config.keys) all.push_back(each.key);
+  return all;
+}
 
 fs::path ExpandHome(const std::string& path, const GetEnv& env) {
   if (path == "~") return Home(env);

@@ -30,6 +30,7 @@ struct ModelConfig {
   std::optional<float> default_temperature;
   int quantize_bits = 0;   // 8, 4; 0: weights stay as they are
   std::string cache_type;  // of its conversations; empty: [cache] says
+  int retention_days = 0;  // of its conversations; 0: [snapshots] says
   bool is_default = false;
   std::optional<int> idle_timeout_s;  // 0: never; absent: [lifecycle] says
   bool pinned = false;                // is loaded at start, and stays
@@ -37,11 +38,20 @@ struct ModelConfig {
   bool warm_up = false;               // shared_prompts are computed once it is loaded
 };
 
+// An API key with settings of its own: [keys.NAME].
+struct KeyConfig {
+  std::string name;
+  std::string key;
+  int retention_days = 0;  // of its conversations; 0: the model's
+  bool store = true;       // of requests that do not say
+};
+
 struct Config {
   // [server]
   std::string host = "127.0.0.1";
   int port = 8000;
   std::vector<std::string> api_keys;
+  std::vector<KeyConfig> keys;  // beside them; in the order of their names
   std::vector<std::string> admin_keys;
   std::vector<std::string> allowed_hosts;
   bool insecure = false;
@@ -103,6 +113,9 @@ struct ConfigFlags {
   std::vector<std::string> models;
   bool insecure = false;
 };
+
+// Those of server.api_keys and of [keys].
+std::vector<std::string> AllApiKeys(const Config& config);
 
 // Reads a variable; empty result = unset. Injected so that tests need no process environment.
 using GetEnv = std::function<std::optional<std::string>(const std::string&)>;

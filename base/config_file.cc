@@ -37,6 +37,11 @@ class FileReader {
         RETURN_IF_ERROR(ReadCacheTypes(*table));
         continue;
       }
+      if (name == "keys") {
+        if (table == nullptr) return ErrAt(node.source(), "keys must be [keys.NAME] tables");
+        RETURN_IF_ERROR(ReadKeys(*table));
+        continue;
+      }
       const bool known = std::any_of(ConfigKeys().begin(), ConfigKeys().end(),
                                      [&](const ConfigKey& k) { return k.table == name; });
       if (!known) return UnknownTable(key, table == nullptr);
@@ -59,9 +64,9 @@ class FileReader {
           return ErrAt(key.source(), fmt::format("{} belongs below [{}]", k.name, k.table));
       }
     }
-    constexpr std::string_view kTables[] = {"server",     "generation", "paths",
-                                            "supervisor", "cache",      "conversations",
-                                            "snapshots",  "models",     "cache_types"};
+    constexpr std::string_view kTables[] = {
+        "server",        "generation", "paths",  "supervisor",  "cache",
+        "conversations", "snapshots",  "models", "cache_types", "keys"};
     return ErrAt(key.source(), fmt::format("unknown {} \"{}\"{}", is_value ? "key" : "table",
                                            key.str(), Hint(key.str(), kTables)));
   }
@@ -209,6 +214,36 @@ class FileReader {
     return {};
   }
 
+  Status ReadKeys(const toml::table& keys) {
+    std::vector<std::string_view> known;
+    for (const KeyKey& k : KeyKeys()) known.push_back(k.name);
+    for (const auto& [name, node] : keys) {
+      const toml::table* table = node.as_table();
+      if (table == nullptr)
+        return ErrAt(name.source(), fmt::format("keys.{} must be a table", name.str()));
+      KeyConfig config;
+      config.name = std::string(name.str());
+      if (config.name.empty() || config.name.size() > limits::kKeyNameBytesMax)
+        return ErrAt(name.source(), fmt::format("the name of a [keys.NAME] table has 1 to {} bytes",
+                                                limits::kKeyNameBytesMax));
+      for (const auto& [key, value_node] : *table) {
+        const auto found = std::find_if(KeyKeys().begin(), KeyKeys().end(),
+                                        [&](const KeyKey& k) { return k.name == key.str(); });
+        if (found == KeyKeys().end())
+          return ErrAt(key.source(), fmt::format("unknown key \"{}\" below [keys.{}]{}", key.str(),
+                                                 name.str(), Hint(key.str(), known)));
+        ASSIGN_OR_RETURN(const ConfigValue value,
+                         Take(key, value_node, found->kind, found->min, found->max));
+        found->set(config, value);
+      }
+      if (config.key.empty())
+        return ErrAt(name.source(),
+                     fmt::format("[keys.{}] has no key: set key = \"...\"", name.str()));
+      config_->keys.push_back(std::move(config));
+    }
+    return {};
+  }
+
   Status ReadModels(const toml::table& models) {
     struct Entry {
       toml::source_position where;
@@ -286,7 +321,7 @@ Status ReadConfigFile(const std::filesystem::path& path, const GetEnv& env, Conf
                fmt::format("{}:{}: {}", path.string(), e.source().begin.line, e.description()));
   }
   RETURN_IF_ERROR(FileReader(path, env, config).Read(root));
-  if (!(config->api_keys.empty() && config->admin_keys.empty()) && (st.st_mode & S_IROTH) != 0)
+  if (!(AllApiKeys(*config).empty() && config->admin_keys.empty()) && (st.st_mode & S_IROTH) != 0)
     warnings->push_back(
         fmt::format("{} holds API keys and may be read by everybody; run: "
                     "chmod o-r {}",

@@ -109,7 +109,8 @@ constexpr ConfigKey kKeys[] = {
     {"snapshots", "turns_bytes_max", K::kBytes, limits::kSnapshotBytesMin,
      limits::kSnapshotBytesMax, "PERDURE_SNAPSHOTS_TURNS_BYTES_MAX", "",
      [](Config& c, const V& v) { c.snapshots.turns_bytes_max = U64(v); }},
-    {"snapshots", "retention_days", K::kInteger, 1, 36500, "PERDURE_SNAPSHOTS_RETENTION_DAYS", "",
+    {"snapshots", "retention_days", K::kInteger, 1, limits::kRetentionDaysMax,
+     "PERDURE_SNAPSHOTS_RETENTION_DAYS", "",
      [](Config& c, const V& v) { c.snapshots.retention_days = Int(v); }},
     {"lifecycle", "memory_max", K::kBytes, 0, double(uint64_t{1} << 50), "PERDURE_MEMORY_MAX", "",
      [](Config& c, const V& v) { c.memory_max = U64(v); }},
@@ -168,7 +169,16 @@ constexpr ModelKey kModelKeys[] = {
     {"pinned", K::kBoolean, 0, 0, [](ModelConfig& m, const V& v) { m.pinned = Flag(v); }},
     {"preload", K::kBoolean, 0, 0, [](ModelConfig& m, const V& v) { m.preload = Flag(v); }},
     {"warm_up", K::kBoolean, 0, 0, [](ModelConfig& m, const V& v) { m.warm_up = Flag(v); }},
+    {"retention_days", K::kInteger, 1, limits::kRetentionDaysMax,
+     [](ModelConfig& m, const V& v) { m.retention_days = Int(v); }},
     {"default", K::kBoolean, 0, 0, [](ModelConfig& m, const V& v) { m.is_default = Flag(v); }},
+};
+
+constexpr KeyKey kKeyKeys[] = {
+    {"key", K::kSecret, 0, 0, [](KeyConfig& k, const V& v) { k.key = Text(v); }},
+    {"retention_days", K::kInteger, 1, limits::kRetentionDaysMax,
+     [](KeyConfig& k, const V& v) { k.retention_days = Int(v); }},
+    {"store", K::kBoolean, 0, 0, [](KeyConfig& k, const V& v) { k.store = Flag(v); }},
 };
 
 constexpr CacheKey kCacheKeys[] = {
@@ -185,6 +195,11 @@ constexpr CacheKey kCacheKeys[] = {
     {"optimization_interval", K::kInteger, 1, INT32_MAX,
      [](CacheSettings& s, const V& v) { s.optimization_interval = Int(v); }},
 };
+
+bool IsPlain(std::string_view text, unsigned char least) {
+  return std::all_of(text.begin(), text.end(),
+                     [least](unsigned char c) { return c >= least && c != 0x7f; });
+}
 
 std::string Found(const ConfigValue& value) {
   if (const auto* text = std::get_if<std::string>(&value)) return fmt::format("\"{}\"", *text);
@@ -234,6 +249,7 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::span<const ConfigKey> ConfigKeys() { return kKeys; }
 std::span<const ModelKey> ModelKeys() { return kModelKeys; }
+std::span<const KeyKey> KeyKeys() { return kKeyKeys; }
 std::span<const CacheKey> CacheKeys() { return kCacheKeys; }
 
 Result<uint64_t> ParseBytes(std::string_view text) {
@@ -269,6 +285,13 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
                                        [](unsigned char c) { return c < 0x20 || c == 0x7f; });
       if (control) return Err(ErrorCode::bad_config, "control characters are not allowed");
       if (kind == K::kPath && text->empty()) return NotAllowed(value, "a path");
+      return value;
+    }
+    case K::kSecret: {
+      const auto* text = std::get_if<std::string>(&value);
+      if (text == nullptr || text->empty() || !IsPlain(*text, 0x21))
+        return Err(ErrorCode::bad_config,
+                   "a key is text in quotes, without blanks and control characters");
       return value;
     }
     case K::kQuantize:
@@ -317,10 +340,8 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       const auto* texts = std::get_if<std::vector<std::string>>(&value);
       if (texts == nullptr) return NotAllowed(value, "a list of texts");
       for (const std::string& text : *texts) {
-        const unsigned char least = kind == K::kPaths ? 0x20 : 0x21;  // paths may have blanks
-        const bool plain = std::all_of(
-            text.begin(), text.end(), [least](unsigned char c) { return c >= least && c != 0x7f; });
-        if (text.empty() || !plain)
+        // Paths may have blanks.
+        if (text.empty() || !IsPlain(text, kind == K::kPaths ? 0x20 : 0x21))
           return Err(ErrorCode::bad_config,
                      "a list's texts must not be empty, nor hold blanks or control characters");
       }
@@ -339,6 +360,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kQuantize:
     case K::kActivations:
     case K::kDurability:
+    case K::kSecret:
     case K::kBytes:
       return ConfigValue(text);
     case K::kInteger: {

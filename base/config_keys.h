@@ -30,6 +30,7 @@ enum class ConfigKind {
   kQuantize,     // "q8", "q4" or ""
   kActivations,  // "int8", "float32" or ""
   kDurability,   // "sync" or "async"
+  kSecret,       // a key, which no error repeats
 };
 
 struct ConfigKey {
@@ -51,6 +52,15 @@ struct ModelKey {
   void (*set)(ModelConfig& model, const ConfigValue& checked);
 };
 std::span<const ModelKey> ModelKeys();
+
+// Keys of [keys.NAME].
+struct KeyKey {
+  std::string_view name;
+  ConfigKind kind;
+  double min, max;
+  void (*set)(KeyConfig& key, const ConfigValue& checked);
+};
+std::span<const KeyKey> KeyKeys();
 
 // Keys of [cache_types.NAME], and of what follows in its `then`.
 struct CacheKey {

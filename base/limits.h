@@ -76,6 +76,10 @@ inline constexpr size_t kTemplatesMax = 32;
 
 // A config of 64 models is below 20 KB.
 inline constexpr size_t kConfigBytesMax = size_t{1} << 20;
+// Names of [keys.NAME], which stand in error messages.
+inline constexpr size_t kKeyNameBytesMax = 64;
+// How long a conversation may be kept that nobody goes on with: a hundred years, which is for ever.
+inline constexpr int kRetentionDaysMax = 36'500;
 
 // --- JSON --------------------------------------------------------------------------------------
 
@@ -407,8 +411,11 @@ inline constexpr int kKeepAllMs = 4'000;
 inline constexpr size_t kConversationCallsMax = 64;
 // And how long a frontend waits for one: a disk may be slow.
 inline constexpr int kConversationCallWaitMs = 60'000;
-// From a deletion to the scrubbing of the files, which copies them: several are done together.
+// From the last deletion to the scrubbing of the files, which copies them: several are done
+// together.
 inline constexpr int kScrubFilesDelayMs = 5'000;
+// And no longer after the first of them, however many follow.
+inline constexpr int kScrubFilesDelayMaxMs = 60'000;
 // Until a scrubbing that has failed, for lack of room say, is tried again.
 inline constexpr int kScrubRetryMs = 60'000;
 // Conversations that a list shows at a time, and where nobody says how many.
@@ -416,6 +423,15 @@ inline constexpr int kConversationsListedMax = 100;
 inline constexpr int kConversationsListed = 20;
 // Tenants that an error names which all have what was asked for: some of them are hint enough.
 inline constexpr size_t kTenantsNamed = 16;
+// Conversations that are deleted in one transaction: some ten milliseconds, for which turns wait.
+inline constexpr size_t kDeletionsAtOnce = 256;
+// Tokens of turns that are read to find the pages of what is deleted, before others have their
+// turn: 4 MiB of them, or one turn.
+inline constexpr size_t kChainTokensRead = size_t{1} << 20;
+// Of those a step looks for so many in the cache: a millisecond or two, or one turn's.
+inline constexpr size_t kChainTokensForgotten = size_t{1} << 16;
+// Ids that the answer to a deletion lists; it counts the others.
+inline constexpr size_t kDeletedIdsTold = 10'000;
 // How often conversations past their retention are looked for.
 inline constexpr int kRetentionIntervalMs = 600'000;
 // Damaged records and orphaned chunks that one transaction drops: bounds what is kept in memory.

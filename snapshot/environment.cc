@@ -12,6 +12,7 @@
 
 #include "base/limits.h"
 #include "snapshot/aside.h"
+#include "snapshot/format.h"
 #include "snapshot/lmdb_calls.h"
 
 namespace perdure::snapshot {
@@ -114,6 +115,7 @@ Status Environment::WriteOnce(const Work& work, const May& may, Written* written
   code = Call([&] { return mdb_txn_commit(txn); });
   if (is_broken_) Abandon(txn);
   if (code != 0) return Failed("write", code);
+  needs_scrub_ = needs_scrub_ || transaction.notes_deletion_;
   return {};
 }
 
@@ -191,7 +193,7 @@ Status Environment::CopyTo(const std::filesystem::path& to) {
     mdb_env_set_mapsize(copy, std::max(map_bytes_, file_bytes()) + limits::kSnapshotReserveBytes);
     // MDB_NOSYNC: nobody opens it before it is complete and synced.
     result = mdb_env_open(copy, to.c_str(), kEnvironmentFlags | MDB_NOSYNC, 0600);
-    return result != 0 ? result : CopyAll(env_, copy);
+    return result != 0 ? result : CopyAll(env_, copy, kScrubKey);
   });
   if (is_broken_ && copy != nullptr)
     Abandon(copy);

@@ -51,6 +51,8 @@ class Transaction {
   Status Put(Database database, std::string_view key, std::string_view value);
   // No error where there is none.
   Status Delete(Database database, std::string_view key);
+  // This deletes what is to leave no trace: Environment::needs_scrub from its commit on.
+  Status NoteDeletion();
   // All of a database from the key `from` on, in order, until `visit` returns false. Key and value
   // live as long as the visit, which changes nothing.
   Status Scan(Database database, std::string_view from,
@@ -70,6 +72,7 @@ class Transaction {
   MDB_txn* transaction_;
   std::deque<std::string> got_;
   uint64_t put_bytes_ = 0, deleted_bytes_ = 0;
+  bool notes_deletion_ = false;
 };
 
 class Environment {
@@ -103,6 +106,8 @@ class Environment {
   uint64_t file_bytes() const;  // as the system counts them
   uint64_t used_bytes();        // of it, by LMDB's pages that are in use
 
+  // What was deleted may still stand in the file: until Compact, whoever opens it.
+  bool needs_scrub() const { return needs_scrub_; }
   // Puts a copy without what was deleted in the place of the file, and goes on with that: no trace
   // of what was deleted is left in it. A crash at any point leaves the old one or the new one; an
   // error leaves the old one in use.
@@ -127,6 +132,7 @@ class Environment {
   std::optional<Refusal> OpenLmdb(bool is_new);
   std::optional<Refusal> OpenDatabases();
   int FindDatabases(MDB_txn* txn, std::optional<Refusal>* refusal);
+  int FindScrub(MDB_txn* txn);
   int BeginDatabases(MDB_txn* txn);
   std::optional<Refusal> CheckFormat(std::string_view record) const;
   Refusal Refused(int code);
@@ -158,6 +164,8 @@ class Environment {
   UniqueFd lock_;
   MDB_env* env_ = nullptr;
   std::vector<MDB_dbi> databases_;
+  MDB_dbi meta_ = 0;
+  bool needs_scrub_ = false;
   uint64_t map_bytes_ = 0;
   Failure failure_ = Failure::kNone;
   int failure_code_ = 0;

@@ -20,7 +20,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr char kMeta[] = "meta";
 constexpr std::string_view kNotRegular = "is not a regular file; move it away";
 
 // LMDB 0.9's first two pages, as far as they are looked at before LMDB follows them. It divides by
@@ -120,8 +119,7 @@ namespace {
 Status SyncFile(const fs::path& file) {
   ASSIGN_OR_RETURN(const UniqueFd fd, OpenOurs(file, O_RDWR));
   if (!fd) return {};
-  if (fdatasync(fd.get()) != 0)
-    return ErrFromErrno(fmt::format("cannot sync {}", file.string()));
+  if (fdatasync(fd.get()) != 0) return ErrFromErrno(fmt::format("cannot sync {}", file.string()));
   return SyncFolder(file.parent_path());
 }
 
@@ -263,6 +261,9 @@ int Environment::FindDatabases(MDB_txn* txn, std::optional<Refusal>* refusal) {
   if (code != 0) return code;
   *refusal = CheckFormat(record);
   if (*refusal) return 0;
+  meta_ = meta;
+  code = FindScrub(txn);
+  if (code != 0) return code;
   return Call([&] {
     for (size_t i = 0; i < names_.size(); ++i) {
       unsigned flags = 0;
@@ -275,6 +276,14 @@ int Environment::FindDatabases(MDB_txn* txn, std::optional<Refusal>* refusal) {
   });
 }
 
+// Whatever it says, it says that something was deleted.
+int Environment::FindScrub(MDB_txn* txn) {
+  MDB_val key = ValOf(kScrubKey), found{};
+  const int code = Call([&] { return mdb_get(txn, meta_, &key, &found); });
+  needs_scrub_ = code == 0;
+  return code == MDB_NOTFOUND ? 0 : code;
+}
+
 int Environment::BeginDatabases(MDB_txn* txn) {
   FormatRecord format;
   format.environment = options_.name;
@@ -282,10 +291,10 @@ int Environment::BeginDatabases(MDB_txn* txn) {
   format.created_unix_ms = UnixMs();
   const std::string record = Seal(kFormatKey, format);
   MDB_val key = ValOf(kFormatKey), value = ValOf(record);
+  needs_scrub_ = false;
   return Call([&] {
-    MDB_dbi meta = 0;
-    int result = mdb_dbi_open(txn, kMeta, MDB_CREATE, &meta);
-    if (result == 0) result = mdb_put(txn, meta, &key, &value, 0);
+    int result = mdb_dbi_open(txn, kMeta, MDB_CREATE, &meta_);
+    if (result == 0) result = mdb_put(txn, meta_, &key, &value, 0);
     for (size_t i = 0; i < names_.size() && result == 0; ++i)
       result = mdb_dbi_open(txn, names_[i].c_str(), MDB_CREATE, &databases_[i]);
     return result;

@@ -37,6 +37,7 @@ enum class RecordKind : uint16_t {
   kRequest = 4,
   kPage = 5,
   kCounter = 6,
+  kScrub = 7,
   // Of snapshot/conversation_file.h, which is no environment.
   kFileHeader = 16,
   kFilePage = 17,
@@ -80,6 +81,7 @@ Result<Record> Unseal(std::string_view key, std::string_view value) {
 // --- Both environments: database "meta" --------------------------------------------------------
 
 inline constexpr std::string_view kFormatKey = "format";
+inline constexpr std::string_view kScrubKey = "scrub";
 
 struct FormatRecord {
   static constexpr RecordKind kKind = RecordKind::kFormat;
@@ -90,6 +92,15 @@ struct FormatRecord {
   std::string model;
   int64_t created_unix_ms = 0;
   auto Fields() { return std::tie(version, reader_min, environment, model, created_unix_ms); }
+};
+
+// Something was deleted since the last compaction, and may stand in free space; written with the
+// deletion. Who does not know it leaves it alone.
+struct ScrubRecord {
+  static constexpr RecordKind kKind = RecordKind::kScrub;
+  static constexpr uint16_t kVersion = 1;
+  int64_t since_unix_ms = 0;  // of the first of these deletions
+  auto Fields() { return std::tie(since_unix_ms); }
 };
 
 // --- turns -------------------------------------------------------------------------------------

@@ -321,6 +321,14 @@ Status KvFile::Delete(std::span<const uint64_t> chain_hashes) {
   });
 }
 
+Status KvFile::Erase(std::span<const uint64_t> chain_hashes) {
+  return environment_->Write([&](Transaction& transaction) -> Status {
+    RETURN_IF_ERROR(transaction.NoteDeletion());
+    for (const uint64_t hash : chain_hashes) RETURN_IF_ERROR(DropPage(transaction, hash, 0));
+    return {};
+  });
+}
+
 Status KvFile::Touch(std::span<const std::pair<uint64_t, uint32_t>> used_unix_s) {
   std::string value;
   return environment_->Write([&](Transaction& transaction) -> Status {

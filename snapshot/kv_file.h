@@ -42,6 +42,9 @@ class KvFile {
   // not as they were written, and then the page is dropped.
   Status Read(const StoredPage& page, std::span<std::byte> data);
   Status Delete(std::span<const uint64_t> chain_hashes);
+  // The same of what is to leave no trace (Environment::needs_scrub), which older states of the
+  // file may have, whether these pages are still there or not.
+  Status Erase(std::span<const uint64_t> chain_hashes);
   // Pages that were of use, and when; those that are not stored are none.
   Status Touch(std::span<const std::pair<uint64_t, uint32_t>> used_unix_s);
 

@@ -70,6 +70,13 @@ void KvIndex::Remove(uint64_t chain_hash) {
   pages_.erase(it);
 }
 
+void KvIndex::Clear() {
+  by_tokens_.clear();
+  by_use_.clear();
+  pages_.clear();
+  bytes_ = 0;
+}
+
 const StoredPage* KvIndex::Get(uint64_t chain_hash) const {
   const auto it = pages_.find(chain_hash);
   return it == pages_.end() ? nullptr : &it->second;

@@ -36,6 +36,7 @@ class KvIndex {
   // In the place of one with that chain hash.
   void Add(StoredPage page);
   void Remove(uint64_t chain_hash);
+  void Clear();
   const StoredPage* Get(uint64_t chain_hash) const;
   bool Has(uint64_t chain_hash) const { return Get(chain_hash) != nullptr; }
 

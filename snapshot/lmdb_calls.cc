@@ -106,12 +106,16 @@ struct Copy {
   }
 };
 
-int CopyDatabase(MDB_txn* from, MDB_dbi source, MDB_env* to, const char* name) {
+int CopyDatabase(MDB_txn* from, MDB_dbi source, MDB_env* to, const char* name,
+                 std::string_view without) {
   Copy copy{to, name};
+  const bool is_meta = std::strcmp(name, kMeta) == 0;
   int code = copy.Begin();
   if (code == 0)
     code = ForEach(from, source, [&](const MDB_val& key, const MDB_val& value) {
       if (value.mv_size > limits::kSnapshotValueBytesMax) return kMakesNoSense;
+      if (is_meta && without == std::string_view(static_cast<char*>(key.mv_data), key.mv_size))
+        return 0;
       return copy.Add(key, value);
     });
   if (code == 0) return copy.Commit();
@@ -201,10 +205,10 @@ int CopyValue(const MDB_val& from, std::string* value) {
   });
 }
 
-int CopyAll(MDB_env* from, MDB_env* to) {
+int CopyAll(MDB_env* from, MDB_env* to, std::string_view without) {
   const int code = InReading(from, [&](MDB_txn* txn) {
     return ForEachDatabase(txn, [&](const char* name, MDB_dbi database) {
-      return CopyDatabase(txn, database, to, name);
+      return CopyDatabase(txn, database, to, name, without);
     });
   });
   return code != 0 ? code : mdb_env_sync(to, 1);

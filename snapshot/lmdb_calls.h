@@ -22,6 +22,7 @@ inline constexpr int kBrokenBefore = -4;
 inline constexpr int kMakesNoSense = -5;  // found by the checks here
 
 inline constexpr size_t kKeyBytesMax = 511;  // LMDB's
+inline constexpr char kMeta[] = "meta";      // the database that every environment has
 
 std::string TextOf(int code);
 Environment::Failure FailureOf(int code);
@@ -78,8 +79,8 @@ inline MDB_val ValOf(std::string_view bytes) {
 
 // --- Plain work within one guarded call; nothing in it wants to be destroyed. -------------------
 
-// All databases, to an empty environment.
-int CopyAll(MDB_env* from, MDB_env* to);
+// All databases, to an empty environment; of `meta` not this key.
+int CopyAll(MDB_env* from, MDB_env* to, std::string_view without);
 // Pages that are free.
 int CountFreePages(MDB_env* env, size_t* pages);
 // Touches all that the environment's trees reach.

@@ -1,7 +1,9 @@
 #include <cstring>
 #include <utility>
 
+#include "base/clock.h"
 #include "snapshot/environment.h"
+#include "snapshot/format.h"
 #include "snapshot/lmdb_calls.h"
 
 namespace perdure::snapshot {
@@ -48,6 +50,13 @@ Status Transaction::Delete(Database database, std::string_view key) {
   got_.clear();
   if (code != 0) return environment_->Failed("write", code);
   return {};
+}
+
+Status Transaction::NoteDeletion() {
+  notes_deletion_ = true;
+  if (environment_->needs_scrub()) return {};
+  const std::string record = Seal(kScrubKey, ScrubRecord{UnixMs()});
+  return Put(environment_->meta_, kScrubKey, record);
 }
 
 Status Transaction::Scan(Database database, std::string_view from, const Visit& visit) {

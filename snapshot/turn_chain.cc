@@ -152,4 +152,39 @@ Result<ReadTurn> ReadWholeTurn(Transaction& transaction, Database turns, uint64_
   return read;
 }
 
+Status ReadNextTurn(Transaction& transaction, Database turns, uint64_t serial, uint32_t turn,
+                    uint32_t before, ReadTurn* read) {
+  auto record = GetRecord<TurnRecord>(transaction, turns, TurnKey(serial, turn));
+  if (record && *record && ((*record)->base == 0 || (*record)->base == before)) {
+    const TurnSize base = (*record)->base == 0 ? TurnSize{} : read->size;
+    ASSIGN_OR_RETURN(read->size, SizeOf(**record, turn, base));
+    Apply(std::move(**record), &read->turn);
+    return {};
+  }
+  ASSIGN_OR_RETURN(*read, ReadWholeTurn(transaction, turns, serial, turn));
+  return {};
+}
+
+size_t AddToChains(const StoredTurn& turn, std::vector<TurnChain>* chains) {
+  const auto begins_with = [](const std::vector<TokenId>& ids, const std::vector<TokenId>& begin) {
+    return ids.size() >= begin.size() && std::equal(begin.begin(), begin.end(), ids.begin());
+  };
+  const auto end = static_cast<uint32_t>(turn.ids.size());
+  if (!chains->empty()) {
+    TurnChain& last = chains->back();
+    const bool is_kept_alike = last.schedule == turn.schedule &&
+                               last.fingerprint == turn.fingerprint &&
+                               last.numerics == turn.numerics;
+    if (is_kept_alike && begins_with(turn.ids, last.ids)) {
+      const size_t more = turn.ids.size() - last.ids.size();
+      last.ids.insert(last.ids.end(), turn.ids.end() - static_cast<std::ptrdiff_t>(more),
+                      turn.ids.end());
+      if (more > 0) last.ends.push_back(end);
+      return more;
+    }
+  }
+  chains->push_back({turn.ids, {end}, turn.schedule, turn.fingerprint, turn.numerics});
+  return turn.ids.size();
+}
+
 }  // namespace perdure::snapshot

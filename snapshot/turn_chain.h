@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "snapshot/environment.h"
@@ -47,6 +48,13 @@ struct ReadTurn {
 };
 Result<ReadTurn> ReadWholeTurn(Transaction& transaction, Database turns, uint64_t serial,
                                uint32_t turn);
+
+// The same, where `read` is turn `before` (0: none), in its place. With an error it is no turn.
+Status ReadNextTurn(Transaction& transaction, Database turns, uint64_t serial, uint32_t turn,
+                    uint32_t before, ReadTurn* read);
+// How many tokens more the chains have with it: none where the last one begins with it, or it goes
+// on with that.
+size_t AddToChains(const StoredTurn& turn, std::vector<TurnChain>* chains);
 
 // How many messages both begin with.
 size_t CommonMessages(const StoredTurn& a, const StoredTurn& b);

@@ -286,6 +286,7 @@ Result<StoredConversation> TurnFile::Rewind(uint64_t owner, std::string_view id,
     ASSIGN_OR_RETURN(const ReadTurn last,
                      ReadWholeTurn(transaction, databases_.turns, known.record.serial, turn));
     if (turn < known.record.turns) {
+      RETURN_IF_ERROR(transaction.NoteDeletion());
       RETURN_IF_ERROR(DropTurns(transaction, known.record.serial, turn + 1));
       known.record.turns = turn;
       Describe(last.turn, &known.record);
@@ -298,14 +299,48 @@ Result<StoredConversation> TurnFile::Rewind(uint64_t owner, std::string_view id,
   return stored;
 }
 
-Status TurnFile::Delete(uint64_t owner, std::string_view id) {
-  RETURN_IF_ERROR(CheckId(id));
+Status TurnFile::Delete(std::span<const std::pair<uint64_t, std::string>> conversations) {
+  for (const auto& [owner, id] : conversations) RETURN_IF_ERROR(CheckId(id));
   return environment_->Write([&](Transaction& transaction) -> Status {
-    ASSIGN_OR_RETURN(const auto known, Find(transaction, owner, id));
-    if (!known) return {};
-    RETURN_IF_ERROR(DropTurns(transaction, known->record.serial, 1));
-    return transaction.Delete(databases_.conversations, known->key);
+    for (const auto& [owner, id] : conversations) {
+      ASSIGN_OR_RETURN(const auto known, Find(transaction, owner, id));
+      if (!known) continue;
+      RETURN_IF_ERROR(transaction.NoteDeletion());
+      RETURN_IF_ERROR(DropTurns(transaction, known->record.serial, 1));
+      RETURN_IF_ERROR(transaction.Delete(databases_.conversations, known->key));
+    }
+    return {};
   });
+}
+
+Status TurnFile::Delete(uint64_t owner, std::string_view id) {
+  const std::pair<uint64_t, std::string> one(owner, id);
+  return Delete(std::span(&one, 1));
+}
+
+// One after another: each is mostly based on the one before.
+Result<TurnFile::Chains> TurnFile::ReadChains(uint64_t owner, std::string_view id, uint32_t from,
+                                              uint32_t to, size_t tokens_max) {
+  Chains read;
+  RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) -> Status {
+    ASSIGN_OR_RETURN(const Known known, Get(transaction, owner, id));
+    const uint32_t last = to == 0 ? known.record.turns : std::min(to, known.record.turns);
+    ReadTurn turn;
+    uint32_t number = 0;  // of it; 0: there is none
+    size_t tokens = 0;
+    for (uint32_t next = std::max(from, 1u); next <= last; ++next) {
+      if (tokens >= tokens_max) {
+        read.next = next;
+        return {};
+      }
+      const Status status =
+          ReadNextTurn(transaction, databases_.turns, known.record.serial, next, number, &turn);
+      number = status ? next : 0;
+      if (status) tokens += AddToChains(turn.turn, &read.chains);
+    }
+    return {};
+  }));
+  return read;
 }
 
 // And what tells of the requests that they answered.

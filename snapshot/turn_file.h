@@ -8,8 +8,10 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/cache_settings.h"
@@ -54,6 +56,15 @@ struct TurnOwner {
   std::string id;  // 1 to kConversationIdBytesMax bytes
   bool named = false;
   std::string user;  // up to kConversationUserBytesMax; empty: as it was
+};
+
+// By which the pages of turns are found: the tokens of one of them, and those others with which it
+// begins.
+struct TurnChain {
+  std::vector<TokenId> ids;    // of prompt and answer
+  std::vector<uint32_t> ends;  // with how many of them a turn ends, ascending; the last: with all
+  CacheSchedule schedule;
+  uint64_t fingerprint = 0, numerics = 0;
 };
 
 // For people who look at a conversation.
@@ -106,8 +117,19 @@ class TurnFile {
                                   std::string_view new_id, int64_t unix_ms);
   // Forgets the turns behind `turn`, which is there. Last used then is when that turn was.
   Result<StoredConversation> Rewind(uint64_t owner, std::string_view id, uint32_t turn);
-  // No error where there is none.
+  // All of them or none; no error where there is none.
+  Status Delete(std::span<const std::pair<uint64_t, std::string>> conversations);
   Status Delete(uint64_t owner, std::string_view id);
+
+  // Of a conversation's turns from `from` up to and with `to` (0: the last one), as many as have
+  // together `tokens_max`, one at least; what cannot be read is left out. `next`: where it goes on;
+  // 0: that is all. not_found where there is no such conversation.
+  struct Chains {
+    std::vector<TurnChain> chains;
+    uint32_t next = 0;
+  };
+  Result<Chains> ReadChains(uint64_t owner, std::string_view id, uint32_t from, uint32_t to,
+                            size_t tokens_max);
 
   // Without what was deleted, in the place of the file as it is now: no trace of that is left.
   Status Compact();

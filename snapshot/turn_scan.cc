@@ -3,20 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cctype>
 
 #include "base/limits.h"
+#include "base/masked.h"
 
 namespace perdure::snapshot {
 namespace {
-
-// Ids are the clients': nothing of them may look like another line of the log.
-std::string Quoted(std::string_view id) {
-  std::string text = "\"";
-  for (const char c : id.substr(0, limits::kEchoBytesMax))
-    text += std::isprint(static_cast<unsigned char>(c)) != 0 ? c : '?';
-  return text + '"';
-}
 
 std::string Hex(std::string_view bytes) {
   std::string text;
@@ -81,7 +73,7 @@ void TurnScan::TakeConversation(std::string_view key, std::string_view value) {
     return Drop(databases_.conversations, key);
   }
   const auto lost = [&](std::string_view why) {
-    Problem(fmt::format("conversation {} is lost: {}", Quoted(parsed->id), why));
+    Problem(fmt::format("conversation {} is lost: {}", Masked(parsed->id), why));
     Drop(databases_.conversations, key);
   };
   auto record = Unseal<ConversationRecord>(key, value);
@@ -139,7 +131,7 @@ Status TurnScan::Settle(Transaction& transaction) {
       conversation.problem = fmt::format("turn {} is not there", turns + 1);
     if (turns == 0) {
       Problem(fmt::format(
-          "conversation {} is lost: {}", Quoted(conversation.id),
+          "conversation {} is lost: {}", Masked(conversation.id),
           conversation.problem.empty() ? "it has no turns" : conversation.problem.c_str()));
       Drop(databases_.conversations, key);
       it = by_serial_.erase(it);
@@ -152,10 +144,10 @@ Status TurnScan::Settle(Transaction& transaction) {
     }
     if (turns < record.turns)
       Problem(fmt::format("conversation {} has lost its turns behind number {} of {}: {}",
-                          Quoted(conversation.id), turns, record.turns, conversation.problem));
+                          Masked(conversation.id), turns, record.turns, conversation.problem));
     else
       Problem(fmt::format("conversation {} has all of its turns; corrected: {}",
-                          Quoted(conversation.id),
+                          Masked(conversation.id),
                           conversation.problem.empty() ? "its record said otherwise"
                                                        : conversation.problem.c_str()));
     ASSIGN_OR_RETURN(const ReadTurn last,

@@ -37,7 +37,7 @@ ChatAnswer Ask(const DemoService& service, const Json& body,
                const std::function<void(std::string_view piece)>& on_piece) {
   Pause();
   Print(fmt::format("you:   {}\nmodel: ", body["messages"].back()["content"].get<std::string>()));
-  const auto& keys = service.config().api_keys;
+  const auto keys = AllApiKeys(service.config());
   ChatAnswer answer =
       StreamChat(service.url(), keys.empty() ? std::string() : keys.front(), body, on_piece);
   Print("\n\n");

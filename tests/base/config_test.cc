@@ -165,6 +165,9 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
       case ConfigKind::kDurability:
         value = "async";
         break;
+      case ConfigKind::kSecret:
+        value = "secret";
+        break;
     }
     variables_[std::string(key.variable)] = value;
     const auto config = Load();
@@ -530,6 +533,65 @@ TEST_F(ConfigTest, TheUsualPlaceIsRead) {
   EXPECT_EQ(config->config_file, folder_ / ".config/perdure/perdure.toml");
 }
 
+// --- Keys that have tables -----------------------------------------------------------------------
+
+TEST_F(ConfigTest, KeysMayHaveTables) {
+  const auto config = LoadText(
+      "[server]\napi_keys = [\"plain\"]\n"
+      "[keys.bert]\nkey = \"of-bert\"\nstore = false\n"
+      "[keys.anna]\nkey = \"of-anna\"\nretention_days = 7\n");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_THAT(config->api_keys, ElementsAre("plain"));
+  EXPECT_THAT(AllApiKeys(*config), ElementsAre("plain", "of-anna", "of-bert"));
+  ASSERT_EQ(config->keys.size(), 2u);
+  EXPECT_EQ(config->keys[0].name, "anna");
+  EXPECT_EQ(config->keys[0].retention_days, 7);
+  EXPECT_TRUE(config->keys[0].store);
+  EXPECT_EQ(config->keys[1].retention_days, 0);
+  EXPECT_FALSE(config->keys[1].store);
+}
+
+TEST_F(ConfigTest, AKeyWithATableIsAKey) {
+  EXPECT_TRUE(LoadText("[server]\nhost = \"0.0.0.0\"\n[keys.a]\nkey = \"secret\"\n"));
+  ConfigFlags flags;
+  flags.config = File("[keys.a]\nkey = \"secret\"\n");
+  fs::permissions(*flags.config, fs::perms::others_read, fs::perm_options::add);
+  ASSERT_TRUE(Load(flags).has_value());
+  ASSERT_EQ(warnings_.size(), 1u);
+  EXPECT_THAT(warnings_[0], HasSubstr("chmod o-r"));
+}
+
+TEST_F(ConfigTest, AKeyThatStandsInTwoPlacesIsAnErrorThatNamesThemAndNotTheKey) {
+  const auto expect = [&](const std::string& message, const char* one, const char* other) {
+    EXPECT_THAT(message, HasSubstr(one));
+    EXPECT_THAT(message, HasSubstr(other));
+    EXPECT_EQ(message.find("secret"), std::string::npos) << message;
+  };
+  expect(ErrorOf("[keys.a]\nkey = \"secret\"\n[keys.b]\nkey = \"secret\"\n"), "keys.a", "keys.b");
+  const std::string twice =
+      "[server]\napi_keys = [\"x\", \"secret\"]\n[keys.a]\nkey = \"secret\"\n";
+  expect(ErrorOf(twice), "server.api_keys", "keys.a");
+  variables_["PERDURE_API_KEYS"] = "secret";
+  expect(ErrorOf("[keys.a]\nkey = \"secret\"\n"), "PERDURE_API_KEYS", "keys.a");
+  variables_["PERDURE_API_KEYS"] = "other";
+  EXPECT_TRUE(LoadText(twice)) << "the variable goes before the file";
+}
+
+TEST_F(ConfigTest, AKeysErrorsDoNotRepeatIt) {
+  for (const char* wrong : {"key = \"se cret\"", "key = \"secret\\u0007\"", "key = [\"secret\"]"}) {
+    const std::string message = ErrorOf(std::string("[keys.a]\n") + wrong + "\n");
+    EXPECT_THAT(message, HasSubstr("perdure.toml:2: key: "));
+    EXPECT_EQ(message.find("cret"), std::string::npos) << message;
+  }
+}
+
+TEST_F(ConfigTest, AModelMayKeepItsConversationsForAnotherTime) {
+  const auto config = LoadText("[models.a]\nretention_days = 3\n[models.b]\n");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->models[0].retention_days, 3);
+  EXPECT_EQ(config->models[1].retention_days, 0) << "as [snapshots] says";
+}
+
 struct BadCase {
   const char* name;
   const char* text;
@@ -569,6 +631,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"HugeSize", "[server]\nbody_bytes_max = \"99999999999TiB\"\n", "is not a size"},
         BadCase{"KeysAreTexts", "[server]\napi_keys = [1]\n", "not allowed"},
         BadCase{"EmptyKey", "[server]\napi_keys = [\"\"]\n", "must not be empty"},
+        BadCase{"KeysIsNoTable", "keys = 1\n", "keys must be [keys.NAME] tables"},
+        BadCase{"KeyIsNoTable", "[keys]\na = 1\n", "keys.a must be a table"},
+        BadCase{"KeyWithoutAKey", "[keys.a]\nstore = true\n", "[keys.a] has no key"},
+        BadCase{"KeyIsEmpty", "[keys.a]\nkey = \"\"\n", "key: a key is text"},
+        BadCase{"KeyHasAnotherKey", "[keys.a]\nkey = \"k\"\nstored = true\n",
+                "unknown key \"stored\" below [keys.a]; did you mean \"store\"?"},
+        BadCase{"KeyName", "[keys.\"\"]\nkey = \"k\"\n", "1 to 64 bytes"},
+        BadCase{"KeyIsKeptForNoTime", "[keys.a]\nkey = \"k\"\nretention_days = 0\n",
+                "0 is not an integer from 1 to 36500"},
+        BadCase{"ModelIsKeptForNoTime", "[models.a]\nretention_days = 0\n",
+                "0 is not an integer from 1 to 36500"},
+        BadCase{"KeyIsKeptForText", "[keys.a]\nkey = \"k\"\nretention_days = \"7\"\n",
+                "is not an integer"},
         BadCase{"ControlCharacter", "[server]\nhost = \"a\\u0007\"\n", "control characters"},
         BadCase{"ServerIsNoTable", "server = 1\n", "server must be a table"},
         BadCase{"ModelsIsNoTable", "models = 1\n", "models must be"},
@@ -633,6 +708,10 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
     EXPECT_THAT(text, HasSubstr(std::string(key.variable)));
     EXPECT_THAT(text, HasSubstr(std::string(key.alias)));
   }
+  for (const KeyKey& key : KeyKeys()) {
+    EXPECT_TRUE(std::regex_search(text, std::regex("\n# " + std::string(key.name) + " = ")))
+        << key.name;
+  }
   for (const ModelKey& key : ModelKeys()) {
     if (key.name == "path") continue;  // told beside source
     EXPECT_TRUE(std::regex_search(text, std::regex("\n# " + std::string(key.name) + " = ")))
@@ -640,7 +719,7 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
   }
   // What stands behind a # is valid too.
   const std::string all = std::regex_replace(
-      text, std::regex("(^|\n)# (\\[models\\.|\\[cache_types\\.|[a-z_]+ = )"), "$1$2");
+      text, std::regex("(^|\n)# (\\[models\\.|\\[cache_types\\.|\\[keys\\.|[a-z_]+ = )"), "$1$2");
   const auto uncommented = LoadText(all);
   ASSERT_TRUE(uncommented.has_value()) << uncommented.error().message;
   EXPECT_THAT(Names(*uncommented), ElementsAre("example"));

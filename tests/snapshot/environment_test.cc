@@ -9,8 +9,10 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "snapshot/format.h"
 #include "tests/base/temp_folder.h"
 #include "tests/snapshot/environments.h"
+#include "tests/snapshot/raw_lmdb.h"
 
 namespace perdure::snapshot {
 namespace {
@@ -269,6 +271,77 @@ TEST_P(EnvironmentTest, BeginAnewPutsTheFileAside) {
   fs::rename(aside[0], path_);
   Reopen();
   EXPECT_EQ(All(), kContent);
+}
+
+// --- What was deleted --------------------------------------------------------------------------
+
+class EnvironmentScrubTest : public EnvironmentTest {
+ protected:
+  Status Forget(const std::string& key, const Status& then = {}) {
+    return environment_->Write([&](Transaction& transaction) -> Status {
+      RETURN_IF_ERROR(transaction.NoteDeletion());
+      RETURN_IF_ERROR(transaction.Delete(a(), key));
+      return then;
+    });
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Sync, EnvironmentScrubTest, testing::Bool());
+
+TEST_P(EnvironmentScrubTest, ADeletionIsNotedUntilItIsScrubbed) {
+  EXPECT_FALSE(environment_->needs_scrub());
+  ASSERT_TRUE(Put(kContent).has_value());
+  EXPECT_FALSE(environment_->needs_scrub());
+  ASSERT_TRUE(Forget("one").has_value());
+  EXPECT_TRUE(environment_->needs_scrub());
+  Reopen();
+  EXPECT_TRUE(environment_->needs_scrub()) << "whoever opens it next learns of it";
+  ASSERT_TRUE(Forget("two").has_value());
+  ASSERT_TRUE(environment_->Compact().has_value());
+  EXPECT_FALSE(environment_->needs_scrub());
+  EXPECT_EQ(All().size(), 1u);
+  Reopen();
+  EXPECT_FALSE(environment_->needs_scrub());
+  ASSERT_TRUE(Forget("three").has_value());
+  EXPECT_TRUE(environment_->needs_scrub());
+}
+
+TEST_P(EnvironmentScrubTest, ADeletionThatFailsIsNotNoted) {
+  ASSERT_TRUE(Put(kContent).has_value());
+  EXPECT_FALSE(Forget("one", Err(ErrorCode::not_found, "it was not meant so")).has_value());
+  EXPECT_FALSE(environment_->needs_scrub());
+  Reopen();
+  EXPECT_FALSE(environment_->needs_scrub());
+  EXPECT_EQ(All(), kContent);
+}
+
+TEST_P(EnvironmentScrubTest, TheNoteIsCommittedWithTheDeletion) {
+  ASSERT_TRUE(Put(kContent).has_value());
+  const pid_t child = fork();
+  if (child == 0) {
+    // The lock is the parent's; the file is not touched by it meanwhile.
+    (void)environment_->Write([&](Transaction& transaction) -> Status {
+      if (!transaction.NoteDeletion() || !transaction.Delete(a(), "one")) _exit(2);
+      _exit(7);  // within
+    });
+    _exit(3);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(WEXITSTATUS(status), 7);
+  Reopen();
+  EXPECT_FALSE(environment_->needs_scrub());
+  EXPECT_EQ(All(), kContent);
+}
+
+TEST_P(EnvironmentScrubTest, ADamagedNoteIsANote) {
+  environment_.reset();
+  WriteRaw(path_, "meta", std::string(kScrubKey), "x");
+  Reopen();
+  EXPECT_TRUE(environment_->needs_scrub());
+  ASSERT_TRUE(environment_->Compact().has_value());
+  environment_.reset();
+  EXPECT_EQ(ReadRaw(path_, "meta").size(), 1u);
 }
 
 }  // namespace

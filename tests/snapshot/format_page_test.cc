@@ -23,6 +23,9 @@ std::string Tables() {
                                     {"environment", "`turns` or `kv`"},
                                     {"model", "as it is called in the config"},
                                     {"created_unix_ms", "when the file was begun"}}) +
+         RecordTable<ScrubRecord>(
+             "ScrubRecord", "`meta`, both files, key `scrub`; only while a scrub is due",
+             {{"since_unix_ms", "of the first deletion since the last compaction"}}) +
          RecordTable<ConversationRecord>(
              "ConversationRecord", "`conversations`",
              {{"serial", "stands in its turns' keys; never used twice"},

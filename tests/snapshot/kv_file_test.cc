@@ -396,5 +396,21 @@ TEST_F(KvFileTest, OfAnotherModel) {
   EXPECT_EQ(PutAsideOf(path_).size(), 1u);
 }
 
+TEST_F(KvFileTest, WhatIsErasedIsToBeScrubbedAndWhatMakesRoomIsNot) {
+  Write({page_, other_});
+  ASSERT_TRUE(file_->Delete(std::span(&page_.page.chain_hash, 1)).has_value());
+  EXPECT_FALSE(file_->environment().needs_scrub());
+  ASSERT_TRUE(file_->Erase(std::span(&other_.page.chain_hash, 1)).has_value());
+  EXPECT_TRUE(file_->environment().needs_scrub());
+  Reopen();
+  ExpectThere({});
+  EXPECT_TRUE(file_->environment().needs_scrub());
+  ASSERT_TRUE(file_->Compact().has_value());
+  EXPECT_FALSE(file_->environment().needs_scrub());
+  // What is gone already may be found in older states of the file.
+  ASSERT_TRUE(file_->Erase({}).has_value());
+  EXPECT_TRUE(file_->environment().needs_scrub());
+}
+
 }  // namespace
 }  // namespace perdure::snapshot

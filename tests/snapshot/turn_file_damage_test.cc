@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/limits.h"
+#include "base/masked.h"
 #include "snapshot/format.h"
 #include "tests/base/temp_folder.h"
 #include "tests/snapshot/raw_lmdb.h"
@@ -102,11 +103,11 @@ TEST_F(TurnFileDamage, AFlippedBitInAnyByteOfAConversation) {
   for (size_t byte = 0; byte < bytes && !HasFailure(); ++byte) {
     Restore();
     FlipBit("conversations", key, byte);
-    EXPECT_THAT(
-        ProblemsWith(0, 2),
-        ElementsAre("conversation \"a\" is lost: a conversation record has a wrong checksum",
-                    "turns of number 1 are lost: their conversation's record is not there",
-                    "3 records of requests told of turns that are not there"));
+    EXPECT_THAT(ProblemsWith(0, 2),
+                ElementsAre("conversation " + Masked("a") +
+                                " is lost: a conversation record has a wrong checksum",
+                            "turns of number 1 are lost: their conversation's record is not there",
+                            "3 records of requests told of turns that are not there"));
   }
 }
 
@@ -120,8 +121,9 @@ TEST_F(TurnFileDamage, AFlippedBitInAnyByteOfATurn) {
       const std::vector<std::string> problems = ProblemsWith(turn - 1, 2);
       ASSERT_EQ(problems.size(), 2u);
       EXPECT_THAT(problems[0], HasSubstr("a turn record has a wrong checksum"));
-      EXPECT_THAT(problems[0], HasSubstr(turn > 1 ? "\"a\" has lost its turns behind number"
-                                                  : "conversation \"a\" is lost"));
+      EXPECT_THAT(problems[0],
+                  HasSubstr(turn > 1 ? Masked("a") + " has lost its turns behind number"
+                                     : "conversation " + Masked("a") + " is lost"));
     }
     Restore();
   }
@@ -160,8 +162,9 @@ TEST_F(TurnFileDamage, AFlippedBitInAnyByteOfTheCounter) {
 TEST_F(TurnFileDamage, AMissingTurn) {
   Write("turns", TurnKey(1, 2), std::nullopt);
   EXPECT_THAT(ProblemsWith(1, 2),
-              ElementsAre("conversation \"a\" has lost its turns behind number 1 of 3: turn 2 is "
-                          "not there",
+              ElementsAre("conversation " + Masked("a") +
+                              " has lost its turns behind number 1 of 3: turn 2 is "
+                              "not there",
                           "2 records of requests told of turns that are not there"));
   Restore();
   Write("turns", TurnKey(1, 3), std::nullopt);
@@ -169,7 +172,7 @@ TEST_F(TurnFileDamage, AMissingTurn) {
   Restore();
   for (const uint32_t turn : {1u, 2u, 3u}) Write("turns", TurnKey(1, turn), std::nullopt);
   EXPECT_THAT(ProblemsWith(0, 2),
-              ElementsAre("conversation \"a\" is lost: turn 1 is not there",
+              ElementsAre("conversation " + Masked("a") + " is lost: turn 1 is not there",
                           "3 records of requests told of turns that are not there"));
 }
 
@@ -204,7 +207,8 @@ TEST_F(TurnFileDamage, AConversationThatSaysOtherwise) {
   auto record = RecordOf<ConversationRecord>("conversations", key);
   record.tokens = 1;
   Put("conversations", key, record);
-  EXPECT_THAT(ProblemsWith(3, 2), ElementsAre("conversation \"a\" has all of its turns; corrected: "
+  EXPECT_THAT(ProblemsWith(3, 2), ElementsAre("conversation " + Masked("a") +
+                                              " has all of its turns; corrected: "
                                               "its record said otherwise"));
   Restore();
   record.turns = 2;  // and one turn is too many
@@ -219,7 +223,8 @@ TEST_F(TurnFileDamage, AConversationThatSaysOtherwise) {
   Put("conversations", key, record);
   std::vector<std::string> problems;
   auto file = OpenTurns(path_);
-  EXPECT_THAT(file->problems()[0], HasSubstr("conversation \"b\" is lost: its turns are another"));
+  EXPECT_THAT(file->problems()[0],
+              HasSubstr("conversation " + Masked("b") + " is lost: its turns are another"));
 }
 
 TEST_F(TurnFileDamage, KeysThatAreNone) {
@@ -264,9 +269,8 @@ TEST_F(TurnFileDamage, ProblemsAreBounded) {
     Write("conversations", ConversationKey(5, "bad\n" + std::to_string(i)), "damaged");
   const auto problems = ProblemsWith(3, 2);
   ASSERT_EQ(problems.size(), limits::kSnapshotProblemsShown + 1);
-  EXPECT_EQ(problems[0],
-            "conversation \"bad?0\" is lost: a conversation record has 7 bytes, fewer than its "
-            "header");
+  EXPECT_EQ(problems[0], "conversation " + Masked("bad\n0") +
+                             " is lost: a conversation record has 7 bytes, fewer than its header");
   EXPECT_EQ(problems.back(), "and 10 more");
 }
 

@@ -301,5 +301,117 @@ TEST_F(TurnFileTest, AFullFileIsToldAndGoesOn) {
   EXPECT_TRUE(again.has_value()) << again.error().message;
 }
 
+// --- Several, and what is left of them ---------------------------------------------------------
+
+TEST_F(TurnFileTest, ManyAreDeletedAtOnceOrNone) {
+  CommitTurns(file_.get(), "a", 2, 10);
+  CommitTurns(file_.get(), "b", 1, 20);
+  const auto others = CommitTurns(file_.get(), "other", 2, 30);
+  using Names = std::vector<std::pair<uint64_t, std::string>>;
+  EXPECT_FALSE(file_->Delete(Names{{1, "a"}, {1, ""}}).has_value());
+  EXPECT_EQ(Records("conversations"), 3u);
+  EXPECT_FALSE(file_->environment().needs_scrub());
+  ASSERT_TRUE(file_->Delete(Names{{1, "a"}, {7, "other"}, {1, "b"}, {1, "none"}}).has_value());
+  EXPECT_TRUE(file_->environment().needs_scrub());
+  EXPECT_EQ(Records("conversations"), 1u);
+  EXPECT_EQ(Records("turns"), 2u);
+  EXPECT_EQ(Records("requests"), 2u);
+  ExpectTurns(file_.get(), 1, "other", others);
+}
+
+TEST_F(TurnFileTest, WhereNothingWasDeletedNothingIsToBeScrubbed) {
+  CommitTurns(file_.get(), "mine", 2, 10);
+  ASSERT_TRUE(file_->Delete(1, "none").has_value());
+  ASSERT_TRUE(file_->Rewind(1, "mine", 2).has_value());
+  EXPECT_FALSE(file_->environment().needs_scrub());
+  ASSERT_TRUE(file_->Rewind(1, "mine", 1).has_value());
+  EXPECT_TRUE(file_->environment().needs_scrub());
+}
+
+TEST_F(TurnFileTest, ChainsAreTheTokensOfAllTurns) {
+  const auto turns = CommitTurns(file_.get(), "mine", 3, 10);
+  const auto chains = file_->ReadChains(1, "mine", 1, 0, 1'000'000);
+  ASSERT_TRUE(chains.has_value()) << chains.error().message;
+  EXPECT_EQ(chains->next, 0u);
+  ASSERT_EQ(chains->chains.size(), 1u) << "each begins with the one before";
+  const TurnChain& chain = chains->chains[0];
+  EXPECT_EQ(chain.ids, turns[2].ids);
+  EXPECT_EQ(chain.ends, (std::vector<uint32_t>{9, 15, 21}));
+  EXPECT_EQ(chain.schedule, turns[2].schedule);
+  EXPECT_EQ(chain.fingerprint, turns[2].fingerprint);
+  EXPECT_EQ(chain.numerics, turns[2].numerics);
+  // Of some of them.
+  const auto last = file_->ReadChains(1, "mine", 3, 0, 1'000'000);
+  ASSERT_EQ(last->chains.size(), 1u);
+  EXPECT_EQ(last->chains[0].ids, turns[2].ids);
+  EXPECT_EQ(last->chains[0].ends, std::vector<uint32_t>{21});
+  EXPECT_EQ(file_->ReadChains(1, "mine", 1, 2, 1'000'000)->chains.back().ids, turns[1].ids);
+  EXPECT_TRUE(file_->ReadChains(1, "mine", 4, 0, 1'000'000)->chains.empty());
+  EXPECT_EQ(file_->ReadChains(1, "none", 1, 0, 1'000'000).error().code, ErrorCode::not_found);
+}
+
+TEST_F(TurnFileTest, ChainsThatBranchOrAreKeptOtherwiseStandForThemselves) {
+  StoredTurn turn = FirstTurn(1);
+  std::vector<StoredTurn> turns{turn};
+  turn = NextTurn(turn, 2);
+  turns.push_back(turn);
+  turn.rid = 3;
+  turn.ids[5] = 77;  // edited
+  turns.push_back(turn);
+  turn = NextTurn(turn, 4);
+  turn.fingerprint = 99;  // other weights
+  turns.push_back(turn);
+  turn = NextTurn(turn, 5);
+  turn.schedule.segments[0].bits = 8;
+  turns.push_back(turn);
+  for (const StoredTurn& each : turns)
+    ASSERT_TRUE(file_->Commit({1, "mine", true, ""}, each).has_value());
+  const auto chains = file_->ReadChains(1, "mine", 1, 0, 1'000'000);
+  ASSERT_TRUE(chains.has_value());
+  ASSERT_EQ(chains->chains.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(chains->chains[i].ids, turns[i + 1].ids) << i;
+  EXPECT_EQ(chains->chains[0].ends.size(), 2u);
+  EXPECT_EQ(chains->chains[2].fingerprint, 99u);
+  EXPECT_EQ(chains->chains[3].schedule.segments[0].bits, 8);
+}
+
+TEST_F(TurnFileTest, ChainsOfMoreTurnsThanARecordHasBasesAreReadInPortions) {
+  const auto turns = CommitTurns(file_.get(), "mine", limits::kTurnChainMax + 20, 10);
+  uint32_t from = 1, portions = 0;
+  std::vector<uint32_t> ends;
+  do {
+    const auto part = file_->ReadChains(1, "mine", from, 0, 50);
+    ASSERT_TRUE(part.has_value());
+    for (const TurnChain& chain : part->chains) {
+      EXPECT_TRUE(
+          std::ranges::equal(chain.ids, std::span(turns.back().ids).first(chain.ids.size())));
+      ends.insert(ends.end(), chain.ends.begin(), chain.ends.end());
+    }
+    EXPECT_TRUE(part->next == 0 || part->next > from);
+    from = part->next;
+    ++portions;
+  } while (from != 0);
+  EXPECT_GT(portions, 10u);
+  ASSERT_EQ(ends.size(), turns.size());
+  for (size_t i = 0; i < turns.size(); ++i) EXPECT_EQ(ends[i], turns[i].ids.size());
+}
+
+TEST_F(TurnFileTest, ChainsOfATurnThatCannotBeReadAreLeftOut) {
+  const auto turns = CommitTurns(file_.get(), "mine", 2, 10);
+  StoredTurn other = FirstTurn(30);
+  for (TokenId& id : other.ids) id += 500;  // it begins anew
+  ASSERT_TRUE(file_->Commit({1, "mine", true, ""}, other).has_value());
+  ASSERT_TRUE(file_->environment()
+                  .Write([&](Transaction& transaction) {
+                    return transaction.Put(file_->environment().database(1), TurnKey(1, 2), "x");
+                  })
+                  .has_value());
+  const auto chains = file_->ReadChains(1, "mine", 1, 0, 1'000'000);
+  ASSERT_TRUE(chains.has_value()) << chains.error().message;
+  ASSERT_EQ(chains->chains.size(), 2u);
+  EXPECT_EQ(chains->chains[0].ids, turns[0].ids);
+  EXPECT_EQ(chains->chains[1].ids, other.ids);
+}
+
 }  // namespace
 }  // namespace perdure::snapshot
