@@ -236,6 +236,26 @@ void WarnOfCacheTypes(const Config& config, std::vector<std::string>* warnings) 
   }
 }
 
+// Names lead to one model each. With --model, aliases of others are of no use.
+Status CheckAliases(bool chosen, Config* config) {
+  const auto is_model = [&](const std::string& name) {
+    return std::ranges::any_of(config->models,
+                               [&](const ModelConfig& model) { return model.name == name; });
+  };
+  for (const ModelAlias& alias : config->aliases) {
+    if (is_model(alias.name))
+      return Err(ErrorCode::bad_config,
+                 fmt::format("aliases.{} has the name of a model: call one of them otherwise",
+                             alias.name));
+    if (!chosen && !is_model(alias.model))
+      return Err(ErrorCode::bad_config,
+                 fmt::format("aliases.{}.model is \"{}\", which is no model of this service",
+                             alias.name, alias.model));
+  }
+  std::erase_if(config->aliases, [&](const ModelAlias& alias) { return !is_model(alias.model); });
+  return {};
+}
+
 // What is said of a key is said once.
 Status CheckKeys(const Config& config) {
   std::map<std::string_view, std::string> places;
@@ -311,6 +331,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
   for (ModelConfig& model : config.models) {
     if (model.max_context == 0) model.max_context = config.max_context;
   }
+  RETURN_IF_ERROR(CheckAliases(!arguments.empty(), &config));
   RETURN_IF_ERROR(CheckWhole(&config));
   WarnOfCacheTypes(config, warnings);
   return config;

@@ -14,6 +14,7 @@
 
 #include "base/cache_settings.h"
 #include "base/log.h"
+#include "base/model_alias.h"
 #include "base/result.h"
 #include "base/snapshot_settings.h"
 
@@ -103,6 +104,7 @@ struct Config {
   bool prepared_weights = true;
   uint64_t prepared_weights_max = 0;  // 0: half of what they and the free disk are together
 
+  std::vector<ModelAlias> aliases;  // in the order of their names
   std::vector<ModelConfig> models;  // never empty after LoadConfig
 };
 

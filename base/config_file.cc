@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <sstream>
 #include <string_view>
 #include <tuple>
 
@@ -37,6 +38,11 @@ class FileReader {
         RETURN_IF_ERROR(ReadCacheTypes(*table));
         continue;
       }
+      if (name == "aliases") {
+        if (table == nullptr) return ErrAt(node.source(), "aliases must be [aliases.NAME] tables");
+        RETURN_IF_ERROR(ReadAliases(*table));
+        continue;
+      }
       if (name == "keys") {
         if (table == nullptr) return ErrAt(node.source(), "keys must be [keys.NAME] tables");
         RETURN_IF_ERROR(ReadKeys(*table));
@@ -65,8 +71,8 @@ class FileReader {
       }
     }
     constexpr std::string_view kTables[] = {
-        "server",        "generation", "paths",  "supervisor",  "cache",
-        "conversations", "snapshots",  "models", "cache_types", "keys"};
+        "server",    "generation", "paths",       "supervisor", "cache",     "conversations",
+        "snapshots", "models",     "cache_types", "keys",       "lifecycle", "aliases"};
     return ErrAt(key.source(), fmt::format("unknown {} \"{}\"{}", is_value ? "key" : "table",
                                            key.str(), Hint(key.str(), kTables)));
   }
@@ -210,6 +216,46 @@ class FileReader {
       ASSIGN_OR_RETURN(const ConfigValue value,
                        Take(key, node, found->kind, found->min, found->max));
       found->set(*settings, value);
+    }
+    return {};
+  }
+
+  Status ReadAliases(const toml::table& aliases) {
+    std::vector<std::string_view> known = {"chat_template_kwargs"};
+    for (const AliasKey& k : AliasKeys()) known.push_back(k.name);
+    for (const auto& [name, node] : aliases) {
+      const toml::table* table = node.as_table();
+      if (table == nullptr)
+        return ErrAt(name.source(), fmt::format("aliases.{} must be a table", name.str()));
+      ModelAlias alias;
+      alias.name = std::string(name.str());
+      if (Status ok = CheckModelName(alias.name); !ok)
+        return ErrAt(name.source(), ok.error().message);
+      for (const auto& [key, value_node] : *table) {
+        if (key.str() == "chat_template_kwargs") {
+          const toml::table* kwargs = value_node.as_table();
+          if (kwargs == nullptr)
+            return ErrAt(key.source(),
+                         "chat_template_kwargs must be a table, such as "
+                         "{ enable_thinking = false }");
+          std::ostringstream json;
+          json << toml::json_formatter(*kwargs);
+          alias.chat_template_kwargs = json.str();
+          continue;
+        }
+        const auto found = std::find_if(AliasKeys().begin(), AliasKeys().end(),
+                                        [&](const AliasKey& k) { return k.name == key.str(); });
+        if (found == AliasKeys().end())
+          return ErrAt(key.source(), fmt::format("unknown key \"{}\" below [aliases.{}]{}",
+                                                 key.str(), name.str(), Hint(key.str(), known)));
+        ASSIGN_OR_RETURN(const ConfigValue value,
+                         Take(key, value_node, found->kind, found->min, found->max));
+        found->set(alias, value);
+      }
+      if (alias.model.empty())
+        return ErrAt(name.source(),
+                     fmt::format("[aliases.{}] has no model: set model = \"...\"", name.str()));
+      config_->aliases.push_back(std::move(alias));
     }
     return {};
   }

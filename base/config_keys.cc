@@ -181,6 +181,20 @@ constexpr KeyKey kKeyKeys[] = {
     {"store", K::kBoolean, 0, 0, [](KeyConfig& k, const V& v) { k.store = Flag(v); }},
 };
 
+// The bounds are those of a request.
+constexpr AliasKey kAliasKeys[] = {
+    {"model", K::kText, 0, 0, [](ModelAlias& a, const V& v) { a.model = Text(v); }},
+    {"temperature", K::kNumber, 0, 2, [](ModelAlias& a, const V& v) { a.temperature = Number(v); }},
+    {"top_p", K::kNumber, 0.000001, 1, [](ModelAlias& a, const V& v) { a.top_p = Number(v); }},
+    {"min_p", K::kNumber, 0, 1, [](ModelAlias& a, const V& v) { a.min_p = Number(v); }},
+    {"repetition_penalty", K::kNumber, 0.01, 10,
+     [](ModelAlias& a, const V& v) { a.repetition_penalty = Number(v); }},
+    {"top_k", K::kInteger, 0, INT32_MAX, [](ModelAlias& a, const V& v) { a.top_k = Int(v); }},
+    {"max_tokens", K::kInteger, 1, limits::kContextMax,
+     [](ModelAlias& a, const V& v) { a.max_tokens = Int(v); }},
+    {"system_prompt", K::kText, 0, 0, [](ModelAlias& a, const V& v) { a.system_prompt = Text(v); }},
+};
+
 constexpr CacheKey kCacheKeys[] = {
     {"type", K::kText, 0, 0, [](CacheSettings& s, const V& v) { s.type = Text(v); }},
     {"bits", K::kInteger, 1, 16, [](CacheSettings& s, const V& v) { s.bits = Int(v); }},
@@ -250,6 +264,7 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 std::span<const ConfigKey> ConfigKeys() { return kKeys; }
 std::span<const ModelKey> ModelKeys() { return kModelKeys; }
 std::span<const KeyKey> KeyKeys() { return kKeyKeys; }
+std::span<const AliasKey> AliasKeys() { return kAliasKeys; }
 std::span<const CacheKey> CacheKeys() { return kCacheKeys; }
 
 Result<uint64_t> ParseBytes(std::string_view text) {

@@ -62,6 +62,15 @@ struct KeyKey {
 };
 std::span<const KeyKey> KeyKeys();
 
+// Keys of [aliases.NAME], but for the table chat_template_kwargs.
+struct AliasKey {
+  std::string_view name;
+  ConfigKind kind;
+  double min, max;
+  void (*set)(ModelAlias& alias, const ConfigValue& checked);
+};
+std::span<const AliasKey> AliasKeys();
+
 // Keys of [cache_types.NAME], and of what follows in its `then`.
 struct CacheKey {
   std::string_view name;

@@ -156,7 +156,7 @@ HttpResponse Model(std::string_view path, const ApiState& state) {
                           "The model's name is not percent-encoded properly.", "model", 0});
   const auto model = state.models.Resolve(*name);
   if (!model) return ErrorResponse(model.error());
-  return JsonResponse(200, ModelObject(**model));
+  return JsonResponse(200, ModelObject(**model, *name));
 }
 
 }  // namespace
@@ -211,7 +211,7 @@ HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDe
       return std::move(*parsed);
     }
     case Endpoint::kModels:
-      return JsonResponse(200, ModelList(state.models.models()));
+      return JsonResponse(200, ModelList(state.models.models(), state.models.aliases()));
     case Endpoint::kModel:
       return Model(path, state);
     case Endpoint::kHealth:

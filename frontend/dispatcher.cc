@@ -25,7 +25,8 @@ struct Dispatcher::Worker {
 
 struct Dispatcher::Generation {
   RequestLedger ledger;
-  AnswerIdentity identity{};
+  std::string model{};
+  AnswerIdentity identity{};  // with the model as the client calls it
   bool stream = false;
   std::optional<int32_t> keep_alive_s{};
   AnswerSink* sink = nullptr;
@@ -142,7 +143,9 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
     return Err(Error{
         ErrorCode::overloaded, "The requests under way hold as much memory as they may.", {}, 1});
 
-  generation->identity = {generation->ledger.request().kind, rid, model->name,
+  generation->model = model->name;
+  generation->identity = {generation->ledger.request().kind, rid,
+                          request.alias.empty() ? model->name : request.alias,
                           generation->ledger.request().unix_time, request.include_usage};
   generation->stream = request.stream;
   generation->keep_alive_s = request.keep_alive_s;
@@ -230,7 +233,7 @@ void Dispatcher::OnClientGone(RequestId rid) {
   if (const auto model = waiting_calls_.OnClientGone(rid)) demand_.Touch(*model);
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;
-  LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->identity.model);
+  LogInfo("{}: {}: the client is gone", RequestIdText(rid), it->second->model);
   SendCancel(*it->second);
   Erase(rid);
 }
@@ -263,7 +266,7 @@ void Dispatcher::Hand(Generation& generation, Worker& worker) {
   RequestLedger& ledger = generation.ledger;
   const bool suspect = Names(worker.offer.suspects, ledger.rid());
   generation.worker = worker.id;
-  demand_.Touch(generation.identity.model);
+  demand_.Touch(generation.model);
   worker.port->Send(ledger.state() == RequestLedger::State::kOrphaned
                         ? protocol::MakeFrame(ledger.MakeResume(suspect))
                         : protocol::MakeFrame(ledger.MakeSubmit(suspect)));
@@ -301,7 +304,7 @@ void Dispatcher::HandWaiting(int64_t now_ms) {
     if (it == generations_.end() || it->second->worker != 0) continue;
     Generation& generation = *it->second;
     const bool begun = generation.ledger.state() == RequestLedger::State::kOrphaned;
-    const std::string& name = generation.identity.model;
+    const std::string& name = generation.model;
     const RosterEntry* model = models_->Find(name);
     if (!model) {
       Fail(rid, begun ? Lost(name) : NoLongerServed(name));
@@ -435,7 +438,7 @@ Status Dispatcher::GiveUp(Generation& generation, const Error& breach) {
        {ErrorCode::internal,
         fmt::format("The process that serves {} answered with nonsense and is being replaced; the "
                     "request was given up. The service's log has the details.",
-                    generation.identity.model),
+                    generation.model),
         {},
         0});
   return tl::unexpected(breach);
@@ -516,8 +519,8 @@ void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_
     sink->Respond(JsonResponse(200, WholeAnswer(generation.identity, choices, answer_end)));
   }
   LogInfo("{}: {}: {} + {} tokens in {} ms", RequestIdText(generation.ledger.rid()),
-          generation.identity.model, answer_end.usage.prompt_tokens,
-          answer_end.usage.completion_tokens, now_ms - generation.started_ms);
+          generation.model, answer_end.usage.prompt_tokens, answer_end.usage.completion_tokens,
+          now_ms - generation.started_ms);
   const auto worker = workers_.find(generation.worker);
   if (worker != workers_.end())
     worker->second.port->Send(protocol::MakeFrame(protocol::Release{generation.ledger.rid()}));
@@ -575,8 +578,8 @@ void Dispatcher::OnTick(int64_t now_ms) {
     Generation& generation = *it->second;
     SendCredit(generation, 1);
     if (generation.worker == 0 && now_ms >= generation.wait_until_ms) {
-      const RosterEntry* model = models_->Find(generation.identity.model);
-      Fail(rid, model ? ModelSlowError(*model) : Lost(generation.identity.model));
+      const RosterEntry* model = models_->Find(generation.model);
+      Fail(rid, model ? ModelSlowError(*model) : Lost(generation.model));
       continue;
     }
     if (generation.stream && generation.sink->caught_up() &&
@@ -610,7 +613,7 @@ std::optional<protocol::Demand> Dispatcher::TakeDemand(int64_t now_ms) {
   if (!demand_.changed()) return std::nullopt;
   DemandTracker::Count count;
   for (const auto& [rid, generation] : generations_) {
-    const std::string& model = generation->identity.model;
+    const std::string& model = generation->model;
     if (generation->worker != 0)
       count.Running(model);
     else
@@ -649,7 +652,7 @@ void Dispatcher::Fail(RequestId rid, const Error& error) {
   const auto it = generations_.find(rid);
   if (it == generations_.end()) return;
   Generation& generation = *it->second;
-  LogInfo("{}: {}: {}", RequestIdText(rid), generation.identity.model, InfoOf(error.code).name);
+  LogInfo("{}: {}: {}", RequestIdText(rid), generation.model, InfoOf(error.code).name);
   SendCancel(generation);
   AnswerSink* const sink = generation.sink;
   if (generation.head_sent) {
@@ -665,8 +668,8 @@ void Dispatcher::Erase(RequestId rid) {
   const auto it = generations_.find(rid);
   CHECK(it != generations_.end());
   held_bytes_ -= it->second->ledger.request_bytes();
-  demand_.OnEnd(it->second->identity.model, it->second->keep_alive_s);
-  const auto count = per_model_.find(it->second->identity.model);
+  demand_.OnEnd(it->second->model, it->second->keep_alive_s);
+  const auto count = per_model_.find(it->second->model);
   CHECK(count != per_model_.end() && count->second > 0);
   if (--count->second == 0) per_model_.erase(count);
   generations_.erase(it);

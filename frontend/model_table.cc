@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/limits.h"
+#include "frontend/aliases.h"
 #include "frontend/request_fields.h"
 
 namespace perdure::frontend {
@@ -28,9 +29,12 @@ Result<const RosterEntry*> ModelTable::Resolve(std::string_view name) const {
     return &roster_.models.front();
   }
   if (const RosterEntry* model = Find(name)) return model;
+  if (const ModelAlias* alias = FindAlias(aliases_, name))
+    if (const RosterEntry* model = Find(alias->model)) return model;
   std::string known;
   for (const RosterEntry& model : roster_.models)
     known += fmt::format("{}{}", known.empty() ? "" : ", ", model.name);
+  for (const ModelAlias& alias : aliases_) known += ", " + alias.name;
   return Err(ErrorCode::model_not_found,
              fmt::format("There is no model {}. Models: {}.", Quoted(name), known), "model");
 }

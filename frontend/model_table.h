@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/model_alias.h"
 #include "base/result.h"
 #include "protocol/messages.h"
 
@@ -14,12 +15,15 @@ namespace perdure::frontend {
 class ModelTable {
  public:
   void Apply(protocol::Roster roster) { roster_ = std::move(roster); }
+  void SetAliases(std::vector<ModelAlias> aliases) { aliases_ = std::move(aliases); }
 
   const std::vector<protocol::RosterEntry>& models() const { return roster_.models; }
+  // Of models that there are.
+  const std::vector<ModelAlias>& aliases() const { return aliases_; }
   bool draining() const { return roster_.draining; }
 
-  // The model of that name, or the default one for an empty name (the first where none is marked).
-  // model_not_found names the models that there are.
+  // The model of that name or alias, or the default one for an empty name (the first where none is
+  // marked). model_not_found names the models that there are.
   Result<const protocol::RosterEntry*> Resolve(std::string_view name) const;
   const protocol::RosterEntry* Find(std::string_view name) const;
   // Some model would answer, at once or as soon as it is loaded.
@@ -27,6 +31,7 @@ class ModelTable {
 
  private:
   protocol::Roster roster_;
+  std::vector<ModelAlias> aliases_;
 };
 
 enum class ModelAvailability {

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "frontend/aliases.h"
 #include "frontend/cache_fields.h"
 #include "frontend/keep_alive.h"
 #include "frontend/message_parser.h"
@@ -237,6 +238,11 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   RETURN_IF_ERROR(RefuseResponseFormat(body));
   RETURN_IF_ERROR(RefuseUnsupported(body));
   RETURN_IF_ERROR(CheckIgnored(body));
+  if (const ModelAlias* const alias = FindAlias(defaults.aliases, parsed.model)) {
+    parsed.alias = alias->name;
+    parsed.model = alias->model;
+    ApplyDefaults(*alias, &generation);
+  }
   return parsed;
 }
 
@@ -351,6 +357,8 @@ Result<ParsedRequest> ParseChatRequest(std::string_view text, const RequestDefau
     }
     if (!kwargs->empty()) chat["chat_template_kwargs"] = std::move(body["chat_template_kwargs"]);
   }
+  if (const ModelAlias* const alias = FindAlias(defaults.aliases, parsed.alias))
+    ApplyToChat(*alias, &chat);
   parsed.generation.chat_json = DumpJson(chat);
   return parsed;
 }

@@ -7,9 +7,11 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
+#include "base/model_alias.h"
 #include "base/result.h"
 #include "protocol/messages.h"
 
@@ -17,6 +19,7 @@ namespace perdure::frontend {
 
 struct ParsedRequest {
   std::string model;  // empty: the default model
+  std::string alias;  // under which the client knows it; empty: none
   bool stream = false;
   bool include_usage = false;           // of a stream
   std::optional<int32_t> keep_alive_s;  // that the model stays afterwards; -1: for ever
@@ -28,6 +31,7 @@ struct RequestDefaults {
   uint64_t seed = 0;
   int64_t unix_time = 0;
   std::string tenant = {};  // of its key
+  std::span<const ModelAlias> aliases = {};
 };
 
 // POST /v1/chat/completions.

@@ -182,13 +182,31 @@ std::string StreamEnd(const AnswerIdentity& identity, int choice, FinishReason r
 
 std::string StreamError(const Error& error) { return "data: " + ErrorBody(error) + "\n\n"; }
 
-std::string ModelList(std::span<const RosterEntry> models) {
+namespace {
+
+Json AliasJson(const RosterEntry& model, const std::string& name) {
+  Json json = ModelJson(model);
+  if (name == model.name) return json;
+  json["id"] = name;
+  json["default"] = false;
+  json["alias_of"] = model.name;
+  return json;
+}
+
+}  // namespace
+
+std::string ModelList(std::span<const RosterEntry> models, std::span<const ModelAlias> aliases) {
   Json data = Json::array();
   for (const RosterEntry& model : models) data.push_back(ModelJson(model));
+  for (const ModelAlias& alias : aliases)
+    for (const RosterEntry& model : models)
+      if (model.name == alias.model) data.push_back(AliasJson(model, alias.name));
   return DumpJson({{"object", "list"}, {"data", std::move(data)}});
 }
 
-std::string ModelObject(const RosterEntry& model) { return DumpJson(ModelJson(model)); }
+std::string ModelObject(const RosterEntry& model, const std::string& name) {
+  return DumpJson(AliasJson(model, name));
+}
 
 std::string HealthBody(std::string_view status, std::span<const RosterEntry> models) {
   Json states = Json::object();

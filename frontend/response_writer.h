@@ -63,8 +63,11 @@ std::string StreamEnd(const AnswerIdentity& identity, int choice, protocol::Fini
 std::string StreamError(const Error& error);
 inline constexpr std::string_view kStreamComment = ": waiting\n\n";
 
-std::string ModelList(std::span<const protocol::RosterEntry> models);
-std::string ModelObject(const protocol::RosterEntry& model);
+// Aliases stand as models of their own, with "alias_of".
+std::string ModelList(std::span<const protocol::RosterEntry> models,
+                      std::span<const ModelAlias> aliases = {});
+// `name`: as it was asked for.
+std::string ModelObject(const protocol::RosterEntry& model, const std::string& name);
 // {"status": status, "models": {name: {state, …}}} of /health and /ready.
 std::string HealthBody(std::string_view status, std::span<const protocol::RosterEntry> models);
 

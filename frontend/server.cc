@@ -32,7 +32,9 @@ Server::Server(protocol::FrontendSettings settings, shm::StatusBlock status)
       acceptor_(io_),
       tick_(io_),
       scratch_(limits::kHttpReadBytes),
-      dispatcher_(&settings_, &models_) {}
+      dispatcher_(&settings_, &models_) {
+  models_.SetAliases(settings_.aliases);
+}
 
 Server::~Server() {
   files_.Stop();
@@ -155,7 +157,10 @@ std::vector<std::pair<std::string, std::string>> Server::CorsHeaders(const HttpR
 std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol::RequestId rid,
                                            AnswerSink* sink) {
   auto handled = HandleRequest(request, {settings_, models_, draining()},
-                               {RandomU64(), UnixSeconds(), TenantOf(request, settings_)});
+                               {.seed = RandomU64(),
+                                .unix_time = UnixSeconds(),
+                                .tenant = TenantOf(request, settings_),
+                                .aliases = settings_.aliases});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
   Status started;
   if (const auto* cache = std::get_if<CacheCall>(&handled))
@@ -249,6 +254,7 @@ Status Server::AddWorker(const protocol::ChannelOffer& offer, UniqueFd socket) {
 
 void Server::ApplySettings(protocol::FrontendSettings settings) {
   settings_ = std::move(settings);
+  models_.SetAliases(settings_.aliases);
   LogLevel level;
   if (ParseLogLevel(settings_.log_level, &level)) SetLogLevel(level);
   LogInfo("new settings");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/cache_settings.h"
+#include "base/model_alias.h"
 #include "base/token.h"
 
 namespace perdure::protocol {
@@ -462,11 +463,12 @@ struct FrontendSettings {
   int32_t slow_client_timeout_s = 0;
   int32_t drain_timeout_s = 0;  // running answers after SIGTERM
   std::string log_level;
+  std::vector<ModelAlias> aliases;
   auto Fields() {
     return std::tie(host, port, api_keys, admin_keys, admin_token, allowed_hosts, body_bytes_max,
                     upload_bytes_max, upload_dir, connections_max, queue_max, header_timeout_s,
                     idle_timeout_s, sse_comment_s, slow_client_timeout_s, drain_timeout_s,
-                    log_level);
+                    log_level, aliases);
   }
 };
 

@@ -30,6 +30,7 @@ protocol::FrontendSettings FrontendSettingsOf(const Config& config, const std::s
   s.slow_client_timeout_s = config.slow_client_timeout_s;
   s.drain_timeout_s = config.drain_timeout_s;
   s.log_level = std::string(LogLevelName(config.log_level));
+  s.aliases = config.aliases;
   return s;
 }
 

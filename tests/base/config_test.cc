@@ -225,6 +225,41 @@ TEST_F(ConfigTest, HowLongModelsStay) {
   EXPECT_THAT(warnings_, IsEmpty());
 }
 
+TEST_F(ConfigTest, AliasesAreNamesOfModels) {
+  const auto config = LoadText(
+      "[aliases.writer]\nmodel = \"a\"\ntemperature = 1.5\ntop_k = 40\nmax_tokens = 77\n"
+      "system_prompt = \"You write.\"\nchat_template_kwargs = { enable_thinking = false, n = 3 }\n"
+      "[models.a]\nsource = \"nano\"\n[models.b]\nsource = \"nano\"\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  ASSERT_EQ(config->aliases.size(), 1u);
+  const ModelAlias& alias = config->aliases[0];
+  EXPECT_EQ(alias.name, "writer");
+  EXPECT_EQ(alias.model, "a");
+  EXPECT_EQ(alias.temperature, 1.5f);
+  EXPECT_EQ(alias.top_k, 40);
+  EXPECT_EQ(alias.max_tokens, 77);
+  EXPECT_EQ(alias.system_prompt, "You write.");
+  std::string kwargs = alias.chat_template_kwargs;
+  std::erase_if(kwargs, [](char c) { return c == ' ' || c == '\n'; });
+  EXPECT_EQ(kwargs, "{\"enable_thinking\":false,\"n\":3}");
+  ConfigFlags flags;
+  flags.models = {"b"};
+  EXPECT_THAT(LoadText("[aliases.x]\nmodel = \"a\"\n[models.a]\nsource = \"nano\"\n"
+                       "[models.b]\nsource = \"nano\"\n",
+                       flags)
+                  ->aliases,
+              IsEmpty())
+      << "its model is not served";
+  EXPECT_THAT(ErrorOf("[aliases.a]\nmodel = \"a\"\n[models.a]\nsource = \"nano\"\n"),
+              HasSubstr("aliases.a has the name of a model"));
+  EXPECT_THAT(ErrorOf("[aliases.x]\nmodel = \"c\"\n[models.a]\nsource = \"nano\"\n"),
+              HasSubstr("no model of this service"));
+  EXPECT_THAT(ErrorOf("[aliases.x]\ntop_k = 3\n"), HasSubstr("has no model"));
+  EXPECT_THAT(ErrorOf("[aliases.x]\nmodel = \"a\"\ntemprature = 3\n"), HasSubstr("temperature"));
+  EXPECT_THAT(ErrorOf("[aliases.x]\nmodel = \"a\"\nchat_template_kwargs = 3\n"),
+              HasSubstr("must be a table"));
+}
+
 TEST_F(ConfigTest, ThePredecessorsVariablesSetConversationsAndTheirCache) {
   const auto before = Load();
   ASSERT_TRUE(before.has_value());

@@ -143,6 +143,45 @@ TEST_F(ResidencyTest, AModelIsUnloadedOnDemand) {
   EXPECT_EQ(service_.Model("nano")["state"], "ready");
 }
 
+TEST_F(ResidencyTest, AReloadWithAliasesAndModelsLeavesStreamsAlone) {
+  const std::string before = Models({"a", "b"});
+  service_.WriteConfig(before);
+  service_.StartReady(2);
+  const pid_t pid = service_.ModelPid("a");
+  Stream stream(service_.url(), LongChatBody(400, {{"model", "a"}}));
+  ASSERT_TRUE(stream.AwaitChunks(3));
+  // One is added, one changed, an alias and a key come.
+  service_.WriteConfig("[aliases.counter]\nmodel = \"a\"\nmax_tokens = 3\n" + Models({"a"}) +
+                       Models({"b"}, "max_context = 512\n") + Models({"c"}));
+  service_.Signal(SIGHUP);
+  const auto named = [&](const char* model) {
+    return Chat(service_.url(), ChatBody("Hello", {{"model", model}, {"ignore_eos", true}}));
+  };
+  ASSERT_TRUE(Eventually([&] { return named("counter").status == 200; }));
+  const Answer answer = named("counter");
+  EXPECT_EQ(answer.body["usage"]["completion_tokens"], 3);
+  EXPECT_EQ(answer.body["model"], "counter");
+  EXPECT_EQ(Chat(service_.url(), ChatBody("Hello", {{"model", "c"}, {"max_tokens", 3}})).status,
+            200);
+  ASSERT_TRUE(Eventually([&] { return service_.Model("b")["max_context"] == 512; }));
+  // One that is broken is refused whole.
+  service_.WriteConfig(Models({"a"}) + "[models.b]\ncolour = \"red\"\n");
+  service_.Signal(SIGHUP);
+  ASSERT_TRUE(Eventually(
+      [&] { return service_.Log().find("the config was not read again") != std::string::npos; }));
+  EXPECT_THAT(service_.Log(), HasSubstr("unknown key \"colour\""));
+  EXPECT_EQ(named("counter").status, 200);
+  // And one is gone.
+  service_.WriteConfig(Models({"a", "b"}));
+  service_.Signal(SIGHUP);
+  ASSERT_TRUE(Eventually([&] { return service_.Model("c").is_null(); }));
+  EXPECT_EQ(named("counter").status, 404);
+  stream.Join();
+  EXPECT_EQ(stream.finish_reason(), "length");
+  EXPECT_EQ(service_.ModelPid("a"), pid) << "nobody has touched it";
+  EXPECT_EQ(service_.Model("a")["deaths"], 0);
+}
+
 TEST_F(ResidencyTest, AWorkerThatIsKilledWhileItLeavesLosesNoRequest) {
   service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
                        Models({"a", "b"}));
