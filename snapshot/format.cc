@@ -60,6 +60,8 @@ std::string_view NameOf(RecordKind kind) {
       return "page record";
     case RecordKind::kCounter:
       return "counter record";
+    case RecordKind::kScrub:
+      return "scrub record";
     case RecordKind::kFileHeader:
       return "header record";
     case RecordKind::kFilePage:
