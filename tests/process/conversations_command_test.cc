@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -173,6 +174,32 @@ TEST_F(ConversationsCommandTest, ExportsAndImports) {
               HasSubstr("The document is no exported conversation"));
   EXPECT_THAT(Failed("import " + File("missing").string()), HasSubstr("missing"));
   EXPECT_THAT(Failed("import - </dev/null"), HasSubstr("is empty"));
+}
+
+TEST_F(ConversationsCommandTest, ExportsAndKeepsWhatWasComputed) {
+  service_.StartReady();
+  std::vector<std::string> told{
+      "My name is Anna, and I like long walks along the river, in spring."};
+  told.push_back(Say("a", told));
+  told.push_back("What is my name?");
+  const std::string file = File("a.perdure");
+  Done("export a --kv -o '" + file + "'");
+  EXPECT_EQ(fs::status(file).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  Done("save a kept --kv");
+  EXPECT_THAT(Failed("save a kept"), HasSubstr("kept"));
+  EXPECT_THAT(Done("saved"), HasSubstr("kept"));
+  const std::string undisturbed = Say("a", told);
+  Done("delete a");
+
+  EXPECT_EQ(Told("import '" + file + "'")["kv"]["used"], true);
+  EXPECT_EQ(Say("a", told), undisturbed);
+  Done("load kept --id again");
+  EXPECT_EQ(Say("again", told), undisturbed);
+  Done("delete-saved kept");
+  EXPECT_THAT(Done("saved"), HasSubstr("nothing is saved"));
+  EXPECT_THAT(Failed("load kept"), HasSubstr("kept"));
+  std::ofstream(file, std::ios::app) << "more";
+  EXPECT_THAT(Failed("import '" + file + "' --id other"), Not(IsEmpty()));
 }
 
 TEST_F(ConversationsCommandTest, DeletesATenantAndNothingOfTheOther) {
