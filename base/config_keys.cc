@@ -109,6 +109,10 @@ constexpr ConfigKey kKeys[] = {
      [](Config& c, const V& v) { c.snapshots.turns_bytes_max = U64(v); }},
     {"snapshots", "retention_days", K::kInteger, 1, 36500, "PERDURE_SNAPSHOTS_RETENTION_DAYS", "",
      [](Config& c, const V& v) { c.snapshots.retention_days = Int(v); }},
+    {"snapshots", "kv_compression", K::kKvCompression, 0, 0, "PERDURE_SNAPSHOTS_KV_COMPRESSION", "",
+     [](Config& c, const V& v) {
+       c.snapshots.kv_compression = Text(v) == "zstd" ? KvCompression::kZstd : KvCompression::kNone;
+     }},
     {"paths", "state_dir", K::kPath, 0, 0, "PERDURE_STATE_DIR", "",
      [](Config& c, const V& v) { c.state_dir = Text(v); }},
     {"paths", "runtime_dir", K::kPath, 0, 0, "PERDURE_RUNTIME_DIR", "",
@@ -259,6 +263,8 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       return CheckChoice(value, "int8", "float32");
     case K::kDurability:
       return CheckChoice(value, "sync", "async");
+    case K::kKvCompression:
+      return CheckChoice(value, "none", "zstd");
     case K::kLogLevel: {
       const auto* text = std::get_if<std::string>(&value);
       std::string name = text == nullptr ? std::string() : Lower(*text);
@@ -321,6 +327,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kQuantize:
     case K::kActivations:
     case K::kDurability:
+    case K::kKvCompression:
     case K::kBytes:
       return ConfigValue(text);
     case K::kInteger: {

@@ -27,9 +27,10 @@ enum class ConfigKind {
   kPath,
   kPaths,
   kLogLevel,
-  kQuantize,     // "q8", "q4" or ""
-  kActivations,  // "int8", "float32" or ""
-  kDurability,   // "sync" or "async"
+  kQuantize,       // "q8", "q4" or ""
+  kActivations,    // "int8", "float32" or ""
+  kDurability,     // "sync" or "async"
+  kKvCompression,  // "none" or "zstd"
 };
 
 struct ConfigKey {

@@ -160,6 +160,9 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
       case ConfigKind::kDurability:
         value = "async";
         break;
+      case ConfigKind::kKvCompression:
+        value = "zstd";
+        break;
     }
     variables_[std::string(key.variable)] = value;
     const auto config = Load();
