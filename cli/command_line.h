@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "base/config.h"
+#include "cli/backup/backup.h"
+#include "cli/backup/restore.h"
 #include "cli/bench/bench.h"
 
 namespace perdure::cli {
@@ -21,6 +23,8 @@ enum class Command {
   kDemo,
   kInspectArena,
   kCache,
+  kBackup,
+  kRestore,
 };
 
 struct DemoOptions {
@@ -37,10 +41,12 @@ struct CacheOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, bench, doctor, inspect, cache
+  bool json = false;  // ps, show, list, bench, doctor, inspect, cache, backup, restore
   std::string model;  // show, bench, reload, cache
   std::string arena;  // inspect arena
   CacheOptions cache;
+  BackupOptions backup;
+  RestoreOptions restore;
   DemoOptions demo;
   BenchOptions bench;
 };

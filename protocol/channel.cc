@@ -61,7 +61,8 @@ ssize_t SendBytes(int socket, const char* data, size_t size, int fd) {
 }  // namespace
 
 bool CarriesFd(MessageType type) {
-  return type == MessageType::kChannelOffer || type == MessageType::kNewChannel;
+  return type == MessageType::kChannelOffer || type == MessageType::kNewChannel ||
+         type == MessageType::kBackUp;
 }
 
 Channel::Channel(UniqueFd socket) : socket_(std::move(socket)) {

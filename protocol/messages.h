@@ -44,6 +44,8 @@ enum class MessageType : uint16_t {
   kNewChannel = 64,  // with one fd: the frontend was replaced
   // S → F and W
   kDrain = 65,
+  // S → W
+  kBackUp = 66,  // with one fd
   // W → S
   kWorkerReady = 80,
   kLoadFailed = 81,
@@ -476,6 +478,16 @@ struct Drain {
   int32_t timeout_s = 0;
   bool hand_over = false;  // to W: exit after this step; what runs goes on with the next worker
   auto Fields() { return std::tie(timeout_s, hand_over); }
+};
+
+// --- S → W -------------------------------------------------------------------------------------
+
+// Comes with a stream socket, whose other end has who makes a backup: what is stored goes there
+// (snapshot/backup_stream.h).
+struct BackUp {
+  static constexpr MessageType kType = MessageType::kBackUp;
+  bool kv = false;  // pages of KV, too
+  auto Fields() { return std::tie(kv); }
 };
 
 }  // namespace perdure::protocol

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "protocol/codec.h"
 #include "protocol/heritage.h"
+#include "worker/disk_backup.h"
 
 namespace perdure::worker {
 
@@ -21,6 +22,7 @@ WorkerLoop::WorkerLoop(const protocol::Hello& hello, const Model* model,
     : hello_(hello),
       status_(status),
       control_(control),
+      persistence_(options.persistence),
       answers_fd_(options.persistence != nullptr ? options.persistence->fd() : -1),
       generator_(model, options, store, status, this) {
   if (frontend) OpenFrontend(std::move(frontend));
@@ -116,6 +118,15 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
       CloseFrontend();
       OpenFrontend(std::move(received.fd));
       LogInfo("a new frontend is connected");
+      return {};
+    }
+    case MessageType::kBackUp: {
+      ASSIGN_OR_RETURN(const auto message, protocol::Decode<protocol::BackUp>(frame.payload));
+      if (!received.fd) return Err(ErrorCode::protocol_error, "a backup came without its socket");
+      if (persistence_ != nullptr)
+        persistence_->BackUp(std::move(received.fd), message.kv);
+      else
+        RefuseBackup(received.fd, "conversations of this model are not stored: see its log");
       return {};
     }
     case MessageType::kDrain: {

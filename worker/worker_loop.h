@@ -51,7 +51,8 @@ class WorkerLoop : private EventSink {
   shm::StatusShm* const status_;
   protocol::Channel* const control_;
   std::optional<protocol::Channel> frontend_;
-  const int answers_fd_;  // of the disk; -1: there are none
+  Persistence* const persistence_;  // null: nothing is stored
+  const int answers_fd_;            // of the disk; -1: there are none
   Generator generator_;
   std::optional<int64_t> drain_deadline_ms_;  // on the monotonic clock
   std::optional<int> exit_code_;
