@@ -107,17 +107,14 @@ fs::path DefaultRuntimeDir(const GetEnv& env) {
   return fmt::format("/tmp/perdure-{}", geteuid());
 }
 
+fs::path DefaultStateDir(const GetEnv& env) {
+  if (geteuid() == 0) return "/var/lib/perdure";
+  if (auto xdg = Variable(env, "XDG_STATE_HOME")) return fs::path(*xdg) / "perdure";
+  return Home(env) / ".local/state/perdure";
+}
+
 void ApplyDirectoryDefaults(const GetEnv& env, Config* config) {
-  const bool root = geteuid() == 0;
-  if (config->state_dir.empty()) {
-    if (root) {
-      config->state_dir = "/var/lib/perdure";
-    } else if (auto xdg = Variable(env, "XDG_STATE_HOME")) {
-      config->state_dir = fs::path(*xdg) / "perdure";
-    } else {
-      config->state_dir = Home(env) / ".local/state/perdure";
-    }
-  }
+  if (config->state_dir.empty()) config->state_dir = DefaultStateDir(env);
   if (config->runtime_dir.empty()) config->runtime_dir = DefaultRuntimeDir(env);
   if (config->model_cache_dir.empty()) {
     if (auto xdg = Variable(env, "XDG_CACHE_HOME")) {
@@ -337,14 +334,31 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
   return config;
 }
 
-Result<fs::path> FindRuntimeDir(const ConfigFlags& flags, const GetEnv& env) {
-  if (flags.runtime_dir && !flags.runtime_dir->empty()) return Absolute(*flags.runtime_dir, env);
-  if (auto dir = Variable(env, "PERDURE_RUNTIME_DIR")) return Absolute(*dir, env);
+namespace {
+
+// As the config file has it; where there is none, a Config of nothing.
+Result<Config> ReadOnlyTheFile(const ConfigFlags& flags, const GetEnv& env) {
   ASSIGN_OR_RETURN(const fs::path file, ConfigFile(flags, env));
   Config config;
   std::vector<std::string> warnings;
   if (!file.empty()) RETURN_IF_ERROR(ReadConfigFile(file, env, &config, &warnings));
+  return config;
+}
+
+}  // namespace
+
+Result<fs::path> FindRuntimeDir(const ConfigFlags& flags, const GetEnv& env) {
+  if (flags.runtime_dir && !flags.runtime_dir->empty()) return Absolute(*flags.runtime_dir, env);
+  if (auto dir = Variable(env, "PERDURE_RUNTIME_DIR")) return Absolute(*dir, env);
+  ASSIGN_OR_RETURN(const Config config, ReadOnlyTheFile(flags, env));
   return config.runtime_dir.empty() ? DefaultRuntimeDir(env) : config.runtime_dir;
+}
+
+Result<fs::path> FindStateDir(const ConfigFlags& flags, const GetEnv& env) {
+  if (flags.state_dir && !flags.state_dir->empty()) return Absolute(*flags.state_dir, env);
+  if (auto dir = Variable(env, "PERDURE_STATE_DIR")) return Absolute(*dir, env);
+  ASSIGN_OR_RETURN(const Config config, ReadOnlyTheFile(flags, env));
+  return config.state_dir.empty() ? DefaultStateDir(env) : config.state_dir;
 }
 
 }  // namespace perdure

@@ -134,5 +134,7 @@ Result<Config> LoadConfig(const ConfigFlags& flags, const GetEnv& env,
 // variable, else what the config file says, else the default. The file is only read where neither
 // flag nor variable says; its errors are those of LoadConfig.
 Result<std::filesystem::path> FindRuntimeDir(const ConfigFlags& flags, const GetEnv& env);
+// The same of its state folder, whether it runs or not.
+Result<std::filesystem::path> FindStateDir(const ConfigFlags& flags, const GetEnv& env);
 
 }  // namespace perdure

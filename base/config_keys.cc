@@ -112,6 +112,10 @@ constexpr ConfigKey kKeys[] = {
     {"snapshots", "retention_days", K::kInteger, 1, limits::kRetentionDaysMax,
      "PERDURE_SNAPSHOTS_RETENTION_DAYS", "",
      [](Config& c, const V& v) { c.snapshots.retention_days = Int(v); }},
+    {"snapshots", "kv_compression", K::kKvCompression, 0, 0, "PERDURE_SNAPSHOTS_KV_COMPRESSION", "",
+     [](Config& c, const V& v) {
+       c.snapshots.kv_compression = Text(v) == "zstd" ? KvCompression::kZstd : KvCompression::kNone;
+     }},
     {"lifecycle", "memory_max", K::kBytes, 0, double(uint64_t{1} << 50), "PERDURE_MEMORY_MAX", "",
      [](Config& c, const V& v) { c.memory_max = U64(v); }},
     {"lifecycle", "idle_timeout_s", K::kInteger, 0, INT32_MAX, "PERDURE_MODEL_IDLE_TIMEOUT_S",
@@ -315,6 +319,8 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       return CheckChoice(value, "int8", "float32");
     case K::kDurability:
       return CheckChoice(value, "sync", "async");
+    case K::kKvCompression:
+      return CheckChoice(value, "none", "zstd");
     case K::kLogLevel: {
       const auto* text = std::get_if<std::string>(&value);
       std::string name = text == nullptr ? std::string() : Lower(*text);
@@ -376,6 +382,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kActivations:
     case K::kDurability:
     case K::kSecret:
+    case K::kKvCompression:
     case K::kBytes:
       return ConfigValue(text);
     case K::kInteger: {

@@ -27,10 +27,11 @@ enum class ConfigKind {
   kPath,
   kPaths,
   kLogLevel,
-  kQuantize,     // "q8", "q4" or ""
-  kActivations,  // "int8", "float32" or ""
-  kDurability,   // "sync" or "async"
-  kSecret,       // a key, which no error repeats
+  kQuantize,       // "q8", "q4" or ""
+  kActivations,    // "int8", "float32" or ""
+  kDurability,     // "sync" or "async"
+  kKvCompression,  // "none" or "zstd"
+  kSecret,         // a key, which no error repeats
 };
 
 struct ConfigKey {

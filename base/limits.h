@@ -236,7 +236,7 @@ inline constexpr size_t kArenaSlabBytes = size_t{32} << 20;
 // damaged: two in a row are already rare.
 inline constexpr int kArenaReadTries = 8;
 // A new service may be started before the workers of a killed one have given their memory back: so
-// long its workers wait for the locks of an arena and of files of conversations.
+// long its workers wait for the lock of an arena.
 inline constexpr int kArenaLockWaitMs = 5000;
 // What an idle worker verifies of its predecessor's pages at a time, one page at least: about 1 ms
 // of one core, which a request may have to wait.
@@ -436,6 +436,31 @@ inline constexpr size_t kDeletedIdsTold = 10'000;
 inline constexpr int kRetentionIntervalMs = 600'000;
 // Damaged records and orphaned chunks that one transaction drops: bounds what is kept in memory.
 inline constexpr size_t kSnapshotDropsAtOnce = 1024;
+// A worker waits so long for the lock of its files: who has it is a worker that is about to end, or
+// a backup, which gives way after the portion at hand.
+inline constexpr int kSnapshotLockWaitMs = 15'000;
+// What a backup takes of a file at a time, whichever is reached first; a turn that is to be stored
+// waits for no more than that, or one record.
+inline constexpr size_t kCopyPortionBytes = size_t{1} << 20;
+inline constexpr int kCopyPortionMs = 5;
+// Portions of what was written again while a file was copied: beyond, whoever takes them is too
+// slow ever to have all.
+inline constexpr int kCopyPortionsAgainMax = 4096;
+// One portion as it is sent: the largest record, and what came before it.
+inline constexpr size_t kCopyPartBytesMax = kSnapshotValueBytesMax + 2 * kCopyPortionBytes;
+
+// --- Backups -----------------------------------------------------------------------------------
+
+// Neither side of a backup waits longer for the other: a disk that does nothing for so long fails.
+inline constexpr int kBackupSilenceMs = 120'000;
+// How long a model is waited for whose worker starts, ends or is replaced meanwhile.
+inline constexpr int kBackupModelWaitMs = 20'000;
+// How often one model is begun again, when its worker has died in the middle.
+inline constexpr int kBackupTriesMax = 5;
+// Files of a backup: two a model, and what people have saved under names.
+inline constexpr size_t kBackupFilesMax = 100'000;
+// backup.json: some 200 bytes a file.
+inline constexpr size_t kBackupManifestBytesMax = size_t{64} << 20;
 
 // --- Conversations as files --------------------------------------------------------------------
 

@@ -1,12 +1,15 @@
 // What conversations on disk cost and give: reading a prompt's pages back beside this machine's
-// speed of copying, their size, and how long a turn's commit takes, also while pages are written.
+// speed of copying, their size, and how long a turn's commit takes, also while pages are written
+// and while a backup is made.
 //
 //   snapshot_bench [FOLDER [PAGE_BYTES]]     (a temporary folder; pages of Qwen3-0.6B in 16 bits)
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -17,12 +20,16 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "shm/hashes.h"
+#include "snapshot/backup_stream.h"
+#include "snapshot/copy_file.h"
 #include "worker/disk_persistence.h"
 
 namespace perdure::bench {
@@ -162,6 +169,80 @@ void Resume(const fs::path& folder, uint32_t page_bytes) {
   }
 }
 
+// As `perdure backup` does it.
+double ReceiveBackup(int socket, const fs::path& to) {
+  const double begin = NowMs();
+  std::unique_ptr<snapshot::CopyFile> copy;
+  for (;;) {
+    auto part = snapshot::ReceivePart(socket);
+    if (!part || part->kind == snapshot::PartKind::kFailed) {
+      fmt::print(stderr, "snapshot_bench: {}\n", part ? part->text : part.error().message);
+      std::exit(1);
+    }
+    if (part->kind == snapshot::PartKind::kFile)
+      copy = std::move(*snapshot::CopyFile::Begin(to / part->text, part->bytes_max));
+    else if (part->kind == snapshot::PartKind::kPortion)
+      (void)copy->Apply({std::move(part->records), false});
+    else if (part->kind == snapshot::PartKind::kFileEnd)
+      (void)copy->Finish();
+    else
+      return NowMs() - begin;
+  }
+}
+
+// Commits while a file of so many bytes is backed up, again and again.
+void CommitsBesideBackups(const fs::path& folder, size_t file_bytes) {
+  constexpr int kTurns = 400;
+  auto opened = Open(folder, true, uint64_t{1} << 30);
+  DiskPersistence& disk = *opened.persistence;
+  uint64_t rid = 0;
+  const auto commit = [&](size_t bytes) {
+    snapshot::StoredTurn turn;
+    turn.rid = ++rid;
+    turn.ids.assign(2'000, static_cast<TokenId>(rid));
+    turn.drawn.assign(turn.ids.size(), false);
+    turn.prompt_tokens = static_cast<uint32_t>(turn.ids.size());
+    turn.messages = {"{}", std::string(bytes, 'x')};
+    turn.message_hashes = {1, rid};
+    const double begin = NowMs();
+    disk.KeepTurn({1, fmt::format("c{}", rid % 1000), false, ""}, turn);
+    for (bool is_kept = false; !is_kept;) {
+      for (worker::PersistenceAnswer& answer : disk.TakeAnswers())
+        is_kept = is_kept || std::holds_alternative<worker::TurnKept>(answer);
+      if (!is_kept) usleep(50);
+    }
+    return NowMs() - begin;
+  };
+  while (fs::file_size(folder / "turns.mdb") < file_bytes) commit(20'000);
+  std::vector<double> alone, beside, backups;
+  for (int i = 0; i < kTurns; ++i) alone.push_back(commit(500));
+  std::atomic<bool> ends = false;
+  std::thread reader([&] {
+    while (!ends) {
+      const fs::path to = folder / "backup";
+      fs::remove_all(to);
+      fs::create_directories(to);
+      int sockets[2];
+      if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) std::exit(1);
+      const UniqueFd ours(sockets[0]);
+      disk.BackUp(UniqueFd(sockets[1]), false);
+      backups.push_back(ReceiveBackup(ours.get(), to));
+    }
+  });
+  for (int i = 0; i < kTurns; ++i) beside.push_back(commit(500));
+  ends = true;
+  reader.join();
+  fmt::print(
+      "\nbacked up beside commits (sync), {} MB of turns in {:.0f} ms, {} times: {:.0f} MB/s\n",
+      file_bytes / 1'000'000, Quantile(&backups, 0.5), backups.size(),
+      static_cast<double>(file_bytes) / Quantile(&backups, 0.5) / 1000);
+  fmt::print("a turn's commit, in ms:        median     99%  longest\n");
+  for (auto& [name, ms] : {std::pair{"alone", &alone}, std::pair{"beside backups", &beside}}) {
+    const double median = Quantile(ms, 0.5), most = Quantile(ms, 0.99);
+    fmt::print("{:<30}{:>8.2f}{:>8.2f}{:>8.2f}\n", name, median, most, ms->back());
+  }
+}
+
 void Commits(const fs::path& folder, bool sync, bool writes_pages, uint32_t page_bytes) {
   constexpr int kTurns = 400;
   constexpr size_t kTokens = 2'000, kNew = 100;
@@ -228,5 +309,6 @@ int main(int argc, char** argv) {
     for (const bool writes_pages : {false, true})
       Commits(folder / fmt::format("commits-{}{}", sync, writes_pages), sync, writes_pages,
               page_bytes);
+  CommitsBesideBackups(folder / "backups", 200'000'000);
   fs::remove_all(folder);
 }

@@ -35,6 +35,10 @@ void AddJson(CLI::App* app, CommandLine* line) {
   app->add_flag("--json", line->json, "Print JSON");
 }
 
+void AddStateDir(CLI::App* app, ConfigFlags* flags) {
+  app->add_option("--state-dir", flags->state_dir, "Folder of what persists [PERDURE_STATE_DIR]");
+}
+
 void AddServerFlags(CLI::App* app, ConfigFlags* flags) {
   app->add_option("--host", flags->host, "Address to listen on (default 127.0.0.1) [PERDURE_HOST]");
   app->add_option("--port", flags->port, "Port to listen on (default 8000) [PERDURE_PORT]");
@@ -44,7 +48,7 @@ void AddServerFlags(CLI::App* app, ConfigFlags* flags) {
                   "Hugging Face cache; may be repeated (default: the built-in model nano)");
   AddModelCacheDir(app, flags);
   AddMaxContext(app, flags);
-  app->add_option("--state-dir", flags->state_dir, "Folder of what persists [PERDURE_STATE_DIR]");
+  AddStateDir(app, flags);
   AddRuntimeDir(app, flags);
   app->add_option("--log-level", flags->log_level,
                   "debug, info, warning, error or off [PERDURE_LOG_LEVEL]");
@@ -262,6 +266,27 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
       "conversations",
       "Look at conversations that the running service has stored, and manage them");
   AddConversations(conversations, &line);
+  CLI::App* backup = app.add_subcommand(
+      "backup", "Copy all conversations to a new folder, while the service runs or not");
+  backup->add_option("DEST", line.backup.destination, "A folder that does not exist yet")
+      ->required();
+  backup->add_flag("--kv", line.backup.kv,
+                   "Also their KV, so that they go on without being computed again");
+  backup->add_option("--model", line.backup.models,
+                     "Of this model alone; may be repeated (default: of all)");
+  CLI::App* restore =
+      app.add_subcommand("restore", "Put a backup in its place, while the service does not run");
+  restore->add_option("BACKUP", line.restore.backup, "A folder that `perdure backup` has made")
+      ->required();
+  restore->add_flag("--verify", line.restore.verify, "Only look whether all of it is whole");
+  restore->add_flag("--force", line.restore.force,
+                    "Move aside what is there already; nothing is deleted");
+  for (CLI::App* command : {backup, restore}) {
+    AddJson(command, &line);
+    AddConfig(command, &line.flags);
+    AddStateDir(command, &line.flags);
+  }
+  AddRuntimeDir(backup, &line.flags);
 
   CLI::App* demo = app.add_subcommand(
       "demo",
@@ -288,6 +313,8 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
   if (*doctor) line.command = Command::kDoctor;
   if (*cache) line.command = Command::kCache;
   if (*conversations) line.command = Command::kConversations;
+  if (*backup) line.command = Command::kBackup;
+  if (*restore) line.command = Command::kRestore;
   if (*demo) line.command = Command::kDemo;
   if (*inspect_arena) line.command = Command::kInspectArena;
   return {std::move(line), 0};

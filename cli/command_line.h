@@ -8,6 +8,8 @@
 
 #include "base/config.h"
 #include "base/limits.h"
+#include "cli/backup/backup.h"
+#include "cli/backup/restore.h"
 #include "cli/bench/bench.h"
 
 namespace perdure::cli {
@@ -26,6 +28,8 @@ enum class Command {
   kInspectArena,
   kCache,
   kConversations,
+  kBackup,
+  kRestore,
 };
 
 struct DemoOptions {
@@ -56,13 +60,15 @@ struct ConversationsOptions {
 struct CommandLine {
   Command command = Command::kServe;
   ConfigFlags flags;
-  bool json = false;  // ps, show, list, plan, bench, doctor, inspect, cache, conversations
-  std::string model;  // show, bench, reload, stop, cache, conversations
+  bool json = false;                // all but serve, reload, stop and demo
+  std::string model;                // show, bench, reload, stop, cache, conversations
   std::vector<std::string> models;  // plan
   int context = 4096;               // plan
   std::string arena;                // inspect arena
   CacheOptions cache;
   ConversationsOptions conversations;
+  BackupOptions backup;
+  RestoreOptions restore;
   DemoOptions demo;
   BenchOptions bench;
 };

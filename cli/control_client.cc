@@ -43,17 +43,41 @@ Result<UniqueFd> Connect(const std::filesystem::path& path) {
   return fd;
 }
 
+bool Send(int socket, const std::string& text, int passed_fd) {
+  iovec part{const_cast<char*>(text.data()), text.size()};
+  union {
+    cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control{};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (passed_fd >= 0) {
+    message.msg_control = &control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    std::memcpy(CMSG_DATA(header), &passed_fd, sizeof passed_fd);
+  }
+  return sendmsg(socket, &message, MSG_NOSIGNAL) == static_cast<ssize_t>(text.size());
+}
+
 }  // namespace
 
 Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op,
                            const std::optional<std::string>& model) {
-  ASSIGN_OR_RETURN(UniqueFd fd, Connect(runtime_dir / "control.sock"));
   Json line = {{"op", op}};
   if (model) line["model"] = *model;
+  return AskSupervisorWith(runtime_dir, line);
+}
+
+Result<Json> AskSupervisorWith(const std::filesystem::path& runtime_dir, const Json& line,
+                               int passed_fd) {
+  ASSIGN_OR_RETURN(UniqueFd fd, Connect(runtime_dir / "control.sock"));
   const std::string request = DumpJson(line) + "\n";
-  if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) !=
-      static_cast<ssize_t>(request.size()))
-    return ErrFromErrno("cannot ask the supervisor");
+  if (!Send(fd.get(), request, passed_fd)) return ErrFromErrno("cannot ask the supervisor");
   std::string answer;
   while (answer.find('\n') == std::string::npos) {
     char buffer[65536];

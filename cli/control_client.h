@@ -16,4 +16,8 @@ namespace perdure::cli {
 Result<Json> AskSupervisor(const std::filesystem::path& runtime_dir, std::string_view op,
                            const std::optional<std::string>& model = std::nullopt);
 
+// The same with any line. `passed_fd` goes along, unless it is -1.
+Result<Json> AskSupervisorWith(const std::filesystem::path& runtime_dir, const Json& line,
+                               int passed_fd = -1);
+
 }  // namespace perdure::cli

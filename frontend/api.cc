@@ -4,12 +4,12 @@
 
 #include <algorithm>
 
+#include "base/percent_encode.h"
 #include "frontend/access.h"
 #include "frontend/cache_api.h"
 #include "frontend/conversation_api.h"
 #include "frontend/conversation_file_api.h"
 #include "frontend/http_response.h"
-#include "frontend/percent.h"
 #include "frontend/query.h"
 #include "frontend/request_fields.h"
 #include "frontend/response_writer.h"

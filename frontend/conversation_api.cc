@@ -8,7 +8,7 @@
 
 #include "base/json.h"
 #include "base/limits.h"
-#include "frontend/percent.h"
+#include "base/percent_encode.h"
 #include "frontend/query.h"
 #include "frontend/request_fields.h"
 

@@ -6,7 +6,7 @@
 #include <charconv>
 
 #include "base/json.h"
-#include "frontend/percent.h"
+#include "base/percent_encode.h"
 #include "frontend/request_fields.h"
 
 namespace perdure::frontend {

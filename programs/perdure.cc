@@ -24,6 +24,20 @@ namespace {
 
 using perdure::cli::Command;
 
+int RunBackupOrRestore(const perdure::cli::CommandLine& line, const perdure::GetEnv& env) {
+  const auto fail = [](const perdure::Error& error, const char* flag) {
+    fmt::print(stderr, "perdure: {} (or name the service's folder with {})\n", error.message, flag);
+    return perdure::protocol::kExitUsage;
+  };
+  const auto state_dir = perdure::FindStateDir(line.flags, env);
+  if (!state_dir) return fail(state_dir.error(), "--state-dir");
+  if (line.command == Command::kRestore)
+    return perdure::cli::RunRestore(*state_dir, line.restore, line.json);
+  const auto runtime_dir = perdure::FindRuntimeDir(line.flags, env);
+  if (!runtime_dir) return fail(runtime_dir.error(), "--runtime-dir");
+  return perdure::cli::RunBackup(*state_dir, *runtime_dir, line.backup, line.json);
+}
+
 int Run(const perdure::cli::CommandLine& line) {
   const perdure::GetEnv env = perdure::ProcessEnvironment();
   if (line.command == Command::kPs || line.command == Command::kReload ||
@@ -44,6 +58,8 @@ int Run(const perdure::cli::CommandLine& line) {
     return line.command == Command::kPs ? perdure::cli::RunPs(*runtime_dir, line.json)
                                         : perdure::cli::RunReload(*runtime_dir, line.model);
   }
+  if (line.command == Command::kBackup || line.command == Command::kRestore)
+    return RunBackupOrRestore(line, env);
   if (line.command == Command::kDoctor) return perdure::cli::RunDoctor(line.flags, env, line.json);
   if (line.command == Command::kInspectArena)
     return perdure::cli::RunInspectArena(line.arena, line.json);

@@ -62,7 +62,8 @@ ssize_t SendBytes(int socket, const char* data, size_t size, int fd) {
 
 bool CarriesFd(MessageType type) {
   return type == MessageType::kChannelOffer || type == MessageType::kNewChannel ||
-         type == MessageType::kConversationUpload || type == MessageType::kConversationFile;
+         type == MessageType::kConversationUpload || type == MessageType::kConversationFile ||
+         type == MessageType::kBackUp;
 }
 
 Channel::Channel(UniqueFd socket) : socket_(std::move(socket)) {

@@ -47,10 +47,12 @@ enum class MessageType : uint16_t {
   kDemand = 51,
   // S → W
   kNewChannel = 64,  // with one fd: the frontend was replaced
-  kKvLimit = 66,
+  kKvLimit = 68,
   kThreads = 67,
   // S → F and W
   kDrain = 65,
+  // S → W
+  kBackUp = 66,  // with one fd
   // W → S
   kWorkerReady = 80,
   kLoadFailed = 81,
@@ -590,6 +592,16 @@ struct KvState {
   uint64_t limit_bytes = 0;   // that W keeps to: that of KvLimit, or more where too much is in use
   uint64_t wanted_bytes = 0;  // in all; 0: it has enough
   auto Fields() { return std::tie(serial, limit_bytes, wanted_bytes); }
+};
+
+// --- S → W -------------------------------------------------------------------------------------
+
+// Comes with a stream socket, whose other end has who makes a backup: what is stored goes there
+// (snapshot/backup_stream.h).
+struct BackUp {
+  static constexpr MessageType kType = MessageType::kBackUp;
+  bool kv = false;  // pages of KV, too
+  auto Fields() { return std::tie(kv); }
 };
 
 }  // namespace perdure::protocol

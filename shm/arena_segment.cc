@@ -79,6 +79,12 @@ Result<UniqueFd> OpenNamed(const std::string& name) {
 
 }  // namespace
 
+std::string InstanceName(const std::filesystem::path& state_dir) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const unsigned char c : state_dir.string()) hash = (hash ^ c) * 0x100000001b3;
+  return fmt::format("{:012x}", hash & 0xffff'ffff'ffff);
+}
+
 std::string ArenaName(std::string_view instance, std::string_view model) {
   std::string name =
       fmt::format("{}{}.{}", kPrefix, PercentEncode(instance, ""), PercentEncode(model, "."));

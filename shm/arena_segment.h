@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,6 +12,9 @@
 #include "base/unique_fd.h"
 
 namespace perdure::shm {
+
+// Stands in the names of shared memory: two services of one user have different state folders.
+std::string InstanceName(const std::filesystem::path& state_dir);
 
 // "perdure.<instance>.<model>", both percent-encoded, so that any name of a model is one name of
 // an object; what would be too long ends in a hash instead. `instance` tells services of one user

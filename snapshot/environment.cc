@@ -25,8 +25,6 @@ constexpr uint64_t kNearlyFullBytes = 1 << 20;
 
 }  // namespace
 
-Environment::~Environment() { Close(); }
-
 int Environment::Noted(int code) {
   // Left in the middle.
   if (code == kFileUnreadable || code == kLedAstray || code == kAssertFailed) is_broken_ = true;
@@ -225,6 +223,7 @@ Status Environment::Compact() {
 }
 
 Status Environment::BeginAnew(std::string_view why) {
+  EndCopy();
   Close();
   failure_ = Failure::kNone;
   failure_code_ = 0;

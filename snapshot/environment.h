@@ -25,6 +25,7 @@
 
 #include "base/result.h"
 #include "base/unique_fd.h"
+#include "snapshot/portion.h"
 
 namespace perdure::snapshot {
 
@@ -34,6 +35,11 @@ struct EnvironmentOptions {
   std::string model;
   uint64_t bytes_max = 0;  // of the file; what makes room may exceed it a little
   bool sync = true;        // see above
+  // How long to wait for a process that has it; overloaded then.
+  int lock_wait_ms = 0;
+  // Nothing is begun, put aside, changed or made private: whatever is wrong is an error.
+  bool read_only = false;
+  bool lock = true;  // false: nobody uses it; with read_only alone
 };
 
 // A database within an environment.
@@ -57,6 +63,9 @@ class Transaction {
   // live as long as the visit, which changes nothing.
   Status Scan(Database database, std::string_view from,
               const std::function<bool(std::string_view key, std::string_view value)>& visit);
+  // The same with how long the values are, without reading them.
+  Status ScanSizes(Database database, std::string_view from,
+                   const std::function<bool(std::string_view key, size_t value_bytes)>& visit);
   // The same without reading values.
   Status ScanKeys(Database database, std::string_view from,
                   const std::function<bool(std::string_view key)>& visit);
@@ -64,9 +73,12 @@ class Transaction {
  private:
   friend class Environment;
   using Visit = std::function<bool(std::string_view key, std::string_view value)>;
+  using VisitSize = std::function<bool(std::string_view key, size_t value_bytes)>;
   Transaction(Environment* environment, MDB_txn* transaction)
       : environment_(environment), transaction_(transaction) {}
-  Status ScanWith(Database database, std::string_view from, bool values, const Visit& visit);
+  // One of both is there.
+  Status ScanWith(Database database, std::string_view from, const Visit& visit,
+                  const VisitSize& visit_size);
 
   Environment* environment_;
   MDB_txn* transaction_;
@@ -77,6 +89,8 @@ class Transaction {
 
 class Environment {
  public:
+  struct Copying;
+
   // Opens it, or begins a new one, with these databases. A file that is none, or one of another
   // model or environment, or one that is damaged beyond use is put aside (FILE.damaged-UNIXTIME),
   // with an error in the log, and a new one begun; one of a newer format is refused (unsupported).
@@ -98,6 +112,16 @@ class Environment {
   Status Read(const std::function<Status(Transaction&)>& work);
   // All that was written is on the disk.
   Status Sync();
+
+  // A copy in portions, between which others may write (environment_copy.cc). One at a time:
+  // BeginCopy begins anew. Who applies all portions in order (snapshot/copy_file.h) has what the
+  // environment has when the last one is made. After an error, or EndCopy, there is no next one.
+  void BeginCopy();
+  Result<Portion> NextPortion();
+  void EndCopy();
+  bool is_copied() const;
+  // Somebody waits for the lock that this one has.
+  bool IsWanted() const;
 
   // Why the last call failed.
   enum class Failure { kNone, kFull, kDisk, kDamaged };
@@ -123,7 +147,7 @@ class Environment {
     Error error;
     bool is_damaged = false;  // to be put aside
   };
-  explicit Environment(const EnvironmentOptions& options) : options_(options) {}
+  explicit Environment(const EnvironmentOptions& options);
 
   // Opening (environment_open.cc).
   Status Lock();
@@ -131,6 +155,7 @@ class Environment {
   std::optional<Refusal> OpenFile();
   std::optional<Refusal> OpenLmdb(bool is_new);
   std::optional<Refusal> OpenDatabases();
+  Status OpenToRead();
   int FindDatabases(MDB_txn* txn, std::optional<Refusal>* refusal);
   int FindScrub(MDB_txn* txn);
   int BeginDatabases(MDB_txn* txn);
@@ -146,6 +171,11 @@ class Environment {
   int Noted(int code);
   tl::unexpected<Error> Failed(std::string_view what, int code);
   bool DiskIsFull() const;
+
+  void NoteChange(Database database, std::string_view key);
+  Status ReadDatabases(Transaction& transaction, Portion* portion);
+  Status ReadAgain(Transaction& transaction, Portion* portion);
+  Result<Database> FindDatabase(Transaction& transaction, const std::string& name);
 
   int Begin(unsigned flags, MDB_txn** txn);
   // What a transaction may do, by the bytes that it puts and deletes.
@@ -170,6 +200,7 @@ class Environment {
   Failure failure_ = Failure::kNone;
   int failure_code_ = 0;
   bool is_broken_ = false;
+  std::unique_ptr<Copying> copying_;  // nothing: no copy is under way
 };
 
 }  // namespace perdure::snapshot

@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "snapshot/aside.h"
 #include "snapshot/environment.h"
+#include "snapshot/file_lock.h"
 #include "snapshot/format.h"
 #include "snapshot/lmdb_calls.h"
 
@@ -82,24 +83,6 @@ tl::unexpected<Error> Wrong(const fs::path& file, std::string_view what) {
   return Err(ErrorCode::io_error, fmt::format("{} {}", file.string(), what));
 }
 
-// Of a file that is there, a descriptor; it is ours alone afterwards.
-Result<UniqueFd> OpenOurs(const fs::path& file, int flags) {
-  UniqueFd fd(open(file.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600));
-  if (!fd && errno == ENOENT) return fd;
-  if (!fd && errno == ELOOP) return Wrong(file, "is a symbolic link; put a file in its place");
-  if (!fd && errno == EISDIR) return Wrong(file, kNotRegular);
-  struct stat st {};
-  if (!fd || fstat(fd.get(), &st) != 0)
-    return ErrFromErrno(fmt::format("cannot open {}", file.string()));
-  if (!S_ISREG(st.st_mode)) return Wrong(file, kNotRegular);
-  if (st.st_uid != geteuid())
-    return Wrong(file,
-                 fmt::format("belongs to user {}, not to this one ({})", st.st_uid, geteuid()));
-  if ((st.st_mode & 07777) != 0600 && fchmod(fd.get(), 0600) != 0)
-    return ErrFromErrno(fmt::format("cannot make {} private", file.string()));
-  return fd;
-}
-
 bool IsShort(const fs::path& file) {
   const UniqueFd fd(open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   struct stat st {};
@@ -128,9 +111,14 @@ Status SyncFile(const fs::path& file) {
 Result<std::unique_ptr<Environment>> Environment::Open(const EnvironmentOptions& options,
                                                        const std::vector<std::string>& databases) {
   InstallGuard();
+  CHECK(options.lock || options.read_only);
   std::unique_ptr<Environment> environment(new Environment(options));
   environment->names_ = databases;
-  RETURN_IF_ERROR(environment->Lock());
+  if (options.lock) RETURN_IF_ERROR(environment->Lock());
+  if (options.read_only) {
+    RETURN_IF_ERROR(environment->OpenToRead());
+    return environment;
+  }
   // Of a compaction that was ended in the middle.
   unlink(CompactPath(options.file).c_str());
   RETURN_IF_ERROR(SyncFile(options.file));
@@ -138,19 +126,22 @@ Result<std::unique_ptr<Environment>> Environment::Open(const EnvironmentOptions&
   return environment;
 }
 
-// The lock ends with its process, however that ends.
 Status Environment::Lock() {
-  const fs::path file = options_.file.string() + ".lock";
-  ASSIGN_OR_RETURN(lock_, OpenOurs(file, O_RDWR | O_CREAT));
-  struct flock wanted {};
-  wanted.l_type = F_WRLCK;
-  wanted.l_whence = SEEK_SET;
-  if (fcntl(lock_.get(), F_OFD_SETLK, &wanted) == 0) return {};
-  if (errno == EAGAIN || errno == EACCES)
-    return Err(ErrorCode::overloaded,
-               fmt::format("{} is in use by another process; stop that one, or use another folder",
-                           options_.file.string()));
-  return ErrFromErrno(fmt::format("cannot lock {}", file.string()));
+  ASSIGN_OR_RETURN(lock_, LockFile(options_.file, options_.lock_wait_ms));
+  return {};
+}
+
+bool Environment::IsWanted() const { return lock_ && IsLockWanted(lock_.get()); }
+
+Status Environment::OpenToRead() {
+  struct stat st {};
+  if (stat(options_.file.c_str(), &st) != 0)
+    return ErrFromErrno(fmt::format("cannot open {}", options_.file.string()));
+  std::optional<Refusal> refusal = OpenFile();
+  if (!refusal) refusal = OpenDatabases();
+  if (!refusal) return {};
+  Close();
+  return Err(std::move(refusal->error));
 }
 
 Status Environment::OpenOrBegin() {
@@ -168,25 +159,27 @@ Status Environment::OpenOrBegin() {
 }
 
 std::optional<Environment::Refusal> Environment::OpenFile() {
-  auto file = OpenOurs(options_.file, O_RDWR);
+  auto file = options_.read_only ? OpenToLook(options_.file) : OpenOurs(options_.file, O_RDWR);
   if (!file) return Refusal{std::move(file).error()};
   struct stat st {};
   if (*file && fstat(file->get(), &st) != 0)
     return Refusal{ErrFromErrno(fmt::format("cannot open {}", options_.file.string())).value()};
   const auto bytes = static_cast<uint64_t>(st.st_size);
-  if (bytes != 0 && !Describe(file->get(), bytes))
+  if ((bytes != 0 || options_.read_only) && !Describe(file->get(), bytes))
     return Refusal{Wrong(options_.file, "is not a file of conversations, or damaged").value(),
                    true};
   std::optional<Refusal> refusal = OpenLmdb(bytes == 0);
   // What a full disk has left of a new one.
-  if (refusal && bytes == 0) unlink(options_.file.c_str());
+  if (refusal && bytes == 0 && !options_.read_only) unlink(options_.file.c_str());
   return refusal;
 }
 
 std::optional<Environment::Refusal> Environment::OpenLmdb(bool is_new) {
   const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   map_bytes_ = (std::max<uint64_t>(options_.bytes_max, 16 * page) + page - 1) / page * page;
-  const unsigned flags = kEnvironmentFlags | (options_.sync ? 0 : MDB_NOMETASYNC);
+  const unsigned flags = kEnvironmentFlags | (options_.read_only ? MDB_RDONLY
+                                              : options_.sync    ? 0
+                                                                 : MDB_NOMETASYNC);
   mdb_filehandle_t fd = -1;
   MDB_envinfo info{};
   const int code = Call([&] {
@@ -222,7 +215,8 @@ std::optional<Environment::Refusal> Environment::OpenDatabases() {
   int code = 0;
   // One that was cut short is found out now, as far as its trees reach beyond its end.
   if (IsShort(options_.file)) code = Call([&] { return ReadAll(env_); });
-  if (code == 0) code = Call([&] { return mdb_txn_begin(env_, nullptr, 0, &txn); });
+  const unsigned flags = options_.read_only ? MDB_RDONLY : 0;
+  if (code == 0) code = Call([&] { return mdb_txn_begin(env_, nullptr, flags, &txn); });
   if (code != 0) return Refused(code);
   std::optional<Refusal> refusal;
   code = FindDatabases(txn, &refusal);
@@ -251,7 +245,8 @@ int Environment::FindDatabases(MDB_txn* txn, std::optional<Refusal>* refusal) {
     }
     return result != 0 ? result : mdb_get(txn, meta, &key, &found);
   });
-  if (code == 0 && !has_meta && stat.ms_entries == 0) return BeginDatabases(txn);
+  if (code == 0 && !has_meta && stat.ms_entries == 0 && !options_.read_only)
+    return BeginDatabases(txn);
   if (code == MDB_NOTFOUND || (code == 0 && !has_meta)) {
     *refusal = {Wrong(options_.file, "has no format record").value(), true};
     return 0;
@@ -267,7 +262,9 @@ int Environment::FindDatabases(MDB_txn* txn, std::optional<Refusal>* refusal) {
   return Call([&] {
     for (size_t i = 0; i < names_.size(); ++i) {
       unsigned flags = 0;
-      int result = mdb_dbi_open(txn, names_[i].c_str(), MDB_CREATE, &databases_[i]);
+      const unsigned create = options_.read_only ? 0 : MDB_CREATE;
+      int result = mdb_dbi_open(txn, names_[i].c_str(), create, &databases_[i]);
+      if (result == MDB_NOTFOUND) result = kMakesNoSense;
       if (result == 0) result = mdb_dbi_flags(txn, databases_[i], &flags);
       if (result == 0 && flags != 0) result = MDB_INCOMPATIBLE;
       if (result != 0) return result;

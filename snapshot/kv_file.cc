@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 
 #include "base/hash.h"
 #include "base/limits.h"
@@ -25,8 +26,8 @@ constexpr size_t kBufferData = 16;
 constexpr size_t kBufferValue = kBufferData - kChecksumBytes;
 constexpr size_t kBufferKey = kBufferData - kChunkKeyBytes;
 
-uint16_t ChunksOf(uint32_t data_bytes) {
-  return static_cast<uint16_t>((data_bytes + kChunkBytes - 1) / kChunkBytes);
+uint16_t ChunksOf(uint32_t stored_bytes) {
+  return static_cast<uint16_t>((stored_bytes + kChunkBytes - 1) / kChunkBytes);
 }
 static_assert(limits::kSnapshotPageBytesMax / kChunkBytes < UINT16_MAX);
 
@@ -61,12 +62,14 @@ PageRecord RecordOf(const StoredPage& page) {
   record.drawn = page.drawn;
   record.data_checksum = page.data_checksum;
   record.data_bytes = page.data_bytes;
-  record.chunks = ChunksOf(page.data_bytes);
+  record.chunks = ChunksOf(page.stored_bytes());
+  record.codec = static_cast<uint8_t>(page.compression);
   record.used_unix_s = page.used_unix_s;
   return record;
 }
 
-Result<StoredPage> PageOf(std::string_view key, std::string_view value) {
+// Of a compressed page *chunks tells how many there have to be; how long they are is not known yet.
+Result<StoredPage> PageOf(std::string_view key, std::string_view value, uint16_t* chunks) {
   const auto wrong = [](std::string_view what) {
     return Err(ErrorCode::io_error, fmt::format("a page record has {}", what));
   };
@@ -84,9 +87,25 @@ Result<StoredPage> PageOf(std::string_view key, std::string_view value) {
   page.data_bytes = record.data_bytes;
   page.used_unix_s = record.used_unix_s;
   if (const std::string_view what = WrongWith(page); !what.empty()) return wrong(what);
-  if (record.chunks != ChunksOf(page.data_bytes)) return wrong("a wrong number of chunks");
-  if (record.codec != 0) return wrong("chunks that this program cannot read");
+  if (record.codec > static_cast<uint8_t>(KvCompression::kZstd))
+    return wrong("chunks that this program cannot read");
+  page.compression = static_cast<KvCompression>(record.codec);
+  const uint16_t most = ChunksOf(page.data_bytes);
+  const bool is_compressed = page.compression != KvCompression::kNone;
+  if (record.chunks > most || record.chunks < (is_compressed ? 1 : most))
+    return wrong("a wrong number of chunks");
+  *chunks = record.chunks;
   return page;
+}
+
+// The length of a page's next chunk; false where it cannot be that.
+bool TakeChunk(StoredPage* page, size_t value_bytes, bool is_last) {
+  if (page->compression == KvCompression::kNone) return true;  // compared when it is read
+  const size_t bytes = value_bytes - kChecksumBytes;
+  if (value_bytes <= kChecksumBytes || bytes > kChunkBytes || (!is_last && bytes < kChunkBytes))
+    return false;
+  page->compressed_bytes += static_cast<uint32_t>(bytes);
+  return page->compressed_bytes < page->data_bytes;
 }
 
 tl::unexpected<Error> WrongPage(uint64_t chain_hash, std::string_view what) {
@@ -105,11 +124,16 @@ struct KvFile::Doomed {
 
 Result<std::unique_ptr<KvFile>> KvFile::Open(const Options& options) {
   std::unique_ptr<KvFile> file(new KvFile);
+  file->is_read_only_ = options.read_only;
+  file->compression_ = options.compression;
   ASSIGN_OR_RETURN(file->environment_, Environment::Open({.file = options.file,
                                                           .name = "kv",
                                                           .model = options.model,
                                                           .bytes_max = options.bytes_max,
-                                                          .sync = options.sync},
+                                                          .sync = options.sync,
+                                                          .lock_wait_ms = options.lock_wait_ms,
+                                                          .read_only = options.read_only,
+                                                          .lock = !options.read_only},
                                                          {"pages", "chunks"}));
   bool is_damaged = false;
   Status status = CheckPages(options.file, &is_damaged);
@@ -118,7 +142,7 @@ Result<std::unique_ptr<KvFile>> KvFile::Open(const Options& options) {
     is_damaged = file->environment_->is_broken() ||
                  file->environment_->last_failure() == Environment::Failure::kDamaged;
   }
-  if (!status && is_damaged) {
+  if (!status && is_damaged && !options.read_only) {
     file->Problem(status.error().message);
     RETURN_IF_ERROR(file->environment_->BeginAnew(status.error().message));
     status = file->Load();
@@ -134,6 +158,7 @@ Status KvFile::Load() {
   pages_ = environment_->database(0);
   chunks_ = environment_->database(1);
   found_.clear();
+  chunks_found_.clear();
   RETURN_IF_ERROR(LoadPages());
   return CheckChunks();
 }
@@ -144,7 +169,7 @@ void KvFile::Problem(std::string text) {
 
 // What cannot be dropped because the disk is full stays until the next time.
 Status KvFile::Drop(const Doomed& doomed) {
-  if (doomed.pages.empty() && doomed.chunks.empty()) return {};
+  if (is_read_only_ || (doomed.pages.empty() && doomed.chunks.empty())) return {};
   Status status = environment_->Write([&](Transaction& transaction) -> Status {
     for (const std::string& key : doomed.pages) RETURN_IF_ERROR(transaction.Delete(pages_, key));
     for (const std::string& key : doomed.chunks) RETURN_IF_ERROR(transaction.Delete(chunks_, key));
@@ -169,9 +194,11 @@ Status KvFile::LoadPages() {
           is_done = false;
           return false;
         }
-        auto page = PageOf(key, value);
+        uint16_t chunks = 0;
+        auto page = PageOf(key, value, &chunks);
         if (page && found_.size() < limits::kSnapshotPagesMax) {
           found_.push_back(std::move(*page));
+          chunks_found_.push_back(chunks);
           return true;
         }
         Problem(page ? std::string("there are more pages than are possible")
@@ -196,7 +223,7 @@ Status KvFile::CheckChunks() {
     Doomed doomed;
     is_done = true;
     RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) {
-      return transaction.ScanKeys(chunks_, from, [&](std::string_view key) {
+      return transaction.ScanSizes(chunks_, from, [&](std::string_view key, size_t bytes) {
         if (doomed.is_full()) {
           from = key;
           is_done = false;
@@ -206,9 +233,10 @@ Status KvFile::CheckChunks() {
         for (; hash && at < found_.size() && found_[at].chain_hash < *hash; ++at) chunks = 0;
         const bool is_next = hash && at < found_.size() && found_[at].chain_hash == *hash &&
                              key == ChunkKey(*hash, static_cast<uint16_t>(chunks)) &&
-                             chunks < ChunksOf(found_[at].data_bytes);
+                             chunks < chunks_found_[at] &&
+                             TakeChunk(&found_[at], bytes, chunks + 1 == chunks_found_[at]);
         if (is_next) {
-          is_whole[at] = ++chunks == ChunksOf(found_[at].data_bytes);
+          is_whole[at] = ++chunks == chunks_found_[at];
         } else {
           ++orphans;
           doomed.chunks.emplace_back(key);
@@ -227,7 +255,8 @@ Status KvFile::CheckChunks() {
   }
   size_t i = 0;
   std::erase_if(found_, [&](const StoredPage&) { return !is_whole[i++]; });
-  for (size_t begin = 0; begin < lost.size(); begin += limits::kSnapshotDropsAtOnce) {
+  for (size_t begin = 0; !is_read_only_ && begin < lost.size();
+       begin += limits::kSnapshotDropsAtOnce) {
     const auto part = std::span(lost).subspan(begin);
     Status status = Delete(part.first(std::min(part.size(), limits::kSnapshotDropsAtOnce)));
     if (!status && environment_->last_failure() != Environment::Failure::kFull) return status;
@@ -237,67 +266,100 @@ Status KvFile::CheckChunks() {
 
 // --- Pages ---------------------------------------------------------------------------------------
 
-Status KvFile::Write(std::span<const PageToWrite> pages) {
+Status KvFile::Write(std::span<const PageToWrite> pages, std::vector<StoredPage>* stored) {
   for (const auto& [page, data] : pages) {
     if (const std::string_view what = WrongWith(page); !what.empty())
       return WrongPage(page.chain_hash, fmt::format("cannot be stored: it has {}", what));
     if (data.size() != page.data_bytes || Hash64(data) != page.data_checksum)
       return WrongPage(page.chain_hash, "cannot be stored: its checksum is another one");
   }
-  return environment_->Write([&](Transaction& transaction) -> Status {
-    for (const auto& [page, data] : pages) {
-      const uint16_t chunks = ChunksOf(page.data_bytes);
-      RETURN_IF_ERROR(DropPage(transaction, page.chain_hash, chunks));
-      for (uint16_t chunk = 0; chunk < chunks; ++chunk) {
-        auto rest = data.subspan(chunk * kChunkBytes);
-        rest = rest.first(std::min(rest.size(), kChunkBytes));
-        const std::string key = ChunkKey(page.chain_hash, chunk);
-        buffer_.resize(kBufferData + rest.size());
-        std::memcpy(buffer_.data() + kBufferKey, key.data(), key.size());
-        std::memcpy(buffer_.data() + kBufferData, rest.data(), rest.size());
-        const uint64_t checksum = Hash64(std::string_view(buffer_).substr(kBufferKey));
-        std::memcpy(buffer_.data() + kBufferValue, &checksum, sizeof checksum);
-        RETURN_IF_ERROR(
-            transaction.Put(chunks_, key, std::string_view(buffer_).substr(kBufferValue)));
-      }
+  // Outside of the transaction, which may be tried several times.
+  std::vector<StoredPage> as_stored;
+  std::vector<std::string> compressed(pages.size());
+  for (size_t i = 0; i < pages.size(); ++i) {
+    StoredPage& page = as_stored.emplace_back(pages[i].page);
+    const bool is_smaller =
+        compression_ != KvCompression::kNone && codec_.Compress(pages[i].data, &compressed[i]) &&
+        PageFileBytes(static_cast<uint32_t>(compressed[i].size())) < PageFileBytes(page.data_bytes);
+    page.compression = is_smaller ? compression_ : KvCompression::kNone;
+    page.compressed_bytes = is_smaller ? static_cast<uint32_t>(compressed[i].size()) : 0;
+  }
+  RETURN_IF_ERROR(environment_->Write([&](Transaction& transaction) -> Status {
+    for (size_t i = 0; i < pages.size(); ++i) {
+      const StoredPage& page = as_stored[i];
+      const auto bytes = page.compression == KvCompression::kNone
+                             ? pages[i].data
+                             : std::as_bytes(std::span<const char>(compressed[i]));
+      RETURN_IF_ERROR(DropPage(transaction, page.chain_hash, ChunksOf(page.stored_bytes())));
+      RETURN_IF_ERROR(PutChunks(transaction, page.chain_hash, bytes));
       const std::string key = PageKeyBytes(page.chain_hash);
       RETURN_IF_ERROR(transaction.Put(pages_, key, Seal(key, RecordOf(page))));
     }
     return {};
-  });
+  }));
+  if (stored != nullptr) std::ranges::move(as_stored, std::back_inserter(*stored));
+  return {};
+}
+
+Status KvFile::PutChunks(Transaction& transaction, uint64_t chain_hash,
+                         std::span<const std::byte> bytes) {
+  for (uint16_t chunk = 0; !bytes.empty(); ++chunk) {
+    const auto part = bytes.first(std::min(bytes.size(), kChunkBytes));
+    bytes = bytes.subspan(part.size());
+    const std::string key = ChunkKey(chain_hash, chunk);
+    buffer_.resize(kBufferData + part.size());
+    std::memcpy(buffer_.data() + kBufferKey, key.data(), key.size());
+    std::memcpy(buffer_.data() + kBufferData, part.data(), part.size());
+    const uint64_t checksum = Hash64(std::string_view(buffer_).substr(kBufferKey));
+    std::memcpy(buffer_.data() + kBufferValue, &checksum, sizeof checksum);
+    RETURN_IF_ERROR(transaction.Put(chunks_, key, std::string_view(buffer_).substr(kBufferValue)));
+  }
+  return {};
 }
 
 Status KvFile::Read(const StoredPage& page, std::span<std::byte> data) {
   if (data.size() != page.data_bytes)
     return WrongPage(page.chain_hash, "has another number of bytes");
-  std::string problem;  // of the page, not of the file
-  RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) -> Status {
-    for (uint16_t chunk = 0; chunk < ChunksOf(page.data_bytes); ++chunk) {
-      auto to = data.subspan(chunk * kChunkBytes);
-      to = to.first(std::min(to.size(), kChunkBytes));
-      const std::string key = ChunkKey(page.chain_hash, chunk);
-      ASSIGN_OR_RETURN(const bool found, transaction.GetTo(chunks_, key, &buffer_));
-      if (!found) {
-        problem = fmt::format("has no chunk {}", chunk);
-        return {};
-      }
-      uint64_t checksum = 0;
-      if (buffer_.size() == kChecksumBytes + to.size()) {
-        std::memcpy(&checksum, buffer_.data(), sizeof checksum);
-        std::memcpy(to.data(), buffer_.data() + kChecksumBytes, to.size());
-      }
-      if (buffer_.size() != kChecksumBytes + to.size() || checksum != ChunkChecksum(key, to)) {
-        problem = fmt::format("has a damaged chunk {}", chunk);
-        return {};
-      }
-    }
-    if (Hash64(data) != page.data_checksum) problem = "has numbers of another checksum";
-    return {};
+  std::string problem;
+  const bool is_compressed = page.compression != KvCompression::kNone;
+  if (is_compressed) compressed_.resize(page.compressed_bytes);
+  RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) {
+    return GetChunks(transaction, page.chain_hash,
+                     is_compressed ? std::as_writable_bytes(std::span<char>(compressed_)) : data,
+                     &problem);
   }));
+  if (problem.empty() && is_compressed && !codec_.Decompress(compressed_, data))
+    problem = "cannot be decompressed";
+  if (problem.empty() && Hash64(data) != page.data_checksum)
+    problem = "has numbers of another checksum";
   if (problem.empty()) return {};
   // Whether that succeeds changes nothing for the caller.
-  (void)Delete(std::span(&page.chain_hash, 1));
+  if (!is_read_only_) (void)Delete(std::span(&page.chain_hash, 1));
   return WrongPage(page.chain_hash, problem);
+}
+
+Status KvFile::GetChunks(Transaction& transaction, uint64_t chain_hash, std::span<std::byte> bytes,
+                         std::string* problem) {
+  for (uint16_t chunk = 0; !bytes.empty(); ++chunk) {
+    const auto to = bytes.first(std::min(bytes.size(), kChunkBytes));
+    bytes = bytes.subspan(to.size());
+    const std::string key = ChunkKey(chain_hash, chunk);
+    ASSIGN_OR_RETURN(const bool found, transaction.GetTo(chunks_, key, &buffer_));
+    if (!found) {
+      *problem = fmt::format("has no chunk {}", chunk);
+      return {};
+    }
+    uint64_t checksum = 0;
+    if (buffer_.size() == kChecksumBytes + to.size()) {
+      std::memcpy(&checksum, buffer_.data(), sizeof checksum);
+      std::memcpy(to.data(), buffer_.data() + kChecksumBytes, to.size());
+    }
+    if (buffer_.size() != kChecksumBytes + to.size() || checksum != ChunkChecksum(key, to)) {
+      *problem = fmt::format("has a damaged chunk {}", chunk);
+      return {};
+    }
+  }
+  return {};
 }
 
 // Its record, and its chunks from this one on.

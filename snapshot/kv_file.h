@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "snapshot/environment.h"
 #include "snapshot/kv_index.h"
+#include "snapshot/page_codec.h"
 
 namespace perdure::snapshot {
 
@@ -28,16 +29,20 @@ class KvFile {
     std::string model;
     uint64_t bytes_max = 0;
     bool sync = true;
+    KvCompression compression = KvCompression::kNone;  // of what is written; all is read
+    int lock_wait_ms = 0;
+    bool read_only = false;  // see EnvironmentOptions; nobody else has it
   };
   // Reads what is stored of each page but its numbers. Damaged records, and chunks of no record,
   // are dropped. A file that cannot be read as a whole is put aside, and a new one begun: pages can
-  // be computed again.
+  // be computed again. With read_only nothing is dropped, only named.
   static Result<std::unique_ptr<KvFile>> Open(const Options& options);
   std::vector<StoredPage> TakePages() { return std::move(found_); }
   const std::vector<std::string>& problems() const { return problems_; }
 
-  // All of them or none; those that are stored already are written again.
-  Status Write(std::span<const PageToWrite> pages);
+  // All of them or none; those that are stored already are written again. `stored` gets them as
+  // they are then.
+  Status Write(std::span<const PageToWrite> pages, std::vector<StoredPage>* stored = nullptr);
   // The numbers of a page, data_bytes of them, compared with its checksums; io_error where they are
   // not as they were written, and then the page is dropped.
   Status Read(const StoredPage& page, std::span<std::byte> data);
@@ -58,6 +63,10 @@ class KvFile {
   Status Load();
   Status LoadPages();
   Status CheckChunks();
+  Status PutChunks(Transaction& transaction, uint64_t chain_hash, std::span<const std::byte> bytes);
+  // *problem: of the page, not of the file.
+  Status GetChunks(Transaction& transaction, uint64_t chain_hash, std::span<std::byte> bytes,
+                   std::string* problem);
   Status Drop(const Doomed& doomed);
   Status DropPage(Transaction& transaction, uint64_t chain_hash, uint16_t chunks_from);
   void Problem(std::string text);
@@ -65,9 +74,14 @@ class KvFile {
   std::unique_ptr<Environment> environment_;
   Database pages_ = 0, chunks_ = 0;
   std::vector<StoredPage> found_;
+  std::vector<uint16_t> chunks_found_;  // how many each of them has to have
   std::vector<std::string> problems_;
   size_t problems_found_ = 0;
+  bool is_read_only_ = false;
+  KvCompression compression_ = KvCompression::kNone;
+  PageCodec codec_;
   std::string buffer_;  // a chunk's
+  std::string compressed_;
 };
 
 }  // namespace perdure::snapshot

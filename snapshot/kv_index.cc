@@ -25,8 +25,8 @@ size_t CommonTokens(std::span<const TokenId> a, std::span<const TokenId> b) {
 
 }  // namespace
 
-uint64_t PageFileBytes(uint32_t data_bytes) {
-  const uint64_t full = data_bytes / kChunkBytes, rest = data_bytes % kChunkBytes;
+uint64_t PageFileBytes(uint32_t stored_bytes) {
+  const uint64_t full = stored_bytes / kChunkBytes, rest = stored_bytes % kChunkBytes;
   const auto pages_of = [](uint64_t data) {
     return (kLmdbHeader + sizeof(uint64_t) + data + kLmdbPage - 1) / kLmdbPage;
   };
@@ -58,7 +58,7 @@ void KvIndex::Add(StoredPage page) {
   pages_.at(hash).told_unix_s = added.used_unix_s;
   by_tokens_.insert(&added);
   by_use_.insert(UseOf(added));
-  bytes_ += PageFileBytes(added.data_bytes);
+  bytes_ += PageFileBytes(added.stored_bytes());
 }
 
 void KvIndex::Remove(uint64_t chain_hash) {
@@ -66,7 +66,7 @@ void KvIndex::Remove(uint64_t chain_hash) {
   if (it == pages_.end()) return;
   by_tokens_.erase(&it->second);
   by_use_.erase(UseOf(it->second));
-  bytes_ -= PageFileBytes(it->second.data_bytes);
+  bytes_ -= PageFileBytes(it->second.stored_bytes());
   pages_.erase(it);
 }
 
@@ -144,7 +144,7 @@ std::vector<uint64_t> KvIndex::Beyond(uint64_t bytes_max, size_t pages_max) cons
   size_t pages = pages_.size();
   for (auto it = by_use_.begin(); bytes > bytes_max || pages > pages_max; ++it, --pages) {
     hashes.push_back(it->chain_hash);
-    bytes -= PageFileBytes(pages_.at(it->chain_hash).data_bytes);
+    bytes -= PageFileBytes(pages_.at(it->chain_hash).stored_bytes());
   }
   return hashes;
 }

@@ -10,6 +10,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/snapshot_settings.h"
 #include "base/token.h"
 #include "shm/page_key.h"
 
@@ -26,6 +27,12 @@ struct StoredPage {
   uint64_t data_checksum = 0;
   uint32_t data_bytes = 0;
   uint32_t used_unix_s = 0;
+  // How they stand in the file, as KvFile tells.
+  KvCompression compression = KvCompression::kNone;
+  uint32_t compressed_bytes = 0;  // where they are
+  uint32_t stored_bytes() const {
+    return compression == KvCompression::kNone ? data_bytes : compressed_bytes;
+  }
 };
 
 class KvIndex {
@@ -103,7 +110,7 @@ class KvIndex {
   uint64_t bytes_ = 0;
 };
 
-// What a page of so many bytes takes of the file.
-uint64_t PageFileBytes(uint32_t data_bytes);
+// What a page of which so many bytes are stored takes of the file.
+uint64_t PageFileBytes(uint32_t stored_bytes);
 
 }  // namespace perdure::snapshot

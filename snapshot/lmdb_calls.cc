@@ -205,6 +205,15 @@ int CopyValue(const MDB_val& from, std::string* value) {
   });
 }
 
+int ListDatabases(MDB_env* env, std::vector<std::string>* names) {
+  return InReading(env, [&](MDB_txn* txn) {
+    return ForEachDatabase(txn, [&](const char* name, MDB_dbi) {
+      names->emplace_back(name);
+      return 0;
+    });
+  });
+}
+
 int CopyAll(MDB_env* from, MDB_env* to, std::string_view without) {
   const int code = InReading(from, [&](MDB_txn* txn) {
     return ForEachDatabase(txn, [&](const char* name, MDB_dbi database) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "snapshot/environment.h"
 #include "snapshot/guarded.h"
@@ -79,6 +80,8 @@ inline MDB_val ValOf(std::string_view bytes) {
 
 // --- Plain work within one guarded call; nothing in it wants to be destroyed. -------------------
 
+// The names of all databases, in order.
+int ListDatabases(MDB_env* env, std::vector<std::string>* names);
 // All databases, to an empty environment; of `meta` not this key.
 int CopyAll(MDB_env* from, MDB_env* to, std::string_view without);
 // Pages that are free.

@@ -32,6 +32,7 @@ Status Transaction::Put(Database database, std::string_view key, std::string_vie
     if (found != 0 && found != MDB_NOTFOUND) return found;
     return mdb_put(transaction_, database, &name, &data, 0);
   });
+  environment_->NoteChange(database, key);
   put_bytes_ += key.size() + value.size();
   if (old.mv_data != nullptr) deleted_bytes_ += key.size() + old.mv_size;
   got_.clear();
@@ -46,6 +47,7 @@ Status Transaction::Delete(Database database, std::string_view key) {
     if (found != 0) return found == MDB_NOTFOUND ? 0 : found;
     return mdb_del(transaction_, database, &name, nullptr);
   });
+  environment_->NoteChange(database, key);
   if (old.mv_data != nullptr) deleted_bytes_ += key.size() + old.mv_size;
   got_.clear();
   if (code != 0) return environment_->Failed("write", code);
@@ -60,17 +62,20 @@ Status Transaction::NoteDeletion() {
 }
 
 Status Transaction::Scan(Database database, std::string_view from, const Visit& visit) {
-  return ScanWith(database, from, true, visit);
+  return ScanWith(database, from, visit, nullptr);
+}
+
+Status Transaction::ScanSizes(Database database, std::string_view from, const VisitSize& visit) {
+  return ScanWith(database, from, nullptr, visit);
 }
 
 Status Transaction::ScanKeys(Database database, std::string_view from,
                              const std::function<bool(std::string_view key)>& visit) {
-  return ScanWith(database, from, false,
-                  [&](std::string_view key, std::string_view) { return visit(key); });
+  return ScanSizes(database, from, [&](std::string_view key, size_t) { return visit(key); });
 }
 
-Status Transaction::ScanWith(Database database, std::string_view from, bool values,
-                             const Visit& visit) {
+Status Transaction::ScanWith(Database database, std::string_view from, const Visit& visit,
+                             const VisitSize& visit_size) {
   MDB_cursor* cursor = nullptr;
   int code = environment_->Call([&] { return mdb_cursor_open(transaction_, database, &cursor); });
   MDB_val key = ValOf(from), found{};
@@ -82,8 +87,8 @@ Status Transaction::ScanWith(Database database, std::string_view from, bool valu
     code = key.mv_size <= kKeyBytesMax ? environment_->CopyOut(key, &name) : kMakesNoSense;
     // A damaged tree may lead in circles.
     if (code == 0 && step == MDB_NEXT && name <= before) code = kMakesNoSense;
-    if (code == 0 && values) code = environment_->CopyOut(found, &value);
-    if (code != 0 || !visit(name, value)) break;
+    if (code == 0 && visit) code = environment_->CopyOut(found, &value);
+    if (code != 0 || !(visit ? visit(name, value) : visit_size(name, found.mv_size))) break;
     std::swap(name, before);
     step = MDB_NEXT;
   }

@@ -65,7 +65,10 @@ Result<std::unique_ptr<TurnFile>> TurnFile::Open(const Options& options) {
                                                           .name = "turns",
                                                           .model = options.model,
                                                           .bytes_max = options.bytes_max,
-                                                          .sync = options.sync},
+                                                          .sync = options.sync,
+                                                          .lock_wait_ms = options.lock_wait_ms,
+                                                          .read_only = options.read_only,
+                                                          .lock = !options.read_only},
                                                          kDatabases));
   Environment& environment = *file->environment_;
   file->TakeDatabases();
@@ -76,7 +79,7 @@ Result<std::unique_ptr<TurnFile>> TurnFile::Open(const Options& options) {
     read = environment.Read([&](Transaction& t) { return scan.Run(t); });
     is_damaged = environment.last_failure() == Environment::Failure::kDamaged;
   }
-  if (!read && is_damaged) {
+  if (!read && is_damaged && !options.read_only) {
     // Not records, but what LMDB finds them by.
     RETURN_IF_ERROR(environment.BeginAnew(read.error().message));
     file->TakeDatabases();
@@ -84,7 +87,7 @@ Result<std::unique_ptr<TurnFile>> TurnFile::Open(const Options& options) {
     return file;
   }
   RETURN_IF_ERROR(read);
-  if (scan.is_damaged())
+  if (scan.is_damaged() && !options.read_only)
     RETURN_IF_ERROR(environment.Write([&](Transaction& t) { return scan.Repair(t); }));
   file->found_ = scan.conversations();
   file->problems_ = scan.problems();

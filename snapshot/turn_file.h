@@ -89,10 +89,13 @@ class TurnFile {
     std::string model;
     uint64_t bytes_max = 0;
     bool sync = true;
+    int lock_wait_ms = 0;
+    bool read_only = false;  // see EnvironmentOptions; nobody else has it
   };
   // Reads and checks all that is stored: damaged records are dropped, with what hangs on them (a
   // conversation keeps its turns before a damaged one), and named in problems(). A file that is
-  // damaged beyond that is put aside (Environment::Open), and a new one begun.
+  // damaged beyond that is put aside (Environment::Open), and a new one begun. With read_only
+  // nothing is dropped, only named.
   static Result<std::unique_ptr<TurnFile>> Open(const Options& options);
 
   // As they were found by Open, in no order.

@@ -6,12 +6,42 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 
 namespace perdure::supervisor {
+namespace {
+
+// As recv, with a descriptor that came along; of several the last one.
+ssize_t Receive(int socket, char* to, size_t bytes, UniqueFd* passed) {
+  union {
+    cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+  } control{};
+  iovec part{to, bytes};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = &control;
+  message.msg_controllen = sizeof control;
+  const ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (n < 0) return n;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      passed->reset(fd);
+    }
+  }
+  return n;
+}
+
+}  // namespace
 
 ControlServer::ControlServer(EventLoop& loop, UniqueFd listener, Handler handler)
     : loop_(loop), listener_(std::move(listener)), handler_(std::move(handler)) {}
@@ -64,7 +94,7 @@ void ControlServer::OnEvents(Iterator connection, uint32_t events) {
 
 bool ControlServer::Read(Iterator connection) {
   char buffer[4096];
-  const ssize_t n = recv(connection->fd.get(), buffer, sizeof buffer, 0);
+  const ssize_t n = Receive(connection->fd.get(), buffer, sizeof buffer, &connection->passed);
   if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return true;
   if (n <= 0) {
     Close(connection);
@@ -86,7 +116,8 @@ void ControlServer::AnswerLines(Iterator connection) {
     }
     return;
   }
-  Answer answer = handler_(std::string_view(connection->in).substr(0, newline));
+  UniqueFd passed = std::move(connection->passed);
+  Answer answer = handler_(std::string_view(connection->in).substr(0, newline), &passed);
   connection->in.erase(0, newline + 1);
   connection->out = std::move(answer.line) + "\n";
   connection->keep_open = connection->keep_open || answer.keep_open;

@@ -25,7 +25,8 @@ class ControlServer {
     std::string line;
     bool keep_open = false;  // the client waits for the end of the service
   };
-  using Handler = std::function<Answer(std::string_view line)>;
+  // `fd`: what came with the line, if anything did; the handler may take it.
+  using Handler = std::function<Answer(std::string_view line, UniqueFd* fd)>;
 
   static Result<std::unique_ptr<ControlServer>> Create(EventLoop& loop, UniqueFd listener,
                                                        Handler handler);
@@ -43,6 +44,7 @@ class ControlServer {
     int64_t deadline_ms = 0;
     bool keep_open = false;
     std::string in, out;
+    UniqueFd passed;  // the newest that came
   };
   using Iterator = std::list<Connection>::iterator;
 

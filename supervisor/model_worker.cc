@@ -200,6 +200,16 @@ void ModelWorker::QueueNewChannel(UniqueFd fd) {
   FlushToChild();
 }
 
+Status ModelWorker::BackUp(UniqueFd to, bool kv) {
+  if (state() != ModelState::kReady || !process_)
+    return Err(ErrorCode::model_loading, "this model is not ready");
+  // What waits for it to be read would be in the way of more important things.
+  if (!process_->can_send())
+    return Err(ErrorCode::overloaded, "this model's process does not read: try again later");
+  process_->Send(protocol::BackUp{kv}, std::move(to));
+  return {};
+}
+
 void ModelWorker::OnDeath(const Obituary& obituary) {
   // What was computed with damaged weights is not to be used.
   if (obituary.death == DeathClass::kDamaged) DropArena();

@@ -95,6 +95,9 @@ class ModelWorker : public ManagedChild {
   // The service ends in order: what is cached is not kept.
   void DropArena();
 
+  // What it has stored goes to this stream socket. The error says why it does not.
+  Status BackUp(UniqueFd to, bool kv);
+
   // The frontend was replaced: the worker's end of a channel to the new one.
   void QueueNewChannel(UniqueFd fd);
 

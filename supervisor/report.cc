@@ -177,12 +177,17 @@ Result<ControlRequest> ParseControlLine(std::string_view line) {
                    ParseJson(line, "the line", ErrorCode::invalid_request, kDepth));
   if (!request.is_object() || !request.contains("op") || !request["op"].is_string())
     return Err(ErrorCode::invalid_request,
-               "a line must be an object with an \"op\": ps, reload, stop or admin");
-  ControlRequest parsed{request["op"].get<std::string>(), {}};
+               "a line must be an object with an \"op\": ps, reload, stop, admin or backup");
+  ControlRequest parsed;
+  parsed.op = request["op"].get<std::string>();
   if (const auto model = request.find("model"); model != request.end()) {
     if (!model->is_string())
       return Err(ErrorCode::invalid_request, "\"model\" must be a model's name");
     parsed.model = model->get<std::string>();
+  }
+  if (const auto kv = request.find("kv"); kv != request.end()) {
+    if (!kv->is_boolean()) return Err(ErrorCode::invalid_request, "\"kv\" must be true or false");
+    parsed.kv = kv->get<bool>();
   }
   return parsed;
 }

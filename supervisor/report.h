@@ -37,6 +37,7 @@ std::string OkReport(const std::vector<std::string>& changes,
 struct ControlRequest {
   std::string op;
   std::optional<std::string> model;
+  bool kv = false;  // backup
 };
 Result<ControlRequest> ParseControlLine(std::string_view line);
 

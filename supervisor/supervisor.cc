@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/folder_lock.h"
 #include "base/limits.h"
 #include "base/listen.h"
 #include "base/log.h"
@@ -25,7 +26,6 @@
 #include "shm/arena_segment.h"
 #include "supervisor/control_server.h"
 #include "supervisor/event_loop.h"
-#include "supervisor/folder_lock.h"
 #include "supervisor/frontend_child.h"
 #include "supervisor/model_keeper.h"
 #include "supervisor/model_worker.h"
@@ -75,7 +75,8 @@ class Supervisor {
   std::string UnloadModel(const std::string& name);
   std::string WithModel(const std::string& name,
                         const std::function<std::string(ModelWorker&)>& work);
-  ControlServer::Answer OnControl(std::string_view line);
+  std::string BackUp(const ControlRequest& request, UniqueFd to);
+  ControlServer::Answer OnControl(std::string_view line, UniqueFd* fd);
   ReportInputs Inputs() const;
   protocol::Roster CurrentRoster() const;
   void OfferChannel(ModelWorker& model);
@@ -150,9 +151,10 @@ Status Supervisor::Open() {
   ASSIGN_OR_RETURN(listener_, ListenTcp(config_.host, config_.port));
   RETURN_IF_ERROR(OpenSignals());
   ASSIGN_OR_RETURN(UniqueFd control, ListenUnix(config_.runtime_dir / "control.sock"));
-  ASSIGN_OR_RETURN(
-      control_, ControlServer::Create(loop_, std::move(control),
-                                      [this](std::string_view line) { return OnControl(line); }));
+  ASSIGN_OR_RETURN(control_, ControlServer::Create(loop_, std::move(control),
+                                                   [this](std::string_view line, UniqueFd* fd) {
+                                                     return OnControl(line, fd);
+                                                   }));
 
   worker_context_.places = hub::PlacesOf(config_, options_.env);
   const fs::path programs =
@@ -162,7 +164,7 @@ Status Supervisor::Open() {
       return ErrFromErrno(fmt::format("cannot use {}, which belongs beside this program",
                                       (programs / name).string()));
   }
-  const std::string instance = InstanceName(config_.state_dir);
+  const std::string instance = shm::InstanceName(config_.state_dir);
   worker_context_.program = programs / "perdure-worker";
   worker_context_.instance = instance;
   worker_context_.log_level = std::string(LogLevelName(config_.log_level));
@@ -404,7 +406,7 @@ std::string Supervisor::ReloadAndLog() {
   return OkReport(*changes, warnings);
 }
 
-ControlServer::Answer Supervisor::OnControl(std::string_view line) {
+ControlServer::Answer Supervisor::OnControl(std::string_view line, UniqueFd* fd) {
   const auto request = ParseControlLine(line);
   if (!request) return {ErrorReport(request.error().message)};
   if (request->op == "ps") return {PsReport(Inputs())};
@@ -416,7 +418,8 @@ ControlServer::Answer Supervisor::OnControl(std::string_view line) {
   }
   if (request->op == "reload")
     return {request->model ? ReplaceWorker(*request->model) : ReloadAndLog()};
-  return {ErrorReport(fmt::format("unknown op \"{}\": ps, reload, stop and admin are known",
+  if (request->op == "backup") return {BackUp(*request, std::move(*fd))};
+  return {ErrorReport(fmt::format("unknown op \"{}\": ps, reload, stop, admin and backup are known",
                                   request->op.substr(0, limits::kModelNameBytesMax)))};
 }
 
@@ -449,6 +452,16 @@ std::string Supervisor::WithModel(const std::string& name,
   }
   return ErrorReport(fmt::format("no model is called \"{}\"; there are: {}",
                                  name.substr(0, limits::kModelNameBytesMax), names));
+}
+
+std::string Supervisor::BackUp(const ControlRequest& request, UniqueFd to) {
+  if (!to) return ErrorReport("a backup wants a socket to go to");
+  for (const auto& model : models_) {
+    if (model->name() != request.model) continue;
+    const Status begun = model->BackUp(std::move(to), request.kv);
+    return begun ? OkReport({}, {}) : ErrorReport(begun.error().message);
+  }
+  return ErrorReport("this model does not run");
 }
 
 ReportInputs Supervisor::Inputs() const {
@@ -530,12 +543,6 @@ void Supervisor::AnnounceReadiness() {
 }
 
 }  // namespace
-
-std::string InstanceName(const fs::path& state_dir) {
-  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
-  for (const unsigned char c : state_dir.string()) hash = (hash ^ c) * 0x100000001b3;
-  return fmt::format("{:012x}", hash & 0xffff'ffff'ffff);
-}
 
 int RunSupervisor(const Config& config, const ConfigFlags& flags,
                   const SupervisorOptions& options) {

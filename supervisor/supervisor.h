@@ -18,9 +18,6 @@ struct SupervisorOptions {
   GetEnv env = ProcessEnvironment();
 };
 
-// Stands in the names of shared memory: two services of one user have different state folders.
-std::string InstanceName(const std::filesystem::path& state_dir);
-
 // Runs the service until it is told to stop; returns the exit code (protocol/heritage.h). `flags`
 // are kept for reading the config again on SIGHUP. Blocks the signals that it handles in the
 // calling thread, which must be the only one; logging must have been set up.

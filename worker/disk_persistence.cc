@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <system_error>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -26,14 +27,17 @@ TurnFile::Options TurnOptions(const DiskPersistence::Options& options) {
   return {.file = options.dir / "turns.mdb",
           .model = options.model,
           .bytes_max = options.turns_bytes_max,
-          .sync = options.sync};
+          .sync = options.sync,
+          .lock_wait_ms = options.lock_wait_ms};
 }
 
 KvFile::Options KvOptions(const DiskPersistence::Options& options) {
   return {.file = options.dir / "kv.mdb",
           .model = options.model,
           .bytes_max = options.kv_bytes_max,
-          .sync = options.sync};
+          .sync = options.sync,
+          .compression = options.kv_compression,
+          .lock_wait_ms = options.lock_wait_ms};
 }
 
 size_t BytesOf(const StoredTurn& turn) {
@@ -72,6 +76,7 @@ Result<DiskPersistence::Opened> DiskPersistence::Open(const Options& options) {
 }
 
 DiskPersistence::~DiskPersistence() {
+  backup_.reset();
   turn_thread_.reset();
   page_thread_.reset();
 }
@@ -273,20 +278,15 @@ Status DiskPersistence::WritePages(std::vector<PageToKeep>* pages, PagesKept* an
   };
   std::vector<snapshot::PageToWrite> writes;
   for (const PageToKeep& page : *pages) writes.push_back({page.page, page.data});
-  const Status all = pages_->Write(writes);
+  const Status all = pages_->Write(writes, &answer->pages);
   if (!all && is_disk()) return all;
-  for (size_t i = 0; i < pages->size(); ++i) {
-    if (!all) {
-      const Status one = pages_->Write(std::span(writes).subspan(i, 1));
-      if (!one && is_disk()) return one;
-      if (!one) {
-        LogWarning("{}", one.error().message);
-        answer->refused.push_back(writes[i].page.chain_hash);
-        std::erase(answer->chain_hashes, answer->refused.back());
-        continue;
-      }
-    }
-    answer->pages.push_back(writes[i].page);
+  for (size_t i = 0; !all && i < pages->size(); ++i) {
+    const Status one = pages_->Write(std::span(writes).subspan(i, 1), &answer->pages);
+    if (one) continue;
+    if (is_disk()) return one;
+    LogWarning("{}", one.error().message);
+    answer->refused.push_back(writes[i].page.chain_hash);
+    std::erase(answer->chain_hashes, answer->refused.back());
   }
   return {};
 }
@@ -357,6 +357,40 @@ void DiskPersistence::Scrub() {
   };
   turn_thread_->Post([this, set] { set(&scrub_turns_ms_); });
   page_thread_->Post([this, set] { set(&scrub_pages_ms_); });
+}
+
+// --- Backups -----------------------------------------------------------------------------------
+
+void DiskPersistence::BackUp(UniqueFd to, bool kv) {
+  if (backup_ && !backup_->is_done())
+    return RefuseBackup(to, "another backup of this model is under way: wait for its end");
+  // A file that was allowed to be larger once may be.
+  const auto bytes_max = [](const std::filesystem::path& file, uint64_t allowed) {
+    std::error_code error;
+    const uint64_t bytes = std::filesystem::file_size(file, error);
+    return error ? allowed : std::max(bytes, allowed);
+  };
+  std::vector<DiskBackup::File> files;
+  const std::filesystem::path turns_file = TurnOptions(options_).file;
+  files.push_back({.name = turns_file.filename().string(),
+                   .thread = turn_thread_.get(),
+                   .environment = [this]() -> Result<snapshot::Environment*> {
+                     RETURN_IF_ERROR(EnsureOpen());
+                     return &turns_->environment();
+                   },
+                   .bytes_max = bytes_max(turns_file, options_.turns_bytes_max)});
+  const std::filesystem::path pages_file = KvOptions(options_).file;
+  if (kv)
+    files.push_back({.name = pages_file.filename().string(),
+                     .thread = page_thread_.get(),
+                     .environment = [this]() -> Result<snapshot::Environment*> {
+                       if (!pages_) return Err(ErrorCode::io_error, pages_trouble_);
+                       return &pages_->environment();
+                     },
+                     .bytes_max = bytes_max(pages_file, options_.kv_bytes_max),
+                     .may_be_skipped = true});
+  backup_.reset();  // the one before ends first
+  backup_ = std::make_unique<DiskBackup>(std::move(files), std::move(to));
 }
 
 }  // namespace perdure::worker

@@ -18,6 +18,7 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 #include "snapshot/kv_file.h"
+#include "worker/disk_backup.h"
 #include "worker/job_thread.h"
 #include "worker/persistence.h"
 
@@ -31,6 +32,8 @@ class DiskPersistence : public Persistence {
     bool sync = true;  // a turn is stored when it is on the disk, not before
     uint64_t turns_bytes_max = 0;
     uint64_t kv_bytes_max = 0;  // of the file
+    KvCompression kv_compression = KvCompression::kNone;
+    int lock_wait_ms = 0;  // for a process that has the files
   };
   // What is stored, beside it.
   struct Opened {
@@ -50,6 +53,7 @@ class DiskPersistence : public Persistence {
   void DropPages(std::vector<uint64_t> chain_hashes) override;
   void WithPages(uint64_t ticket, PageJob job) override;
   void Scrub() override;
+  void BackUp(UniqueFd to, bool kv) override;
   std::vector<PersistenceAnswer> TakeAnswers() override;
   int fd() const override { return event_.get(); }
   void Wait(int64_t timeout_ms) override;
@@ -93,7 +97,8 @@ class DiskPersistence : public Persistence {
   bool pages_dirty_ = false;
   int64_t scrub_turns_ms_ = 0, scrub_pages_ms_ = 0;  // when due; 0: nothing was deleted
 
-  std::unique_ptr<JobThread> turn_thread_, page_thread_;  // the last: they use all above
+  std::unique_ptr<JobThread> turn_thread_, page_thread_;  // they use all above
+  std::unique_ptr<DiskBackup> backup_;                    // the last: it uses both
 };
 
 }  // namespace perdure::worker

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/unique_fd.h"
 #include "protocol/messages.h"
 #include "snapshot/kv_file.h"
 #include "snapshot/kv_index.h"
@@ -88,6 +89,9 @@ class Persistence {
   virtual void WithPages(uint64_t ticket, PageJob job) = 0;
   // Soon no trace of what was deleted is left in the files.
   virtual void Scrub() = 0;
+
+  // Sends all of it (snapshot/backup_stream.h); `kv`: pages, too. Has no answer.
+  virtual void BackUp(UniqueFd /*to*/, bool /*kv*/) {}
 
   virtual std::vector<PersistenceAnswer> TakeAnswers() = 0;
   // Readable while there are answers; -1: there never are any.

@@ -1,6 +1,5 @@
 #include "worker/worker.h"
 
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -165,14 +164,10 @@ std::unique_ptr<DiskPersistence> OpenPersistence(const WorkerHeritage& heritage,
                                        .model = heritage.model,
                                        .sync = heritage.snapshots.sync,
                                        .turns_bytes_max = heritage.snapshots.turns_bytes_max,
-                                       .kv_bytes_max = heritage.snapshots.kv_bytes_max};
+                                       .kv_bytes_max = heritage.snapshots.kv_bytes_max,
+                                       .kv_compression = heritage.snapshots.kv_compression,
+                                       .lock_wait_ms = limits::kSnapshotLockWaitMs};
   auto opened = DiskPersistence::Open(files);
-  // The worker of a service that was killed may be about to end.
-  while (!opened && opened.error().code == ErrorCode::overloaded &&
-         MonotonicMs() < begin_ms + limits::kArenaLockWaitMs) {
-    poll(nullptr, 0, 10);
-    opened = DiskPersistence::Open(files);
-  }
   if (!opened) {
     LogError("conversations are not stored: {}", opened.error().message);
     return nullptr;

@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "protocol/codec.h"
 #include "protocol/heritage.h"
+#include "worker/disk_backup.h"
 
 namespace perdure::worker {
 
@@ -47,6 +48,7 @@ WorkerLoop::WorkerLoop(const protocol::Hello& hello, const Model* model,
     : hello_(hello),
       status_(status),
       control_(control),
+      persistence_(options.persistence),
       answers_fd_(options.persistence != nullptr ? options.persistence->fd() : -1),
       engine_(model->engine.get()),
       store_(store),
@@ -177,6 +179,15 @@ Status WorkerLoop::OnControlFrame(protocol::ReceivedFrame received) {
     case MessageType::kThreads: {
       ASSIGN_OR_RETURN(const auto threads, protocol::Decode<protocol::Threads>(frame.payload));
       engine_->SetThreads(threads.count);
+      return {};
+    }
+    case MessageType::kBackUp: {
+      ASSIGN_OR_RETURN(const auto message, protocol::Decode<protocol::BackUp>(frame.payload));
+      if (!received.fd) return Err(ErrorCode::protocol_error, "a backup came without its socket");
+      if (persistence_ != nullptr)
+        persistence_->BackUp(std::move(received.fd), message.kv);
+      else
+        RefuseBackup(received.fd, "conversations of this model are not stored: see its log");
       return {};
     }
     case MessageType::kDrain: {

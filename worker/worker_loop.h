@@ -66,7 +66,8 @@ class WorkerLoop : private EventSink {
   shm::StatusShm* const status_;
   protocol::Channel* const control_;
   std::optional<protocol::Channel> frontend_;
-  const int answers_fd_;  // of the disk; -1: there are none
+  Persistence* const persistence_;  // null: nothing is stored
+  const int answers_fd_;            // of the disk; -1: there are none
   engine::Engine* const engine_;
   shm::PageStore* const store_;
   Generator generator_;

@@ -168,6 +168,9 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
       case ConfigKind::kSecret:
         value = "secret";
         break;
+      case ConfigKind::kKvCompression:
+        value = "zstd";
+        break;
     }
     variables_[std::string(key.variable)] = value;
     const auto config = Load();

@@ -26,7 +26,7 @@ const std::map<std::string, std::set<std::string>> kMayInclude = {
     {"supervisor", {"base", "protocol", "shm", "hub"}},
     {"worker", {"base", "protocol", "shm", "snapshot", "engine", "text"}},
     {"frontend", {"base", "protocol", "shm"}},
-    {"cli", {"base", "protocol", "shm", "engine", "text", "hub"}},
+    {"cli", {"base", "protocol", "shm", "snapshot", "engine", "text", "hub"}},
     {"programs", {"base", "protocol", "supervisor", "worker", "frontend", "cli"}},
 };
 

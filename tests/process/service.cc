@@ -20,7 +20,6 @@
 #include "cli/control_client.h"
 #include "cli/http_client.h"
 #include "shm/arena_segment.h"
-#include "supervisor/supervisor.h"
 
 extern char** environ;
 
@@ -173,7 +172,7 @@ void Service::KillAll() {
 }
 
 void Service::RemoveSharedMemory() const {
-  const std::string begin = shm::ArenaName(supervisor::InstanceName(folder_ / "state"), "");
+  const std::string begin = shm::ArenaName(shm::InstanceName(folder_ / "state"), "");
   for (const std::string& name : shm::ListArenas())
     if (name.starts_with(begin)) shm::RemoveArena(name);
 }

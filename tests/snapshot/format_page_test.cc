@@ -72,7 +72,7 @@ std::string Tables() {
                                   {"data_checksum", "XXH3 of all of its numbers"},
                                   {"data_bytes", "how many bytes they are"},
                                   {"chunks", "in how many pieces they are stored"},
-                                  {"codec", "how those are compressed; 0: not"},
+                                  {"codec", "how those are compressed; 0: not, 1: zstd"},
                                   {"used_unix_s", "when it was last of use, to ten minutes"}}) +
          Table<CacheSchedule>("CacheSchedule, within a turn",
                               {{"type", "what it is called; up to 64 bytes"},

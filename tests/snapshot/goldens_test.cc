@@ -83,14 +83,23 @@ std::string Numbers(size_t bytes, uint64_t seed) {
   return data;
 }
 
-void WritePages(const fs::path& path) {
-  auto file = KvFile::Open({.file = path, .model = "nano", .bytes_max = kFileBytesMax});
+// Every second byte is the same.
+std::string SmoothNumbers(size_t bytes, uint64_t seed) {
+  std::string data = Numbers(bytes, seed);
+  for (size_t i = 1; i < data.size(); i += 2) data[i] = 0x3f;
+  return data;
+}
+
+void WritePagesAs(const fs::path& path, KvCompression compression) {
+  auto file = KvFile::Open(
+      {.file = path, .model = "nano", .bytes_max = kFileBytesMax, .compression = compression});
   ASSERT_TRUE(file.has_value()) << file.error().message;
   uint64_t parent = kRoot;
   uint32_t position = 0;
   // One of several chunks; one whose last chunk is full; one that ends its chain.
   for (const size_t bytes : {kChunkBytes + 5, kChunkBytes, size_t{100}}) {
-    const std::string data = Numbers(bytes, position);
+    const std::string data = compression == KvCompression::kNone ? Numbers(bytes, position)
+                                                                 : SmoothNumbers(bytes, position);
     StoredPage page;
     page.parent = parent;
     page.position = position++;
@@ -108,6 +117,9 @@ void WritePages(const fs::path& path) {
   }
   ASSERT_TRUE((*file)->Compact().has_value());
 }
+
+void WritePages(const fs::path& path) { WritePagesAs(path, KvCompression::kNone); }
+void WriteCompressedPages(const fs::path& path) { WritePagesAs(path, KvCompression::kZstd); }
 
 std::string DumpPages(const fs::path& path) {
   auto file = KvFile::Open({.file = path, .model = "nano", .bytes_max = kFileBytesMax});
@@ -128,7 +140,9 @@ std::string DumpPages(const fs::path& path) {
         page.data_checksum,
         !read                                             ? read.error().message
         : data == Numbers(page.data_bytes, page.position) ? "as written"
-                                                          : "other numbers");
+        : data == SmoothNumbers(page.data_bytes, page.position)
+            ? fmt::format("as written, codec {}", static_cast<int>(page.compression))
+            : "other numbers");
   }
   return text;
 }
@@ -150,7 +164,8 @@ void WriteGolden(const fs::path& golden, void (*write)(const fs::path&),
 
 void ExpectGolden(const char* name, void (*write)(const fs::path&),
                   std::string (*dump)(const fs::path&)) {
-  if (std::getenv("PERDURE_WRITE_GOLDENS") != nullptr)
+  const fs::path newest = FolderOf(kFormatVersion) / fmt::format("{}.mdb", name);
+  if (std::getenv("PERDURE_WRITE_GOLDENS") != nullptr && !fs::exists(newest))
     WriteGolden(FolderOf(kFormatVersion) / fmt::format("{}.mdb", name), write, dump);
   for (uint32_t version = 1; version <= kFormatVersion; ++version) {
     SCOPED_TRACE(version);
@@ -168,6 +183,7 @@ void ExpectGolden(const char* name, void (*write)(const fs::path&),
 
 TEST(Goldens, Turns) { ExpectGolden("turns", WriteTurns, DumpTurns); }
 TEST(Goldens, Pages) { ExpectGolden("kv", WritePages, DumpPages); }
+TEST(Goldens, CompressedPages) { ExpectGolden("kv_zstd", WriteCompressedPages, DumpPages); }
 
 }  // namespace
 }  // namespace perdure::snapshot

@@ -226,7 +226,7 @@ TEST_F(KvFileTest, RecordsThatMakeNoSense) {
   ExpectDropped([](R* r) { r->data_bytes = 0; }, "a wrong number of bytes");
   ExpectDropped([](R* r) { r->data_bytes = UINT32_MAX; }, "a wrong number of bytes");
   ExpectDropped([](R* r) { r->chunks = 4; }, "a wrong number of chunks");
-  ExpectDropped([](R* r) { r->codec = 1; }, "chunks that this program cannot read");
+  ExpectDropped([](R* r) { r->codec = 2; }, "chunks that this program cannot read");
 }
 
 TEST_F(KvFileTest, RecordsOfAnotherKind) {

@@ -14,9 +14,9 @@
 #include <filesystem>
 #include <random>
 
+#include "base/folder_lock.h"
 #include "base/limits.h"
 #include "supervisor/event_loop.h"
-#include "supervisor/folder_lock.h"
 #include "supervisor/log_tail.h"
 #include "supervisor/proc.h"
 #include "supervisor/report.h"

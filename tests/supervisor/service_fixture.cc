@@ -74,7 +74,7 @@ TestService::~TestService() {
                log.substr(log.size() - std::min(log.size(), kShown)));
   }
   // It was killed, and nobody follows it.
-  const std::string prefix = shm::ArenaName(InstanceName(folder_ / "state"), "");
+  const std::string prefix = shm::ArenaName(shm::InstanceName(folder_ / "state"), "");
   for (const std::string& name : shm::ListArenas())
     if (name.starts_with(prefix)) shm_unlink(name.c_str());
   std::error_code ignored;

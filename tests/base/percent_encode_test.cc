@@ -1,8 +1,8 @@
-#include "frontend/percent.h"
+#include "base/percent_encode.h"
 
 #include <gtest/gtest.h>
 
-namespace perdure::frontend {
+namespace perdure {
 namespace {
 
 using namespace std::string_literals;
@@ -27,4 +27,4 @@ TEST(Percent, RefusesTornEscapes) {
 }
 
 }  // namespace
-}  // namespace perdure::frontend
+}  // namespace perdure

@@ -7,10 +7,10 @@
 #include "base/result.h"
 #include "base/unique_fd.h"
 
-namespace perdure::supervisor {
+namespace perdure {
 
 // Takes the lock of a folder, for as long as the descriptor lives. The error names the process that
 // holds it, and `option`, which gives a service another folder.
 Result<UniqueFd> LockFolder(const std::filesystem::path& path, std::string_view option);
 
-}  // namespace perdure::supervisor
+}  // namespace perdure

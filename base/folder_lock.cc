@@ -1,4 +1,4 @@
-#include "supervisor/folder_lock.h"
+#include "base/folder_lock.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -10,7 +10,7 @@
 #include <cstring>
 #include <string>
 
-namespace perdure::supervisor {
+namespace perdure {
 
 namespace fs = std::filesystem;
 
@@ -36,4 +36,4 @@ Result<UniqueFd> LockFolder(const fs::path& path, std::string_view option) {
   return fd;
 }
 
-}  // namespace perdure::supervisor
+}  // namespace perdure
