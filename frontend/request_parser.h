@@ -31,6 +31,7 @@ struct RequestDefaults {
   uint64_t seed = 0;
   int64_t unix_time = 0;
   std::string tenant = {};  // of its key
+  bool store = true;        // as its key has it
   std::span<const ModelAlias> aliases = {};
 };
 

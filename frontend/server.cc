@@ -160,6 +160,7 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
                                {.seed = RandomU64(),
                                 .unix_time = UnixSeconds(),
                                 .tenant = TenantOf(request, settings_),
+                                .store = StoresByDefault(request, settings_),
                                 .aliases = settings_.aliases});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
   Status started;
@@ -257,6 +258,7 @@ void Server::ApplySettings(protocol::FrontendSettings settings) {
   models_.SetAliases(settings_.aliases);
   LogLevel level;
   if (ParseLogLevel(settings_.log_level, &level)) SetLogLevel(level);
+  dispatcher_.OnSettings();
   LogInfo("new settings");
 }
 

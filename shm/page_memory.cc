@@ -18,7 +18,8 @@ uint64_t RoundUp(uint64_t bytes, uint64_t alignment) {
 
 class PrivateMemory : public PageMemory {
  public:
-  PrivateMemory(const ArenaGeometry& geometry, std::byte* base) : PageMemory(geometry, base, 0) {}
+  PrivateMemory(const ArenaGeometry& geometry, std::byte* base, uint64_t root)
+      : PageMemory(geometry, base, root) {}
   PrivateMemory(const PrivateMemory&) = delete;
   PrivateMemory& operator=(const PrivateMemory&) = delete;
   ~PrivateMemory() override { munmap(base_, geometry_.file_bytes); }
@@ -100,11 +101,12 @@ ConversationShm& PageMemory::conversation(uint32_t index) const {
   return reinterpret_cast<ConversationShm*>(base_ + geometry_.conversations_offset)[index];
 }
 
-Result<std::unique_ptr<PageMemory>> MakePrivateMemory(const ArenaGeometry& geometry) {
+Result<std::unique_ptr<PageMemory>> MakePrivateMemory(const ArenaGeometry& geometry,
+                                                      uint64_t root) {
   void* base = mmap(nullptr, geometry.file_bytes, PROT_NONE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (base == MAP_FAILED) return ErrFromErrno("cannot get addresses for KV pages");
-  auto memory = std::make_unique<PrivateMemory>(geometry, static_cast<std::byte*>(base));
+  auto memory = std::make_unique<PrivateMemory>(geometry, static_cast<std::byte*>(base), root);
   if (mprotect(base, geometry.slabs_offset, PROT_READ | PROT_WRITE) != 0)
     return Err(ErrorCode::out_of_memory, "there is no memory for descriptors of KV pages");
   return memory;

@@ -103,7 +103,8 @@ class PageMemory {
 };
 
 // Pages of this process alone, for where there is no shared memory. out_of_memory: not even the
-// descriptors fit.
-Result<std::unique_ptr<PageMemory>> MakePrivateMemory(const ArenaGeometry& geometry);
+// descriptors fit. `root` matters where pages are kept elsewhere.
+Result<std::unique_ptr<PageMemory>> MakePrivateMemory(const ArenaGeometry& geometry,
+                                                      uint64_t root = 0);
 
 }  // namespace perdure::shm

@@ -54,6 +54,7 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.shared_prompts = config.shared_prompts;
   h.warm_up = model.warm_up;
   h.snapshots = config.snapshots;
+  if (model.retention_days > 0) h.snapshots.retention_days = model.retention_days;
   if (config.snapshots.enabled)
     h.snapshot_dir = (config.state_dir / "conversations" / PercentEncode(model.name, ".")).string();
   h.saved_dir = (config.state_dir / "saved" / PercentEncode(model.name, ".")).string();

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/prepared_folder.h"
 #include "shm/arena.h"
+#include "shm/hashes.h"
 #include "worker/cache_schedule.h"
 
 namespace perdure::worker {
@@ -69,7 +70,9 @@ Result<std::unique_ptr<shm::PageStore>> OpenKvStore(const engine::ModelInfo& inf
   if (memory == nullptr) {
     shape.pages_max = options.pages_budget;
     ASSIGN_OR_RETURN(const shm::ArenaGeometry geometry, shm::ArenaGeometry::For(shape));
-    ASSIGN_OR_RETURN(memory, shm::MakePrivateMemory(geometry));
+    ASSIGN_OR_RETURN(memory,
+                     shm::MakePrivateMemory(
+                         geometry, shm::RootHash(options.fingerprint, Hash64(info.numerics_id))));
   }
   auto store = std::make_unique<shm::PageStore>(std::move(memory), options.pages_budget);
   if (store->recovery().kept + store->recovery().dropped > 0)

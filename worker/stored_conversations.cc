@@ -56,11 +56,11 @@ std::vector<const StoredConversation*> StoredConversations::Of(std::optional<uin
   return found;
 }
 
-std::vector<std::pair<uint64_t, std::string>> StoredConversations::Before(int64_t unix_ms) const {
-  std::vector<std::pair<uint64_t, std::string>> found;
+std::vector<StoredConversation> StoredConversations::Before(
+    const std::function<int64_t(uint64_t owner)>& unix_ms) const {
+  std::vector<StoredConversation> found;
   for (const auto& [key, conversation] : conversations_)
-    if (conversation.used_unix_ms < unix_ms)
-      found.emplace_back(conversation.owner, conversation.id);
+    if (conversation.used_unix_ms < unix_ms(conversation.owner)) found.push_back(conversation);
   return found;
 }
 

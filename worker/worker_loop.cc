@@ -274,6 +274,12 @@ Status WorkerLoop::OnFrontendFrame(protocol::ReceivedFrame received) {
       generator_.Command(upload, std::move(received.fd));
       return {};
     }
+    case MessageType::kTenantSettings: {
+      ASSIGN_OR_RETURN(const auto settings,
+                       protocol::Decode<protocol::TenantSettings>(frame.payload));
+      generator_.SetTenants(settings);
+      return {};
+    }
     case MessageType::kCredit: {
       ASSIGN_OR_RETURN(const auto credit, protocol::Decode<protocol::Credit>(frame.payload));
       generator_.Credit(credit.rid, credit.bytes);
@@ -312,6 +318,10 @@ void WorkerLoop::Send(const protocol::ConversationAnswer& message) {
 
 void WorkerLoop::Send(const protocol::ConversationFile& message, UniqueFd file) {
   if (frontend_) frontend_->Send(message, std::move(file));
+}
+
+void WorkerLoop::Send(const protocol::Forgotten& message) {
+  if (frontend_) frontend_->Send(message);
 }
 
 void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }
@@ -385,6 +395,7 @@ bool WorkerLoop::FinishDraining() {
     generator_.FailAll(
         Error{ErrorCode::shutting_down, "this model was shut down before the answer ended", {}, 0});
   }
+  if (generator_.IsDeleting() && now_ms < *drain_deadline_ms_) return false;
   generator_.KeepAll(std::max<int64_t>(*drain_deadline_ms_ - now_ms, limits::kKeepAllMs));
   SayDrained();
   return true;

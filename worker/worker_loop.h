@@ -40,6 +40,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::CacheAnswer& message) override;
   void Send(const protocol::ConversationAnswer& message) override;
   void Send(const protocol::ConversationFile& message, UniqueFd file) override;
+  void Send(const protocol::Forgotten& message) override;
   void Send(const protocol::Cleared& message) override;
 
   // Whether it is a warm-up, of which nobody hears.

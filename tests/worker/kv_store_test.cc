@@ -35,5 +35,21 @@ TEST(KvStore, WaitsForAWriterThatEnds) {
   EXPECT_EQ(second->recovery().kept, 1u);
 }
 
+// What is stored on disk is found by it: pages of other weights must not be.
+TEST(KvStore, ChainsBeginTheSameWithAndWithoutAnArena) {
+  const UniqueFd arena(memfd_create("arena", MFD_CLOEXEC));
+  const FakeModel fake = MakeFakeModel();
+  const auto root = [&](int fd, uint64_t fingerprint) {
+    return OpenKvStore(
+               fake.engine->info(),
+               {.arena_fd = fd, .pages_budget = 8, .pages_max = 8, .fingerprint = fingerprint})
+        .value()
+        ->memory()
+        .root();
+  };
+  EXPECT_EQ(root(arena.get(), 5), root(-1, 5));
+  EXPECT_NE(root(-1, 5), root(-1, 6));
+}
+
 }  // namespace
 }  // namespace perdure::worker

@@ -87,6 +87,9 @@ class RecordingSink : public EventSink {
   void Send(const protocol::ConversationFile& message, UniqueFd file) override {
     files[message.rid] = {message, std::make_shared<UniqueFd>(std::move(file))};
   }
+  void Send(const protocol::Forgotten& message) override {
+    forgotten.insert(forgotten.end(), message.rids.begin(), message.rids.end());
+  }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
 
   RecordedRequest& operator[](protocol::RequestId rid) { return requests[rid]; }
@@ -97,6 +100,7 @@ class RecordingSink : public EventSink {
   std::vector<protocol::ConversationAnswer> conversation_answers;
   std::map<protocol::RequestId, std::pair<protocol::ConversationFile, std::shared_ptr<UniqueFd>>>
       files;
+  std::vector<protocol::RequestId> forgotten;
   std::map<protocol::RequestId, bool> closed;  // cancelled or released: nothing may follow
   size_t events = 0;
 
