@@ -39,6 +39,8 @@ bool EqualInConstantTime(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
+std::string TenantOfKey(std::string_view key) { return fmt::format("{:016x}", Hash64(key)); }
+
 // What follows "Bearer"; nothing where that is not what the header says.
 std::optional<std::string_view> BearerOf(const HttpRequest& request) {
   const std::string* field = request.Find("authorization");
@@ -156,7 +158,22 @@ Status CheckAdmin(const HttpRequest& request, const FrontendSettings& settings) 
 
 std::string TenantOf(const HttpRequest& request, const FrontendSettings& settings) {
   if (settings.api_keys.empty()) return {};
-  return fmt::format("{:016x}", Hash64(BearerOf(request).value_or(std::string_view())));
+  return TenantOfKey(BearerOf(request).value_or(std::string_view()));
+}
+
+bool StoresByDefault(const HttpRequest& request, const FrontendSettings& settings) {
+  const std::string tenant = TenantOf(request, settings);
+  return std::ranges::none_of(settings.key_settings, [&](const protocol::ApiKeySettings& each) {
+    return !each.store && TenantOfKey(each.key) == tenant;
+  });
+}
+
+protocol::TenantSettings TenantSettingsOf(const FrontendSettings& settings) {
+  protocol::TenantSettings tenants;
+  for (const protocol::ApiKeySettings& each : settings.key_settings)
+    if (each.retention_days > 0)
+      tenants.retentions.push_back({TenantOfKey(each.key), each.retention_days});
+  return tenants;
 }
 
 }  // namespace perdure::frontend

@@ -28,5 +28,9 @@ Status CheckAdmin(const HttpRequest& request, const protocol::FrontendSettings& 
 // Whose cache a request that CheckKey has passed may use: what is cached for one key is never found
 // for another. A name that does not tell the key; empty where no keys are asked for.
 std::string TenantOf(const HttpRequest& request, const protocol::FrontendSettings& settings);
+// Whether turns of its key are stored where a request does not say.
+bool StoresByDefault(const HttpRequest& request, const protocol::FrontendSettings& settings);
+// What workers are to know of keys.
+protocol::TenantSettings TenantSettingsOf(const protocol::FrontendSettings& settings);
 
 }  // namespace perdure::frontend

@@ -35,7 +35,9 @@ Status ConversationCalls::OnAnswer(WorkerId worker, const protocol::Conversation
         ErrorResponse({ErrorCodeFromWire(answer.error_code), answer.text, answer.param, 0}));
     return {};
   }
-  RETURN_IF_ERROR(ParseJson(answer.text, "a ConversationAnswer", ErrorCode::protocol_error));
+  // A parser's message would repeat some of it, and the log that.
+  if (!ParseJson(answer.text, "a ConversationAnswer", ErrorCode::protocol_error))
+    return Err(ErrorCode::protocol_error, "a ConversationAnswer is not valid JSON");
   calls_.erase(call);
   sink->Respond(JsonResponse(200, answer.text));
   return {};

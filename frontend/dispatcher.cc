@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "frontend/access.h"
 #include "frontend/http_response.h"
 
 namespace perdure::frontend {
@@ -351,6 +352,11 @@ Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int
       Fail(failed.rid, {code, failed.message, failed.param, InfoOf(code).retryable ? 1 : 0});
       return {};
     }
+    case MessageType::kForgotten: {
+      ASSIGN_OR_RETURN(const auto forgotten, DecodeFrame<protocol::Forgotten>(frame));
+      OnForgotten(id, forgotten);
+      return {};
+    }
     case MessageType::kConversationAnswer: {
       ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::ConversationAnswer>(frame));
       return conversation_calls_.OnAnswer(id, answer);
@@ -383,8 +389,15 @@ Status Dispatcher::OnHello(Worker& worker, const protocol::Hello& hello) {
     return Err(ErrorCode::protocol_error,
                fmt::format("its Hello names {} epoch {}", hello.model, hello.epoch));
   worker.greeted = true;
+  worker.port->Send(protocol::MakeFrame(TenantSettingsOf(*settings_)));
   LogInfo("worker {} of {} is connected, context {}", hello.epoch, hello.model, hello.max_context);
   return {};
+}
+
+// A request that is another worker's meanwhile has begun anew.
+void Dispatcher::OnForgotten(WorkerId worker, const protocol::Forgotten& forgotten) {
+  for (const RequestId rid : forgotten.rids)
+    if (Generation* const generation = GenerationOf(rid, worker)) generation->ledger.Forget();
 }
 
 Status Dispatcher::OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
@@ -496,6 +509,12 @@ void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
 // --- From the supervisor and the clock ----------------------------------------------------------
 
 void Dispatcher::OnRoster(int64_t now_ms) { HandWaiting(now_ms); }
+
+void Dispatcher::OnSettings() {
+  const std::string frame = protocol::MakeFrame(TenantSettingsOf(*settings_));
+  for (auto& [id, worker] : workers_)
+    if (worker.greeted) worker.port->Send(frame);
+}
 
 void Dispatcher::OnTick(int64_t now_ms) {
   cache_calls_.OnTick(now_ms);

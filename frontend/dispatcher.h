@@ -64,6 +64,8 @@ class Dispatcher {
   void OnRoster(int64_t now_ms);
   // Comments in silent streams, credit in small portions, waiting that took too long.
   void OnTick(int64_t now_ms);
+  // The settings have changed.
+  void OnSettings();
   // Refuses new work and what no worker has accepted; running answers go on.
   void BeginDrain();
   // Ends what still runs: its time is over.
@@ -86,6 +88,7 @@ class Dispatcher {
   Status Dispatch(Worker& worker, WorkerId id, const protocol::Frame& frame, int64_t now_ms);
   Status GiveUp(Generation& generation, const Error& breach);
   Status OnHello(Worker& worker, const protocol::Hello& hello);
+  void OnForgotten(WorkerId worker, const protocol::Forgotten& forgotten);
   Status OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
                  int64_t now_ms);
   Status OnEnd(Generation& generation, const protocol::End& end, int64_t now_ms);

@@ -141,6 +141,11 @@ Result<bool> RequestLedger::OnEnd(const protocol::End& end) {
   return true;
 }
 
+void RequestLedger::Forget() {
+  request_.remembers = false;
+  accepted_.ticket.conversation_id.clear();
+}
+
 uint32_t RequestLedger::DrawCredit(uint32_t portion) {
   if (taken_bytes_ == 0 || taken_bytes_ < portion) return 0;
   const uint32_t credit = static_cast<uint32_t>(std::min<size_t>(taken_bytes_, UINT32_MAX));

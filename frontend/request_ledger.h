@@ -47,6 +47,9 @@ class RequestLedger {
   // True: this choice's end is new.
   Result<bool> OnEnd(const protocol::End& end);
 
+  // Its conversation was deleted: no later worker keeps anything of it.
+  void Forget();
+
   // The client has taken what came with so many payload bytes.
   void OnTaken(size_t payload_bytes) { taken_bytes_ += payload_bytes; }
   // Credit to send now: nothing below `portion`.

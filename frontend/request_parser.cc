@@ -223,7 +223,7 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   ASSIGN_OR_RETURN(generation.cache, ReadCache(body));
   ASSIGN_OR_RETURN(generation.conversation_id, ReadConversationId(body));
   ASSIGN_OR_RETURN(const std::optional<bool> store, ReadBool(body, "store"));
-  generation.store = store.value_or(true);
+  generation.store = store.value_or(defaults.store);
   if (const Json* user = FindField(body, "user")) {
     if (!user->is_string() ||
         user->get_ref<const std::string&>().size() > limits::kConversationUserBytesMax)

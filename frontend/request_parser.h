@@ -26,6 +26,7 @@ struct RequestDefaults {
   uint64_t seed = 0;
   int64_t unix_time = 0;
   std::string tenant = {};  // of its key
+  bool store = true;        // as its key has it
 };
 
 // POST /v1/chat/completions.

@@ -153,7 +153,8 @@ std::vector<std::pair<std::string, std::string>> Server::CorsHeaders(const HttpR
 std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol::RequestId rid,
                                            AnswerSink* sink) {
   auto handled = HandleRequest(request, {settings_, models_, draining()},
-                               {RandomU64(), UnixSeconds(), TenantOf(request, settings_)});
+                               {RandomU64(), UnixSeconds(), TenantOf(request, settings_),
+                                StoresByDefault(request, settings_)});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
   Status started;
   if (const auto* cache = std::get_if<CacheCall>(&handled))
@@ -238,6 +239,7 @@ void Server::ApplySettings(protocol::FrontendSettings settings) {
   settings_ = std::move(settings);
   LogLevel level;
   if (ParseLogLevel(settings_.log_level, &level)) SetLogLevel(level);
+  dispatcher_.OnSettings();
   LogInfo("new settings");
 }
 

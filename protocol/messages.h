@@ -32,6 +32,8 @@ enum class MessageType : uint16_t {
   kCacheAnswer = 13,   // W → F
   kConversationCommand = 14,  // F → W
   kConversationAnswer = 15,   // W → F
+  kForgotten = 20,            // W → F
+  kTenantSettings = 21,       // F → W
   // S → F
   kRoster = 32,
   kChannelOffer = 33,  // with one fd
@@ -100,10 +102,11 @@ struct GenerationRequest {
   CacheChoice cache;            // as the client has it
   bool store = true;            // false: its turn stays in memory
   std::string user;             // whom the client says it is for; may be empty
+  bool remembers = true;        // false: its conversation was deleted meanwhile; it leaves nothing
   auto Fields() {
     return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
                     ignore_eos, echo, unix_time, top_logprobs, tenant, conversation_id, cache,
-                    store, user);
+                    store, user, remembers);
   }
 };
 
@@ -332,6 +335,28 @@ struct ConversationAnswer {
   auto Fields() { return std::tie(rid, error_code, text, param); }
 };
 
+// The conversations that these requests go on with, or would begin, are deleted: nothing of the
+// requests is to be kept, by no later worker either. Precedes the answer to who has deleted them.
+struct Forgotten {
+  static constexpr MessageType kType = MessageType::kForgotten;
+  std::vector<RequestId> rids;
+  auto Fields() { return std::tie(rids); }
+};
+
+struct TenantRetention {
+  std::string tenant;
+  int32_t retention_days = 0;
+  auto Fields() { return std::tie(tenant, retention_days); }
+};
+
+// All tenants whose conversations are kept for another time than the model's; after Hello, and
+// after a reload that changed it. Before the first one W deletes nothing for its age.
+struct TenantSettings {
+  static constexpr MessageType kType = MessageType::kTenantSettings;
+  std::vector<TenantRetention> retentions;
+  auto Fields() { return std::tie(retentions); }
+};
+
 // --- S → F -------------------------------------------------------------------------------------
 
 enum class ModelState : uint8_t {
@@ -380,6 +405,14 @@ struct ChannelOffer {
   auto Fields() { return std::tie(model, epoch, suspects, quarantined); }
 };
 
+// Of one of the api_keys, where the config has a table of its own.
+struct ApiKeySettings {
+  std::string key;
+  int32_t retention_days = 0;  // 0: as the model has it
+  bool store = true;           // of requests that do not say
+  auto Fields() { return std::tie(key, retention_days, store); }
+};
+
 // What F needs of the config; sent at start in the heritage and again after a reload.
 struct FrontendSettings {
   static constexpr MessageType kType = MessageType::kFrontendSettings;
@@ -398,10 +431,11 @@ struct FrontendSettings {
   int32_t slow_client_timeout_s = 0;
   int32_t drain_timeout_s = 0;  // running answers after SIGTERM
   std::string log_level;
+  std::vector<ApiKeySettings> key_settings;  // of some of api_keys
   auto Fields() {
     return std::tie(host, port, api_keys, admin_keys, admin_token, allowed_hosts, body_bytes_max,
                     connections_max, queue_max, header_timeout_s, idle_timeout_s, sse_comment_s,
-                    slow_client_timeout_s, drain_timeout_s, log_level);
+                    slow_client_timeout_s, drain_timeout_s, log_level, key_settings);
   }
 };
 

@@ -16,7 +16,9 @@ protocol::FrontendSettings FrontendSettingsOf(const Config& config, const std::s
   protocol::FrontendSettings s;
   s.host = host;
   s.port = port;
-  s.api_keys = config.api_keys;
+  s.api_keys = AllApiKeys(config);
+  for (const KeyConfig& each : config.keys)
+    s.key_settings.push_back({each.key, each.retention_days, each.store});
   s.admin_keys = config.admin_keys;
   s.allowed_hosts = config.allowed_hosts;
   s.body_bytes_max = config.body_bytes_max;

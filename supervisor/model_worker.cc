@@ -50,6 +50,7 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.conversations = config.conversations;
   h.shared_prompts = config.shared_prompts;
   h.snapshots = config.snapshots;
+  if (model.retention_days > 0) h.snapshots.retention_days = model.retention_days;
   if (config.snapshots.enabled)
     h.snapshot_dir = (config.state_dir / "conversations" / PercentEncode(model.name, ".")).string();
   return settings;

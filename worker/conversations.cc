@@ -7,6 +7,7 @@
 #include "base/common_tokens.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/masked.h"
 #include "worker/cache_schedule.h"
 #include "worker/shared_prefixes.h"
 #include "worker/splice.h"
@@ -238,6 +239,7 @@ std::string ConversationTable::Commit(Turn turn) {
   }
   conversation->named = conversation->named || turn.named;
   conversation->stored = turn.stored;
+  if (!turn.user.empty()) conversation->user = std::move(turn.user);
   conversation->ids = std::move(turn.ids);
   conversation->drawn = std::move(turn.drawn);
   conversation->messages = std::move(turn.messages);
@@ -307,7 +309,7 @@ void ConversationTable::Pin(Conversation* conversation) {
       bytes += store_->page_bytes(store_->format(path[i]));
   if (bytes > pinned_bytes_left()) {
     LogWarning("conversation {} is not pinned: it needs {} bytes, and {} of {} are left",
-               conversation->id, bytes, pinned_bytes_left(),
+               Masked(conversation->id), bytes, pinned_bytes_left(),
                store_->bytes_max() / limits::kPinnedPart);
     return;
   }
@@ -340,7 +342,7 @@ bool ConversationTable::UnpinOldest() {
         (oldest == nullptr || conversation->used_ms < oldest->used_ms))
       oldest = conversation.get();
   if (oldest == nullptr) return false;
-  LogWarning("conversation {} is no longer pinned: a request needs its memory", oldest->id);
+  LogWarning("conversation {} is no longer pinned: a request needs its memory", Masked(oldest->id));
   ReleasePinned(std::exchange(oldest->pinned, {}));
   return true;
 }

@@ -32,6 +32,7 @@ struct Conversation {
   uint64_t owner = 0;
   bool named = false;              // by the client
   bool stored = true;              // may be, on disk
+  std::string user;                // whom the client said it is for; unknown to a successor
   std::vector<TokenId> ids;        // known ones, of prompt and answer
   std::vector<bool> drawn;         // of ids: by the model
   std::vector<uint64_t> messages;  // of the last messages, with the answer: hash of all up to it
@@ -68,6 +69,7 @@ struct Turn {
   std::string new_id;  // unique
   bool named = false;
   bool stored = true;
+  std::string user;
   std::vector<TokenId> ids;
   std::vector<bool> drawn;
   std::vector<uint64_t> messages;

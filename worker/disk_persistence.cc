@@ -4,10 +4,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <set>
+#include <span>
 
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/masked.h"
 #include "base/private_folder.h"
 #include "snapshot/guarded.h"
 
@@ -139,7 +142,7 @@ bool DiskPersistence::SaveUnsaved() {
         (!turns_ || turns_->environment().is_broken() ||
          turns_->environment().last_failure() != snapshot::Environment::Failure::kNone);
     if (!stored && !is_disk) {
-      LogError("a turn of conversation {} is not stored: {}", first.owner.id,
+      LogError("a turn of conversation {} is not stored: {}", Masked(first.owner.id),
                stored.error().message);
       Answer(TurnKept{first.turn.rid, first.turn.choice, std::nullopt});
       unsaved_bytes_ -= first.bytes;
@@ -172,7 +175,7 @@ void DiskPersistence::KeepTurn(TurnOwner owner, StoredTurn turn) {
     Answer(TurnKept{rid, choice, std::nullopt});
     while (unsaved_bytes_ > limits::kUnsavedTurnsBytesMax) {
       LogError("a turn of conversation {} is not stored: too many wait for the disk",
-               unsaved_.front().owner.id);
+               Masked(unsaved_.front().owner.id));
       unsaved_bytes_ -= unsaved_.front().bytes;
       unsaved_.pop_front();
     }
@@ -184,13 +187,13 @@ void DiskPersistence::IdleTurns() {
   if (turns_dirty_ && !options_.sync && turns_)
     if (const Status status = turns_->environment().Sync(); !status) NoteTurns(status);
   turns_dirty_ = false;
-  if (turns_ && scrub_turns_ms_ != 0 && MonotonicMs() >= scrub_turns_ms_) {
-    const Status status = turns_->Compact();
-    scrub_turns_ms_ = status ? 0 : MonotonicMs() + limits::kScrubRetryMs;
-    if (!status)
-      LogError("what was deleted may still stand in the file of conversations: {}",
-               status.error().message);
-  }
+  if (!turns_ || !scrub_turns_.IsDue(turns_->environment().needs_scrub(), MonotonicMs())) return;
+  const Status status = turns_->Compact();
+  if (status) return;
+  scrub_turns_.Retry(MonotonicMs());
+  LogError("what was deleted may still stand in the file of conversations: {}",
+           status.error().message);
+  if (turns_->environment().is_broken()) NoteTurns(status);
 }
 
 void DiskPersistence::Manage(uint64_t rid, Job job) {
@@ -198,14 +201,6 @@ void DiskPersistence::Manage(uint64_t rid, Job job) {
     Managed managed;
     if (const Status open = EnsureOpen(); open) {
       managed = job(*turns_);
-      // What waits for the disk is deleted too.
-      std::erase_if(unsaved_, [&](const Unsaved& each) {
-        const bool is_removed = std::ranges::any_of(managed.removed, [&](const auto& removed) {
-          return removed.first == each.owner.owner && removed.second == each.owner.id;
-        });
-        if (is_removed) unsaved_bytes_ -= each.bytes;
-        return is_removed;
-      });
       if (turns_->environment().is_broken()) turns_.reset();
     } else {
       managed.answer.error_code = static_cast<uint16_t>(ErrorCode::io_error);
@@ -225,10 +220,66 @@ void DiskPersistence::FetchTurn(uint64_t ticket, uint64_t owner, const std::stri
         answer.turn = std::move(*turn);
       } else {
         answer.is_gone = turn.error().code == ErrorCode::not_found;
-        LogWarning("conversation {} cannot be read, and begins anew: {}", id, turn.error().message);
+        LogWarning("conversation {} cannot be read, and begins anew: {}", Masked(id),
+                   turn.error().message);
         if (turns_->environment().is_broken()) turns_.reset();
       }
     }
+    Answer(std::move(answer));
+  });
+}
+
+void DiskPersistence::FetchChains(uint64_t ticket, std::vector<TurnsOf> turns) {
+  turn_thread_->Post([this, ticket, turns = std::move(turns)] {
+    ChainsFetched answer{ticket, {}};
+    size_t tokens = 0;
+    for (const TurnsOf& each : turns) {
+      ChainsFetched::OfOne& of_it = answer.conversations.emplace_back();
+      if (!EnsureOpen()) continue;
+      auto read = turns_->ReadChains(each.owner, each.id, each.from, each.to,
+                                     limits::kChainTokensRead - tokens);
+      if (read) {
+        of_it = {std::move(read->chains), read->next};
+      } else if (turns_->environment().is_broken()) {
+        turns_.reset();
+      }
+      for (const snapshot::TurnChain& chain : of_it.chains) tokens += chain.ids.size();
+      if (of_it.next != 0 || tokens >= limits::kChainTokensRead) break;
+    }
+    Answer(std::move(answer));
+  });
+}
+
+void DiskPersistence::Delete(uint64_t ticket,
+                             std::vector<std::pair<uint64_t, std::string>> conversations) {
+  turn_thread_->Post([this, ticket, conversations = std::move(conversations)] {
+    ConversationsDeleted answer;
+    answer.ticket = ticket;
+    const auto remove = [this](auto some) -> Status {
+      RETURN_IF_ERROR(EnsureOpen());
+      Status status = turns_->Delete(some);
+      if (status) scrub_turns_.Set(MonotonicMs());
+      if (turns_->environment().is_broken()) turns_.reset();
+      return status;
+    };
+    const std::span all(conversations);
+    if (remove(all)) {
+      answer.removed = conversations;
+    } else {
+      for (size_t i = 0; i < all.size(); ++i) {
+        const Status status = remove(all.subspan(i, 1));
+        (status ? answer.removed : answer.kept).push_back(all[i]);
+        if (!status && answer.why.empty()) answer.why = status.error().message;
+      }
+    }
+    // What waits for the disk is deleted too.
+    const std::set<std::pair<uint64_t, std::string>> removed(answer.removed.begin(),
+                                                             answer.removed.end());
+    std::erase_if(unsaved_, [&](const Unsaved& each) {
+      const bool is_removed = removed.contains({each.owner.owner, each.owner.id});
+      if (is_removed) unsaved_bytes_ -= each.bytes;
+      return is_removed;
+    });
     Answer(std::move(answer));
   });
 }
@@ -237,15 +288,70 @@ void DiskPersistence::FetchTurn(uint64_t ticket, uint64_t owner, const std::stri
 
 void DiskPersistence::NotePages(const Status& status) {
   const std::string trouble = status ? "" : status.error().message;
-  if (pages_ && pages_->environment().is_broken()) pages_.reset();
+  if (pages_ && pages_->environment().is_broken()) {
+    pages_.reset();
+    retry_pages_ms_ = MonotonicMs() + limits::kPersistenceRetryMs;
+  }
   if (trouble == pages_trouble_) return;
   if (trouble.empty())
     LogInfo("KV pages of {} are stored again", options_.model);
   else
-    LogError(
-        "KV pages of {} are not stored, so conversations are computed again after a restart: {}",
-        options_.model, trouble);
+    LogError("KV pages of {} are not stored, so conversations are computed again: {}",
+             options_.model, trouble);
   pages_trouble_ = trouble;
+}
+
+// Again, some time after it has broken. What is to be erased nobody learns of.
+void DiskPersistence::ReopenPages() {
+  if (pages_ || MonotonicMs() < retry_pages_ms_) return;
+  retry_pages_ms_ = MonotonicMs() + limits::kPersistenceRetryMs;
+  auto opened = KvFile::Open(KvOptions(options_));
+  if (!opened) return NotePages(Err(opened.error()));
+  pages_ = std::move(*opened);
+  LogProblems(pages_->problems());
+  PagesReopened answer{pages_->TakePages()};
+  std::erase_if(answer.pages,
+                [this](const StoredPage& page) { return to_erase_.contains(page.chain_hash); });
+  NotePages({});
+  Answer(std::move(answer));
+}
+
+void DiskPersistence::ErasePages(uint64_t ticket, std::vector<uint64_t> chain_hashes) {
+  const auto post = [this](std::span<const uint64_t> some) {
+    page_thread_->Post([this, hashes = std::vector<uint64_t>(some.begin(), some.end())] {
+      to_erase_.insert(hashes.begin(), hashes.end());
+      has_to_erase_ = true;
+      EraseWaiting();
+    });
+  };
+  // Also where there are none: older states of the file may have had some.
+  std::span<const uint64_t> rest = chain_hashes;
+  do {
+    const size_t count = std::min(rest.size(), limits::kSnapshotDropsAtOnce);
+    post(rest.first(count));
+    rest = rest.subspan(count);
+  } while (!rest.empty());
+  page_thread_->Post([this, ticket] { Answer(PagesErased{ticket}); });
+}
+
+// What is left is tried again.
+void DiskPersistence::EraseWaiting() {
+  while (pages_ && has_to_erase_) {
+    std::vector<uint64_t> some;
+    for (const uint64_t hash : to_erase_) {
+      if (some.size() == limits::kSnapshotDropsAtOnce) break;
+      some.push_back(hash);
+    }
+    const Status status = pages_->Erase(some);
+    if (!status) {
+      retry_pages_ms_ = MonotonicMs() + limits::kPersistenceRetryMs;
+      return NotePages(status);
+    }
+    for (const uint64_t hash : some) to_erase_.erase(hash);
+    has_to_erase_ = !to_erase_.empty();
+    pages_dirty_ = true;
+    scrub_pages_.Set(MonotonicMs());
+  }
 }
 
 void DiskPersistence::FetchPages(uint64_t ticket, std::vector<StoredPage> pages) {
@@ -287,6 +393,7 @@ Status DiskPersistence::WritePages(std::vector<PageToKeep>* pages, PagesKept* an
       }
     }
     answer->pages.push_back(writes[i].page);
+    to_erase_.erase(writes[i].page.chain_hash);
   }
   return {};
 }
@@ -327,25 +434,35 @@ void DiskPersistence::DropPages(std::vector<uint64_t> chain_hashes) {
 }
 
 void DiskPersistence::IdlePages() {
+  const int64_t now_ms = MonotonicMs();
+  ReopenPages();
+  if (has_to_erase_ && now_ms >= retry_pages_ms_) EraseWaiting();
   if (pages_dirty_ && !options_.sync && pages_)
     if (const Status status = pages_->environment().Sync(); !status) NotePages(status);
   pages_dirty_ = false;
-  if (pages_ && scrub_pages_ms_ != 0 && MonotonicMs() >= scrub_pages_ms_) {
-    const Status status = pages_->Compact();
-    scrub_pages_ms_ = status ? 0 : MonotonicMs() + limits::kScrubRetryMs;
-    if (!status)
-      LogError("what was deleted may still stand in the file of pages: {}", status.error().message);
-  }
+  if (!pages_ || !scrub_pages_.IsDue(pages_->environment().needs_scrub(), now_ms)) return;
+  const Status status = pages_->Compact();
+  if (status) return;
+  scrub_pages_.Retry(MonotonicMs());
+  LogError("what was deleted may still stand in the file of pages: {}", status.error().message);
+  if (pages_->environment().is_broken()) NotePages(status);
 }
 
-// Several deletions are scrubbed together.
-void DiskPersistence::Scrub() {
-  const int64_t due_ms = MonotonicMs() + limits::kScrubFilesDelayMs;
-  const auto set = [due_ms](int64_t* at) {
-    if (*at == 0) *at = due_ms;
-  };
-  turn_thread_->Post([this, set] { set(&scrub_turns_ms_); });
-  page_thread_->Post([this, set] { set(&scrub_pages_ms_); });
+// --- Scrubbing ---------------------------------------------------------------------------------
+
+void DiskPersistence::Due::Set(int64_t now_ms) {
+  if (at_ms_ == 0) latest_ms_ = now_ms + limits::kScrubFilesDelayMaxMs;
+  at_ms_ = std::min(now_ms + limits::kScrubFilesDelayMs, latest_ms_);
+}
+
+bool DiskPersistence::Due::IsDue(bool needs_scrub, int64_t now_ms) {
+  if (!needs_scrub) at_ms_ = 0;
+  if (needs_scrub && at_ms_ == 0) Set(now_ms);
+  return at_ms_ != 0 && now_ms >= at_ms_;
+}
+
+void DiskPersistence::Due::Retry(int64_t now_ms) {
+  at_ms_ = latest_ms_ = now_ms + limits::kScrubRetryMs;
 }
 
 }  // namespace perdure::worker

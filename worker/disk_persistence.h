@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -48,7 +49,10 @@ class DiskPersistence : public Persistence {
   void KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) override;
   void TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) override;
   void DropPages(std::vector<uint64_t> chain_hashes) override;
-  void Scrub() override;
+  void FetchChains(uint64_t ticket, std::vector<TurnsOf> turns) override;
+  void ErasePages(uint64_t ticket, std::vector<uint64_t> chain_hashes) override;
+  void Delete(uint64_t ticket,
+              std::vector<std::pair<uint64_t, std::string>> conversations) override;
   std::vector<PersistenceAnswer> TakeAnswers() override;
   int fd() const override { return event_.get(); }
   void Wait(int64_t timeout_ms) override;
@@ -58,6 +62,17 @@ class DiskPersistence : public Persistence {
     snapshot::TurnOwner owner;
     snapshot::StoredTurn turn;
     size_t bytes = 0;
+  };
+  // When a file is to be scrubbed: some time after the last deletion, but not too long after the
+  // first.
+  class Due {
+   public:
+    void Set(int64_t now_ms);
+    bool IsDue(bool needs_scrub, int64_t now_ms);
+    void Retry(int64_t now_ms);
+
+   private:
+    int64_t at_ms_ = 0, latest_ms_ = 0;  // 0: nothing was deleted
   };
   explicit DiskPersistence(const Options& options);
   void Answer(PersistenceAnswer answer);
@@ -70,6 +85,8 @@ class DiskPersistence : public Persistence {
   void IdleTurns();
   // On the pages' thread.
   void NotePages(const Status& status);
+  void ReopenPages();
+  void EraseWaiting();
   // All at once; where one of them is wrong, one by one. The answer gets what is stored and
   // refused.
   Status WritePages(std::vector<PageToKeep>* pages, PagesKept* answer);
@@ -87,10 +104,13 @@ class DiskPersistence : public Persistence {
   bool turns_dirty_ = false;
   int64_t retry_turns_ms_ = 0;
 
-  std::unique_ptr<snapshot::KvFile> pages_;
+  std::unique_ptr<snapshot::KvFile> pages_;  // null after it has broken, until it opens again
   std::string pages_trouble_;
   bool pages_dirty_ = false;
-  int64_t scrub_turns_ms_ = 0, scrub_pages_ms_ = 0;  // when due; 0: nothing was deleted
+  int64_t retry_pages_ms_ = 0;
+  bool has_to_erase_ = false;
+  std::unordered_set<uint64_t> to_erase_;  // pages that the disk has refused to forget
+  Due scrub_turns_, scrub_pages_;
 
   std::unique_ptr<JobThread> turn_thread_, page_thread_;  // the last: they use all above
 };

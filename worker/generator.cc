@@ -434,7 +434,9 @@ void Generator::Scrub() {
 }
 
 void Generator::Upkeep() {
-  if (operator_.HasWork(!HasWork()))
+  if (HasChainsToForget())
+    ForgetSomeChains();
+  else if (operator_.HasWork(!HasWork()))
     operator_.Work(!HasWork());
   else
     KeepSomePages();

@@ -14,11 +14,13 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -49,6 +51,7 @@ class EventSink {
   virtual void Send(const protocol::Failed& message) = 0;
   virtual void Send(const protocol::CacheAnswer& message) = 0;
   virtual void Send(const protocol::ConversationAnswer& message) = 0;
+  virtual void Send(const protocol::Forgotten& message) = 0;
   virtual void Send(const protocol::Cleared& message) = 0;
 };
 
@@ -104,8 +107,13 @@ class Generator : private PrefixFinder {
   void Command(const protocol::CacheCommand& command) { operator_.Handle(command); }
   // Of stored conversations.
   void Command(const protocol::ConversationCommand& command);
+  // How long whose conversations are kept. Before the first call none is too old.
+  void SetTenants(const protocol::TenantSettings& settings);
+  bool IsDeleting() const { return !deletions_.empty(); }
   // What such a command has begun goes on, beside requests and where there are none.
-  bool HasUpkeep() const { return operator_.HasWork(!HasWork()) || HasPagesToKeep(); }
+  bool HasUpkeep() const {
+    return HasChainsToForget() || operator_.HasWork(!HasWork()) || HasPagesToKeep();
+  }
   void Upkeep();
   // Pages that a predecessor left and nobody has used are to be verified; Scrub does a few of them,
   // for when there is no work.
@@ -139,7 +147,10 @@ class Generator : private PrefixFinder {
   struct Request;
   struct PageLoad;
   struct Fetching;
-  struct Place {  // whose sequence it is
+  struct Deletion;
+  struct ChainHashes;
+  using ConversationName = std::pair<uint64_t, std::string>;  // owner and id
+  struct Place {                                              // whose sequence it is
     Request* request = nullptr;
     Choice* choice = nullptr;
   };
@@ -173,12 +184,37 @@ class Generator : private PrefixFinder {
   void OnAnswer(PageFetched answer);
   void OnAnswer(PagesKept answer);
   void OnAnswer(Managed answer);
+  void OnAnswer(PagesReopened answer);
   void ListConversations(const protocol::ConversationCommand& command, uint64_t owner);
+
+  // Of what goes (generator_deletion.cc).
   bool IsKnown(uint64_t owner, const std::string& id) const;
-  // Nothing of it is left in memory, and what runs with it leaves nothing.
-  void ForgetConversation(uint64_t owner, const std::string& id);
-  void ForgetPages(uint64_t owner, const snapshot::StoredTurn& turn);
+  std::vector<snapshot::StoredConversation> AllOf(std::optional<uint64_t> owner,
+                                                  const std::string& user) const;
+  // Nothing of them is found any more, and what runs with them leaves nothing.
+  void ForgetConversations(const std::set<ConversationName>& names);
+  // At once out of reach; `rid` is answered when they are deleted.
+  void DeleteConversations(protocol::RequestId rid,
+                           std::vector<snapshot::StoredConversation> conversations);
+  // Pages of turns behind this one, and then what `rid` has asked for.
+  void ForgetTurnsBehind(uint32_t turn, const snapshot::StoredConversation& conversation,
+                         protocol::RequestId rid, Persistence::Job then);
+  void Begin(Deletion deletion);
+  void ReadMore(uint64_t ticket, Deletion* deletion);
+  void OnAnswer(ChainsFetched answer);
+  void OnAnswer(PagesErased answer);
+  void OnAnswer(ConversationsDeleted answer);
+  bool HasChainsToForget() const;
+  void ForgetSomeChains();
+  void AfterChains(uint64_t ticket, Deletion* deletion);
+  void EndDeletion(uint64_t ticket);
+  ChainHashes HashesOf(uint64_t owner, const snapshot::TurnChain& chain) const;
+  void NeedChain(uint64_t owner, const snapshot::TurnChain& chain, Deletion* deletion);
+  void ForgetChain(uint64_t owner, const snapshot::TurnChain& chain, Deletion* deletion);
+  void ForgetInMemory(uint64_t owner, const snapshot::TurnChain& chain);
   void DropPastRetention();
+
+  // Of pages and turns on disk (generator_snapshots.cc).
   void ScheduleOrLoad(Request* request, bool suspect);
   bool StartLoad(Request* request, bool suspect);
   void FetchMore(Request* request);
@@ -258,6 +294,11 @@ class Generator : private PrefixFinder {
   size_t keeping_bytes_ = 0;
   int64_t keep_from_us_ = 0;  // not before: the disk has failed
   int64_t next_retention_us_ = 0;
+  bool knows_tenants_ = false;
+  std::unordered_map<uint64_t, int64_t> retention_ms_of_;  // of owners that have their own
+  std::map<uint64_t, Deletion> deletions_;                 // by the ticket of their jobs
+  uint64_t last_deletion_ = 0;
+  std::set<ConversationName> deleting_;
   std::map<protocol::RequestId, std::unique_ptr<Request>> requests_;
   std::map<SequenceId, Place> places_;
   std::deque<protocol::RequestId> ended_;  // oldest first; may name released ones

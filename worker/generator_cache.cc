@@ -54,7 +54,9 @@ void Generator::Remember(const protocol::GenerationRequest& asked, Request* requ
       ResolveCache(asked.cache, options_.cache_types).optimization_interval;
   request->asks_to_optimize = asked.cache.settings.optimization_interval.has_value();
   request->named = !asked.conversation_id.empty();
-  request->stores = options_.persistence != nullptr && asked.store;
+  request->is_forgotten = !asked.remembers;
+  if (request->is_forgotten) request->ticket.conversation_id.clear();
+  request->stores = options_.persistence != nullptr && asked.store && asked.remembers;
   if (request->stores) request->messages = MessagesOf(asked);
   request->kind = asked.kind;
   request->user = asked.user;
@@ -135,7 +137,8 @@ protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked
     request->ticket.cache.type = "kv";
   }
   const ConversationSettings& settings = options_.conversations;
-  if (settings.enabled && (settings.auto_detect || !asked.conversation_id.empty())) {
+  if (settings.enabled && asked.remembers &&
+      (settings.auto_detect || !asked.conversation_id.empty())) {
     request->ticket.conversation_id = !found.id.empty() ? found.id
                                       : !asked.conversation_id.empty()
                                           ? asked.conversation_id
@@ -147,8 +150,9 @@ protocol::Accepted Generator::Recognize(const protocol::GenerationRequest& asked
         "common, {} spliced",
         request->rid, found.id, 100 * found.similarity, found.position, prompt_ids->size(),
         found.spliced);
+  // They repeat what the client has asked for.
   for (const std::string& warning : resolved.warnings)
-    LogWarning("request {:016x}: {}", request->rid, warning);
+    LogDebug("request {:016x}: {}", request->rid, warning);
   request->ticket.message_hashes = std::move(wanted.messages);
   accepted.ticket = request->ticket;
   accepted.spliced = static_cast<int32_t>(found.spliced);
@@ -347,7 +351,7 @@ std::string Generator::Leave(const Place& place, bool has_ended) {
   } else if (has_ended) {
     conversation_id = Commit(place);
   }
-  if (!options_.conversations.enabled) DropOwn(place);
+  if (!options_.conversations.enabled || place.request->is_forgotten) DropOwn(place);
   return conversation_id;
 }
 
@@ -399,6 +403,7 @@ std::string Generator::Commit(const Place& place) {
     if (!path.empty()) turn.tail = path.back();
   }
   turn.stored = request.stores;
+  turn.user = request.user;
   const uint64_t owner = turn.owner;
   const std::string id = conversations_.Commit(std::move(turn));
   if (const Conversation* kept = conversations_.Get(owner, id)) NoteStored(*kept);

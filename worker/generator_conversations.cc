@@ -1,4 +1,4 @@
-// What is done with stored conversations on demand, and by their age.
+// What is done with stored conversations on demand.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -6,13 +6,9 @@
 #include <utility>
 
 #include "base/limits.h"
-#include "base/log.h"
 #include "base/random.h"
-#include "engine/kv_view.h"
-#include "shm/hashes.h"
 #include "worker/conversation_json.h"
 #include "worker/generator_state.h"
-#include "worker/shared_prefixes.h"
 
 namespace perdure::worker {
 
@@ -53,32 +49,6 @@ Managed Get(TurnFile& file, const StoredConversation& conversation, uint32_t tur
   return managed;
 }
 
-Managed Delete(TurnFile& file, const std::vector<StoredConversation>& conversations) {
-  Managed managed;
-  Json deleted = Json::array();
-  for (const StoredConversation& each : conversations) {
-    // Their pages go too, of all turns, the last of which may just have come. What cannot be read
-    // has none that could be named.
-    uint32_t turns = each.turns;
-    if (const auto all = file.Turns(each.owner, each.id))
-      turns = static_cast<uint32_t>(all->size());
-    for (uint32_t turn = 1; turn <= turns; ++turn)
-      if (auto loaded = file.Load(each.owner, each.id, turn))
-        managed.forgotten.emplace_back(each.owner, std::move(*loaded));
-    if (const Status status = file.Delete(each.owner, each.id); !status) {
-      managed.answer = Failure(status.error());
-      managed.kept.push_back(each);
-      continue;
-    }
-    managed.removed.emplace_back(each.owner, each.id);
-    deleted.push_back(each.id);
-  }
-  if (!managed.kept.empty()) return managed;
-  managed.answer =
-      Success({{"object", "conversation.deleted"}, {"deleted", true}, {"ids", std::move(deleted)}});
-  return managed;
-}
-
 }  // namespace
 
 void Generator::Command(const ConversationCommand& command) {
@@ -110,12 +80,7 @@ void Generator::Command(const ConversationCommand& command) {
         });
   }
   if (command.operation == ConversationOperation::kDeleteAll) {
-    std::vector<StoredConversation> all;
-    for (const StoredConversation* each : stored_.Of(owner, command.user)) all.push_back(*each);
-    // Unreachable at once.
-    for (const StoredConversation& each : all) ForgetConversation(owner, each.id);
-    return options_.persistence->Manage(
-        command.rid, [all = std::move(all)](TurnFile& file) { return Delete(file, all); });
+    return DeleteConversations(command.rid, AllOf(owner, command.user));
   }
   const StoredConversation* stored = stored_.Find(owner, command.id);
   // Its first answer may still be on its way.
@@ -136,9 +101,7 @@ void Generator::Command(const ConversationCommand& command) {
             return Get(file, of_it, turn, tokens);
           });
     case ConversationOperation::kDelete:
-      ForgetConversation(owner, of_it.id);
-      return options_.persistence->Manage(
-          command.rid, [of_it](TurnFile& file) { return Delete(file, {of_it}); });
+      return DeleteConversations(command.rid, {of_it});
     case ConversationOperation::kFork: {
       const std::string new_id =
           command.new_id.empty() ? fmt::format("conv_{:016x}", RandomU64()) : command.new_id;
@@ -156,10 +119,10 @@ void Generator::Command(const ConversationCommand& command) {
             "id");
       // Its last turn is another one now: it is read again when it is needed.
       conversations_.Remove(owner, of_it.id);
-      return options_.persistence->Manage(
-          command.rid, [of_it, turn = command.turn](TurnFile& file) {
-            return Changed(file.Rewind(of_it.owner, of_it.id, turn));
-          });
+      return ForgetTurnsBehind(command.turn, of_it, command.rid,
+                               [of_it, turn = command.turn](TurnFile& file) {
+                                 return Changed(file.Rewind(of_it.owner, of_it.id, turn));
+                               });
     }
     default:
       return refuse(ErrorCode::unsupported, "There is no such operation.");
@@ -188,16 +151,8 @@ void Generator::ListConversations(const ConversationCommand& command, uint64_t o
 }
 
 void Generator::OnAnswer(Managed managed) {
-  if (managed.stored) stored_.Put(*managed.stored);
-  for (const StoredConversation& kept : managed.kept)
-    if (kept.turns > 0) stored_.Put(kept);
-  for (const auto& [owner, id] : managed.removed) {
-    stored_.Remove(owner, id);
-    // What ended while it was being deleted.
-    ForgetConversation(owner, id);
-  }
-  for (const auto& [owner, turn] : managed.forgotten) ForgetPages(owner, turn);
-  if (!managed.removed.empty()) options_.persistence->Scrub();
+  if (managed.stored && !deleting_.contains({managed.stored->owner, managed.stored->id}))
+    stored_.Put(*managed.stored);
   if (managed.answer.rid == 0) return;
   constexpr size_t kRestOfAnswer = 4096;  // beside the text
   if (managed.answer.text.size() + kRestOfAnswer > limits::kFrameBytesMax) {
@@ -205,81 +160,6 @@ void Generator::OnAnswer(Managed managed) {
     managed.answer.text = "The conversation is too long to be shown.";
   }
   sink_->Send(managed.answer);
-}
-
-// --- Forgetting --------------------------------------------------------------------------------
-
-// In memory, or that a request is going to make it.
-bool Generator::IsKnown(uint64_t owner, const std::string& id) const {
-  if (conversations_.Get(owner, id) != nullptr) return true;
-  return std::ranges::any_of(requests_, [&](const auto& entry) {
-    return entry.second->owner == owner && entry.second->ticket.conversation_id == id;
-  });
-}
-
-void Generator::ForgetConversation(uint64_t owner, const std::string& id) {
-  stored_.Remove(owner, id);
-  for (auto& [rid, fetching] : fetching_)
-    if (fetching.stored.owner == owner && fetching.stored.id == id) {
-      fetching.is_deleted = true;
-      fetching.submit.request.store = false;
-    }
-  for (const auto& [rid, request] : requests_) {
-    if (request->owner != owner || request->ticket.conversation_id != id) continue;
-    EndConversation(request.get());
-    request->ticket.conversation_id.clear();
-    request->stores = false;
-  }
-  if (const Conversation* known = conversations_.Get(owner, id)) {
-    for (PageIndex page = known->tail; page != shm::kNoPage; page = store_->parent(page))
-      to_keep_hashes_.erase(store_->chain_hash(page));
-    conversations_.Remove(owner, id);
-  }
-}
-
-// Those that no other conversation has stored pages behind, in memory and on the disk, or on their
-// way there.
-void Generator::ForgetPages(uint64_t owner, const StoredTurn& turn) {
-  if (turn.ids.empty()) return;
-  const auto computed = std::span(turn.ids).first(turn.ids.size() - 1);
-  const size_t shared = SharedPages(turn.ids);
-  const auto key = [&](size_t page) { return KeyOf(turn.schedule, owner, shared, page); };
-  const auto path = store_->FindPath(computed, key);
-  if (!path.empty()) store_->DropUnneeded(path.back(), KeepsShared(*store_));
-  std::vector<uint64_t> hashes;  // of all pages, the last one may be partial
-  uint64_t parent = shm::RootHash(turn.fingerprint, turn.numerics);
-  for (size_t at = 0; at < computed.size(); at += engine::kPageTokens) {
-    const auto tokens =
-        computed.subspan(at, std::min<size_t>(engine::kPageTokens, computed.size() - at));
-    parent = shm::ChainHash(parent, key(hashes.size()), shm::TokensHash(tokens));
-    hashes.push_back(parent);
-  }
-  std::vector<uint64_t> dropped;
-  while (hashes.size() > shared && stored_pages_.Children(hashes.back()).empty()) {
-    const uint64_t hash = hashes.back();
-    hashes.pop_back();
-    to_keep_hashes_.erase(hash);
-    keeping_.erase(hash);
-    stored_pages_.Remove(hash);
-    dropped.push_back(hash);
-  }
-  if (!dropped.empty()) options_.persistence->DropPages(std::move(dropped));
-}
-
-void Generator::DropPastRetention() {
-  const int64_t now_us = options_.now_us();
-  if (options_.persistence == nullptr || now_us < next_retention_us_) return;
-  next_retention_us_ = now_us + int64_t{limits::kRetentionIntervalMs} * 1000;
-  const int64_t now_ms = options_.unix_ms();
-  if (now_ms < options_.retention_ms) return;
-  std::vector<StoredConversation> old;
-  for (const auto& [owner, id] : stored_.Before(now_ms - options_.retention_ms))
-    old.push_back(*stored_.Find(owner, id));
-  if (old.empty()) return;
-  LogInfo("{} conversations are past their retention, and deleted", old.size());
-  for (const StoredConversation& each : old) ForgetConversation(each.owner, each.id);
-  options_.persistence->Manage(
-      0, [old = std::move(old)](TurnFile& file) { return Delete(file, old); });
 }
 
 }  // namespace perdure::worker

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/masked.h"
 #include "worker/cache_schedule.h"
 #include "worker/generator_state.h"
 #include "worker/message_hashes.h"
@@ -86,7 +87,7 @@ void Generator::OnAnswer(TurnFetched answer) {
     conversation.message_count = conversation.messages.size();
     if (turn.fingerprint != options_.fingerprint) {
       LogInfo("conversation {} was kept with other weights of this model: it is computed again",
-              stored.id);
+              Masked(stored.id));
     } else {
       conversation.ids = std::move(turn.ids);
       conversation.drawn = std::move(turn.drawn);
@@ -94,7 +95,7 @@ void Generator::OnAnswer(TurnFetched answer) {
         LogInfo(
             "conversation {} was computed by other instructions than this machine uses: it is "
             "computed again",
-            stored.id);
+            Masked(stored.id));
     }
     conversations_.Adopt(std::move(conversation));
   }
@@ -135,7 +136,9 @@ void Generator::KeepTurn(const Place& place, const std::string& conversation_id,
 }
 
 void Generator::OnAnswer(TurnKept answer) {
-  if (answer.conversation) stored_.Put(*answer.conversation);
+  if (answer.conversation &&
+      !deleting_.contains({answer.conversation->owner, answer.conversation->id}))
+    stored_.Put(*answer.conversation);
   const auto it = requests_.find(answer.rid);
   if (it == requests_.end() || answer.choice >= it->second->choices.size()) return;
   Choice& choice = it->second->choices[answer.choice];
@@ -468,6 +471,21 @@ void Generator::OnAnswer(PagesKept answer) {
   for (StoredPage& page : answer.pages)
     if (known.contains(page.chain_hash)) stored_pages_.Add(std::move(page));
   for (const uint64_t hash : answer.superseded) stored_pages_.Remove(hash);
+}
+
+// What it had before is of no interest; pages that are about to be erased are not there any more.
+void Generator::OnAnswer(PagesReopened answer) {
+  for (const auto& [ticket, deletion] : deletions_) {
+    const std::unordered_set<uint64_t> erased(deletion.pages.begin(), deletion.pages.end());
+    std::erase_if(answer.pages,
+                  [&](const StoredPage& page) { return erased.contains(page.chain_hash); });
+  }
+  LogInfo("the file of KV pages is open again, and has {} of {} pages", answer.pages.size(),
+          stored_pages_.size());
+  stored_pages_.Clear();
+  for (StoredPage& page : answer.pages) stored_pages_.Add(std::move(page));
+  keep_from_us_ = 0;
+  for (const auto& conversation : conversations_.all()) NoteStored(*conversation);
 }
 
 void Generator::KeepAll(int64_t timeout_ms) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -76,6 +77,38 @@ struct Generator::Fetching {
   bool is_deleted = false;  // meanwhile
 };
 
+// Conversations that are being deleted, or one that is rewound.
+struct Generator::Deletion {
+  struct Chain {
+    uint64_t owner = 0;
+    bool is_kept = false;  // of turns that stay
+    snapshot::TurnChain chain;
+  };
+  protocol::RequestId rid = 0;  // of who is to be answered; 0: nobody
+  std::deque<snapshot::StoredConversation> waiting;
+  std::vector<snapshot::StoredConversation> batch;  // that is being done
+  size_t read = 0;                                  // of the batch: its turns are read
+  uint32_t next_turn = 1;                           // of the one that is read next
+  std::deque<Chain> chains;                         // whose pages are to be forgotten
+  std::vector<Chain> known;     // the same: what was in memory, which may not have been stored
+  std::vector<uint64_t> pages;  // forgotten, to be erased
+  // What has become of them.
+  size_t removed = 0, kept = 0;
+  std::vector<std::string> ids;  // of the first ones removed
+  std::string why;               // some were not
+  // A rewind:
+  Persistence::Job then;                // instead of deleting
+  uint32_t turns_kept = 0;              // turns up to this one stay
+  bool reads_kept = false;              // and are read at the moment
+  std::unordered_set<uint64_t> needed;  // pages of these
+};
+
+struct Generator::ChainHashes {
+  std::vector<uint64_t> full;
+  size_t shared = 0;           // the first ones, which are everybody's
+  std::vector<uint64_t> ends;  // of pages that are not full
+};
+
 struct Generator::Request {
   protocol::RequestId rid = 0;
   std::vector<TokenId> prompt_ids;
@@ -98,6 +131,7 @@ struct Generator::Request {
   std::vector<std::string> messages;  // as JSON, to be stored
   std::string user;
   bool stores = false;
+  bool is_forgotten = false;  // its conversation was deleted: it leaves nothing
   int64_t credit_bytes = 0;
   int64_t received_us = 0;
   int64_t starved_since_us = 0;  // 0: nothing waits for credit

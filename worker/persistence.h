@@ -49,12 +49,40 @@ struct PagesKept {
 // What Manage has done; beside the answer what the generator is to know.
 struct Managed {
   protocol::ConversationAnswer answer;
-  std::optional<snapshot::StoredConversation> stored;                // as it is now
-  std::vector<snapshot::StoredConversation> kept;                    // that could not be removed
-  std::vector<std::pair<uint64_t, std::string>> removed;             // owners and ids
-  std::vector<std::pair<uint64_t, snapshot::StoredTurn>> forgotten;  // of owners: their pages go
+  std::optional<snapshot::StoredConversation> stored;  // as it is now
 };
-using PersistenceAnswer = std::variant<TurnKept, TurnFetched, PageFetched, PagesKept, Managed>;
+// Of the first of the conversations that were asked for; of the last of them perhaps a part.
+struct ChainsFetched {
+  struct OfOne {
+    std::vector<snapshot::TurnChain> chains;  // none: it has none that can be read
+    uint32_t next = 0;                        // the turn with which it goes on; 0: that is all
+  };
+  uint64_t ticket = 0;
+  std::vector<OfOne> conversations;
+};
+struct PagesErased {
+  uint64_t ticket = 0;
+};
+struct ConversationsDeleted {
+  uint64_t ticket = 0;
+  std::vector<std::pair<uint64_t, std::string>> removed;  // owners and ids
+  std::vector<std::pair<uint64_t, std::string>> kept;     // that could not be removed
+  std::string why;                                        // the first of them could not
+};
+// The file of pages had become unusable, and is open again: this is what it has now.
+struct PagesReopened {
+  std::vector<snapshot::StoredPage> pages;
+};
+using PersistenceAnswer =
+    std::variant<TurnKept, TurnFetched, PageFetched, PagesKept, Managed, ChainsFetched, PagesErased,
+                 ConversationsDeleted, PagesReopened>;
+
+// Turns of a conversation, from `from` up to and with `to`; 0: the last one.
+struct TurnsOf {
+  uint64_t owner = 0;
+  std::string id;
+  uint32_t from = 1, to = 0;
+};
 
 struct PageToKeep {
   snapshot::StoredPage page;
@@ -75,8 +103,15 @@ class Persistence {
   virtual void KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) = 0;
   virtual void TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) = 0;
   virtual void DropPages(std::vector<uint64_t> chain_hashes) = 0;
-  // Soon no trace of what was deleted is left in the files.
-  virtual void Scrub() = 0;
+
+  // What a deletion takes, one after another; nothing else waits for all of it. Each is answered,
+  // and what the disk refuses of pages is done later. Soon no trace of what was erased and deleted
+  // is left in the files; if the process ends before, its successor sees to it.
+  virtual void FetchChains(uint64_t ticket, std::vector<TurnsOf> turns) = 0;
+  virtual void ErasePages(uint64_t ticket, std::vector<uint64_t> chain_hashes) = 0;
+  // With what waits for the disk of them. One that cannot be deleted keeps no other from it.
+  virtual void Delete(uint64_t ticket,
+                      std::vector<std::pair<uint64_t, std::string>> conversations) = 0;
 
   virtual std::vector<PersistenceAnswer> TakeAnswers() = 0;
   // Readable while there are answers; -1: there never are any.
@@ -95,11 +130,12 @@ class StoredConversations {
   const snapshot::StoredConversation* FindBehind(uint64_t owner,
                                                  const std::vector<uint64_t>& hashes) const;
   size_t size() const { return conversations_.size(); }
-  // An owner's, newest first; of one user, if any is named.
-  std::vector<const snapshot::StoredConversation*> Of(uint64_t owner,
+  // An owner's, or all; newest first; of one user, if any is named.
+  std::vector<const snapshot::StoredConversation*> Of(std::optional<uint64_t> owner,
                                                       const std::string& user) const;
-  // Those that were not used since.
-  std::vector<std::pair<uint64_t, std::string>> Before(int64_t unix_ms) const;
+  // Those that were not used since a time that depends on whose they are.
+  std::vector<snapshot::StoredConversation> Before(
+      const std::function<int64_t(uint64_t owner)>& unix_ms) const;
 
  private:
   static std::string KeyOf(uint64_t owner, const std::string& id);

@@ -43,23 +43,24 @@ const StoredConversation* StoredConversations::Find(uint64_t owner, const std::s
   return it == conversations_.end() ? nullptr : &it->second;
 }
 
-std::vector<const StoredConversation*> StoredConversations::Of(uint64_t owner,
+std::vector<const StoredConversation*> StoredConversations::Of(std::optional<uint64_t> owner,
                                                                const std::string& user) const {
   std::vector<const StoredConversation*> found;
   for (const auto& [key, conversation] : conversations_)
-    if (conversation.owner == owner && (user.empty() || conversation.user == user))
+    if (conversation.owner == owner.value_or(conversation.owner) &&
+        (user.empty() || conversation.user == user))
       found.push_back(&conversation);
   std::ranges::sort(found, [](const auto* a, const auto* b) {
-    return std::tie(b->used_unix_ms, b->id) < std::tie(a->used_unix_ms, a->id);
+    return std::tie(b->used_unix_ms, b->id, b->owner) < std::tie(a->used_unix_ms, a->id, a->owner);
   });
   return found;
 }
 
-std::vector<std::pair<uint64_t, std::string>> StoredConversations::Before(int64_t unix_ms) const {
-  std::vector<std::pair<uint64_t, std::string>> found;
+std::vector<StoredConversation> StoredConversations::Before(
+    const std::function<int64_t(uint64_t owner)>& unix_ms) const {
+  std::vector<StoredConversation> found;
   for (const auto& [key, conversation] : conversations_)
-    if (conversation.used_unix_ms < unix_ms)
-      found.emplace_back(conversation.owner, conversation.id);
+    if (conversation.used_unix_ms < unix_ms(conversation.owner)) found.push_back(conversation);
   return found;
 }
 

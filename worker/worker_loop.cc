@@ -187,6 +187,12 @@ Status WorkerLoop::OnFrontendFrame(const protocol::Frame& frame) {
       generator_.Command(command);
       return {};
     }
+    case MessageType::kTenantSettings: {
+      ASSIGN_OR_RETURN(const auto settings,
+                       protocol::Decode<protocol::TenantSettings>(frame.payload));
+      generator_.SetTenants(settings);
+      return {};
+    }
     case MessageType::kCredit: {
       ASSIGN_OR_RETURN(const auto credit, protocol::Decode<protocol::Credit>(frame.payload));
       generator_.Credit(credit.rid, credit.bytes);
@@ -222,6 +228,10 @@ void WorkerLoop::Send(const protocol::ConversationAnswer& message) {
   if (frontend_) frontend_->Send(message);
 }
 
+void WorkerLoop::Send(const protocol::Forgotten& message) {
+  if (frontend_) frontend_->Send(message);
+}
+
 void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message); }
 
 // --- Draining ----------------------------------------------------------------------------------
@@ -234,6 +244,7 @@ bool WorkerLoop::FinishDraining() {
     generator_.FailAll(
         Error{ErrorCode::shutting_down, "this model was shut down before the answer ended", {}, 0});
   }
+  if (generator_.IsDeleting() && now_ms < *drain_deadline_ms_) return false;
   generator_.KeepAll(std::max<int64_t>(*drain_deadline_ms_ - now_ms, limits::kKeepAllMs));
   SayDrained();
   return true;

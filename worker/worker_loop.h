@@ -33,6 +33,7 @@ class WorkerLoop : private EventSink {
   void Send(const protocol::Failed& message) override;
   void Send(const protocol::CacheAnswer& message) override;
   void Send(const protocol::ConversationAnswer& message) override;
+  void Send(const protocol::Forgotten& message) override;
   void Send(const protocol::Cleared& message) override;
 
   void OpenFrontend(UniqueFd socket);

@@ -230,5 +230,34 @@ TEST(Access, WithoutKeysAllAreOneTenant) {
   EXPECT_EQ(TenantOf(Request({{"authorization", "Bearer sk-any"}}), Bound("127.0.0.1")), "");
 }
 
+// --- Keys with settings --------------------------------------------------------------------------
+
+TEST(Access, AKeyMayHaveItsTurnsNotStored) {
+  auto settings = Bound("127.0.0.1", {}, {"a", "b", "c"});
+  settings.key_settings = {{"a", 0, false}, {"b", 7, true}};
+  const auto stores = [&](const char* authorization) {
+    return StoresByDefault(Request({{"authorization", authorization}}), settings);
+  };
+  EXPECT_FALSE(stores("Bearer a"));
+  EXPECT_FALSE(stores("bearer  a "));
+  EXPECT_TRUE(stores("Bearer b"));
+  EXPECT_TRUE(stores("Bearer c"));
+  EXPECT_TRUE(StoresByDefault(Request({}), Bound("127.0.0.1")));
+}
+
+TEST(Access, WorkersAreToldOfTenantsNotOfKeys) {
+  auto settings = Bound("127.0.0.1", {}, {"first-key", "second", "third"});
+  settings.key_settings = {{"first-key", 7, true}, {"second", 0, false}, {"third", 365, false}};
+  const auto tenants = TenantSettingsOf(settings);
+  ASSERT_EQ(tenants.retentions.size(), 2u) << "the others' are as the model has it";
+  const auto tenant = [&](const char* authorization) {
+    return TenantOf(Request({{"authorization", authorization}}), settings);
+  };
+  EXPECT_EQ(tenants.retentions[0].tenant, tenant("Bearer first-key"));
+  EXPECT_EQ(tenants.retentions[0].retention_days, 7);
+  EXPECT_EQ(tenants.retentions[1].tenant, tenant("Bearer third"));
+  EXPECT_EQ(tenants.retentions[1].retention_days, 365);
+}
+
 }  // namespace
 }  // namespace perdure::frontend

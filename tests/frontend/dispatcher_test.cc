@@ -521,5 +521,81 @@ TEST_F(DispatcherTest, ALateWorkerInADrainLosesWhatItHadNotAccepted) {
   EXPECT_EQ(sink.status, 503);
 }
 
+// --- Conversations that are deleted meanwhile, and how long they are kept
+// --------------------------
+
+TEST_F(DispatcherTest, ARequestWhoseConversationWasDeletedIsKeptByNoLaterWorker) {
+  RecordingPort first, second;
+  const WorkerId dying = AddWorker(&first, 1);
+  RecordingSink streams[3];
+  for (protocol::RequestId rid = 1; rid <= 3; ++rid) {
+    ASSERT_TRUE(Start(rid, &streams[rid - 1]));
+    if (rid == 3) continue;  // not accepted yet
+    protocol::ConversationTicket ticket;
+    ticket.conversation_id = "doomed";
+    ASSERT_TRUE(Send(dying, protocol::Accepted{rid, {1, 2}, ticket}));
+    ASSERT_TRUE(Send(dying, protocol::Event{rid, 0, 1, {5}, "x"}));
+  }
+  // The second one is of another conversation with the same name: another tenant's, say.
+  ASSERT_TRUE(Send(dying, protocol::Forgotten{{1, 3, 77}}));
+  dispatcher_.OnWorkerGone(dying, now_ms_);
+  AddWorker(&second, 2);
+  const auto resumes = second.All<protocol::Resume>();
+  ASSERT_EQ(resumes.size(), 2u);
+  for (const protocol::Resume& resume : resumes) {
+    const bool is_forgotten = resume.rid == 1;
+    EXPECT_EQ(resume.request.remembers, !is_forgotten) << resume.rid;
+    EXPECT_EQ(resume.ticket.conversation_id, is_forgotten ? "" : "doomed");
+    EXPECT_EQ(resume.choices[0].token_ids, std::vector<TokenId>{5}) << "the stream goes on";
+  }
+  const auto submits = second.All<protocol::Submit>();
+  ASSERT_EQ(submits.size(), 1u);
+  EXPECT_FALSE(submits[0].request.remembers);
+}
+
+TEST_F(DispatcherTest, OfARequestThatIsAnotherWorkersNothingIsForgotten) {
+  RecordingPort first, second, third;
+  const WorkerId old_worker = AddWorker(&first, 1);
+  RecordingSink sink;
+  const WorkerId new_worker = AddWorker(&second, 2);
+  ASSERT_TRUE(Start(1, &sink));
+  ASSERT_TRUE(Send(new_worker, protocol::Accepted{1, {1}}));
+  ASSERT_TRUE(Send(old_worker, protocol::Forgotten{{1}}));
+  dispatcher_.OnWorkerGone(new_worker, now_ms_);
+  dispatcher_.OnWorkerGone(old_worker, now_ms_);
+  AddWorker(&third, 3);
+  ASSERT_EQ(third.All<protocol::Resume>().size(), 1u);
+  EXPECT_TRUE(third.All<protocol::Resume>()[0].request.remembers);
+}
+
+TEST_F(DispatcherTest, WhatIsForgottenIsNotToldToTheClient) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink whole;
+  ASSERT_TRUE(Start(1, &whole, false));
+  protocol::ConversationTicket ticket;
+  ticket.conversation_id = "doomed";
+  ASSERT_TRUE(Send(worker, protocol::Accepted{1, {1}, ticket}));
+  ASSERT_TRUE(Send(worker, protocol::Forgotten{{1}}));
+  ASSERT_TRUE(Send(worker, EndOf(1, 1)));
+  EXPECT_EQ(whole.status, 200);
+  EXPECT_THAT(whole.bytes, Not(HasSubstr("doomed")));
+}
+
+TEST_F(DispatcherTest, WorkersAreToldHowLongTenantsConversationsAreKept) {
+  settings_.api_keys = {"a", "b"};
+  settings_.key_settings = {{"a", 7, true}};
+  RecordingPort port, silent;
+  dispatcher_.AddWorker({"m", 1, {}, {}}, &silent);
+  AddWorker(&port, 2);
+  ASSERT_EQ(port.All<protocol::TenantSettings>().size(), 1u);
+  EXPECT_EQ(port.All<protocol::TenantSettings>()[0].retentions[0].retention_days, 7);
+  settings_.key_settings.clear();
+  dispatcher_.OnSettings();
+  ASSERT_EQ(port.All<protocol::TenantSettings>().size(), 2u);
+  EXPECT_TRUE(port.All<protocol::TenantSettings>()[1].retentions.empty());
+  EXPECT_TRUE(silent.frames.empty()) << "it has not said Hello";
+}
+
 }  // namespace
 }  // namespace perdure::frontend

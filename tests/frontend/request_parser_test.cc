@@ -600,5 +600,21 @@ TEST(RequestParser, SurvivesMutations) {
   EXPECT_GT(accepted, 100);
 }
 
+TEST(RequestParser, WhetherATurnIsStoredIsTheRequestsToSayAndThenItsKeys) {
+  const auto stores = [](const std::string& field, bool by_default) {
+    RequestDefaults defaults;
+    defaults.store = by_default;
+    const auto parsed =
+        ParseChatRequest(R"({"messages":[{"role":"user","content":"x"}])" + field + "}", defaults);
+    EXPECT_TRUE(parsed);
+    return parsed && parsed->generation.store;
+  };
+  EXPECT_TRUE(stores("", true));
+  EXPECT_FALSE(stores("", false));
+  EXPECT_FALSE(stores(R"(,"store":null)", false));
+  EXPECT_TRUE(stores(R"(,"store":true)", false));
+  EXPECT_FALSE(stores(R"(,"store":false)", true));
+}
+
 }  // namespace
 }  // namespace perdure::frontend

@@ -142,5 +142,61 @@ TEST_F(ConversationsTest, AnAnswerToWhatIsDeletedMeanwhileLeavesNothing) {
   }
 }
 
+TEST_F(ConversationsTest, WhatIsDeletedWhileItsWorkerDiesIsStoredByNoOther) {
+  for (const bool has_turns : {false, true}) {
+    SCOPED_TRACE(has_turns);
+    if (has_turns) Say("doomed", {"Tell nobody of Quetzalcoatl."});
+    Say("other", {"Hello"});
+    Json body = LongChatBody(1500, {{"conversation_id", "doomed"}});
+    body["messages"] =
+        Json::array({{{"role", "user"}, {"content", "Tell nobody of Quetzalcoatl."}}});
+    Stream stream(service_.url(), body);
+    ASSERT_TRUE(stream.AwaitChunks(5));
+    const Answer deleted = has_turns ? Delete(Url("/doomed")) : Delete(Url("?all=true"));
+    ASSERT_EQ(deleted.status, 200) << deleted.body;
+    const pid_t pid = service_.SignalModel("nano", SIGKILL);
+    ASSERT_GT(pid, 0);
+    ASSERT_FALSE(stream.ended()) << "it had an end before its worker had";
+    stream.Join();
+    EXPECT_TRUE(stream.done()) << "the stream goes on: " << stream.error_code();
+    ASSERT_FALSE(stream.events().empty());
+    const Json cache = stream.events().back().value("/timings/cache"_json_pointer, Json());
+    EXPECT_EQ(cache.value("stored", true), false) << cache;
+    EXPECT_FALSE(cache.contains("conversation_id"));
+    EXPECT_EQ(Get(Url("/doomed")).status, 404);
+    EXPECT_TRUE(Eventually([&] { return !StandsInFiles("Quetzalcoatl"); }));
+  }
+  EXPECT_THAT(Ids(), ElementsAre("other"));
+}
+
+TEST_F(ConversationsTest, WhatWasDeletedBeforeAKillIsNowhereAfterTheNextStart) {
+  Say("a", {"Tell nobody of Quetzalcoatl."});
+  Say("b", {"Hello"});
+  ASSERT_EQ(Delete(Url("/a")).status, 200);
+  service_.KillAll();
+  service_.RemoveSharedMemory();
+  ASSERT_TRUE(StandsInFiles("Quetzalcoatl")) << "the scrub is due some seconds later";
+  service_.StartReady();
+  EXPECT_TRUE(Eventually([&] { return !StandsInFiles("Quetzalcoatl"); }));
+  EXPECT_THAT(Ids(), ElementsAre("b"));
+}
+
+TEST_F(ConversationsTest, ManyAreDeletedWhileOthersAreServed) {
+  // More than are deleted at once.
+  constexpr int kMany = 300;
+  const Answer seed = Say("seed", {"Hello"}, 2);
+  for (int i = 0; i < kMany; ++i)
+    ASSERT_EQ(Post(Url("/seed/fork"), {{"id", "fork" + std::to_string(i)}}).status, 200);
+  Stream stream(service_.url(), LongChatBody(300, {{"store", false}}));
+  ASSERT_TRUE(stream.AwaitChunks(3));
+  const Answer deleted = Delete(Url("?all=true"));
+  ASSERT_EQ(deleted.status, 200) << deleted.body;
+  EXPECT_EQ(deleted.body["count"], kMany + 2) << "and the one that is being answered";
+  EXPECT_THAT(Ids(), IsEmpty());
+  stream.Join();
+  EXPECT_TRUE(stream.done());
+  EXPECT_EQ(Delete(Url("?all=true")).body["count"], 0);
+}
+
 }  // namespace
 }  // namespace perdure::process_tests

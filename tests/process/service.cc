@@ -100,7 +100,7 @@ void Service::Start(const std::vector<std::string>& arguments) {
   const auto add_default = [&](const std::string& flag, const std::string& value) {
     if (std::find(arguments.begin(), arguments.end(), flag) == arguments.end()) add(flag, value);
   };
-  add("--log-level", "debug");
+  add_default("--log-level", "debug");
   add_default("--state-dir", folder_ / "state");
   add_default("--runtime-dir", folder_ / "run");
   add_default("--port", "0");

@@ -184,6 +184,9 @@ void WorkerProcess::OnFrame(const protocol::Frame& frame) {
       generator_.Credit(credit.rid, credit.bytes);
       break;
     }
+    case protocol::MessageType::kTenantSettings:
+      generator_.SetTenants(*protocol::Decode<protocol::TenantSettings>(frame.payload));
+      break;
     default:
       ADD_FAILURE() << "a frame that frontends do not send";
   }

@@ -89,6 +89,7 @@ class WorkerProcess final : private worker::EventSink {
   void Send(const protocol::Failed& message) override { Queue(message); }
   void Send(const protocol::CacheAnswer& message) override { Queue(message); }
   void Send(const protocol::ConversationAnswer& message) override { Queue(message); }
+  void Send(const protocol::Forgotten& message) override { Queue(message); }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
   void OnFrame(const protocol::Frame& frame);
   uint32_t Reduced(uint32_t credit) const;

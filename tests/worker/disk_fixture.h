@@ -68,6 +68,10 @@ class DiskPersistenceTest : public testing::Test {
     turns_.clear();
     pages_kept_.clear();
     pages_.clear();
+    chains_.clear();
+    erased_.clear();
+    deleted_.clear();
+    reopened_.clear();
     auto opened = DiskPersistence::Open(options_);
     ASSERT_TRUE(opened) << opened.error().message;
     disk_ = std::move(opened->persistence);
@@ -90,7 +94,8 @@ class DiskPersistenceTest : public testing::Test {
     EXPECT_GE(Answers(), answers);
   }
   size_t Answers() const {
-    return kept_.size() + turns_.size() + pages_kept_.size() + pages_.size();
+    return kept_.size() + turns_.size() + pages_kept_.size() + pages_.size() + chains_.size() +
+           erased_.size() + deleted_.size() + reopened_.size();
   }
   void Take() {
     for (PersistenceAnswer& answer : disk_->TakeAnswers()) {
@@ -98,6 +103,10 @@ class DiskPersistenceTest : public testing::Test {
       if (auto* turn = std::get_if<TurnFetched>(&answer)) turns_.push_back(*turn);
       if (auto* kept = std::get_if<PagesKept>(&answer)) pages_kept_.push_back(*kept);
       if (auto* page = std::get_if<PageFetched>(&answer)) pages_.push_back(*page);
+      if (auto* chains = std::get_if<ChainsFetched>(&answer)) chains_.push_back(*chains);
+      if (auto* erased = std::get_if<PagesErased>(&answer)) erased_.push_back(*erased);
+      if (auto* deleted = std::get_if<ConversationsDeleted>(&answer)) deleted_.push_back(*deleted);
+      if (auto* reopened = std::get_if<PagesReopened>(&answer)) reopened_.push_back(*reopened);
     }
   }
   bool IsStored(const std::string& id) {
@@ -118,6 +127,10 @@ class DiskPersistenceTest : public testing::Test {
   std::vector<TurnFetched> turns_;
   std::vector<PagesKept> pages_kept_;
   std::vector<PageFetched> pages_;
+  std::vector<ChainsFetched> chains_;
+  std::vector<PagesErased> erased_;
+  std::vector<ConversationsDeleted> deleted_;
+  std::vector<PagesReopened> reopened_;
 };
 
 }  // namespace perdure::worker

@@ -4,17 +4,20 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <functional>
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "base/hash.h"
 #include "shm/hashes.h"
+#include "snapshot/turn_chain.h"
 #include "worker/persistence.h"
 
 namespace perdure::worker {
@@ -37,6 +40,9 @@ class MemoryPersistence : public Persistence {
   bool loses_turns = false;                    // they cannot be read
   std::function<void(PageFetched*)> on_fetch;  // may change what was read
   bool is_slow = false;                        // nobody can wait for it
+  std::set<ConversationName> undeletable;
+  std::function<void()> on_manage;  // instead of what is to be done with the file
+  size_t chain_tokens = 1 << 20;    // that are read at a time
 
   // --- What it was asked for, in order ---
   struct GivenTurn {
@@ -45,7 +51,8 @@ class MemoryPersistence : public Persistence {
   };
   std::vector<GivenTurn> given_turns;
   std::vector<snapshot::StoredPage> given_pages;
-  std::vector<uint64_t> superseded, dropped, fetched_pages, touched;
+  std::vector<uint64_t> superseded, dropped, erased, fetched_pages, touched;
+  size_t deleted_at_once = 0;  // the most
   std::vector<std::string> fetched_turns;
 
   // --- Its jobs: turns and pages have a thread each ---
@@ -116,6 +123,7 @@ class MemoryPersistence : public Persistence {
   }
   void Manage(uint64_t rid, Job) override {
     turn_jobs_.push_back([this, rid] {
+      if (on_manage) on_manage();
       Managed managed;
       managed.answer.rid = rid;
       managed.answer.error_code = static_cast<uint16_t>(ErrorCode::unsupported);
@@ -192,7 +200,60 @@ class MemoryPersistence : public Persistence {
       for (const uint64_t hash : hashes) pages.erase(hash);
     });
   }
-  void Scrub() override {}
+  void FetchChains(uint64_t ticket, std::vector<TurnsOf> turns) override {
+    turn_jobs_.push_back([this, ticket, turns = std::move(turns)] {
+      ChainsFetched answer{ticket, {}};
+      size_t tokens = 0;
+      for (const TurnsOf& each : turns) {
+        ChainsFetched::OfOne& of_it = answer.conversations.emplace_back();
+        const auto found = conversations.find({each.owner, each.id});
+        if (found == conversations.end() || loses_turns) continue;
+        const auto& all = found->second.turns;
+        const uint32_t last = each.to == 0 ? static_cast<uint32_t>(all.size()) : each.to;
+        for (uint32_t turn = each.from; turn <= last && of_it.next == 0; ++turn) {
+          if (tokens >= chain_tokens)
+            of_it.next = turn;
+          else
+            tokens += snapshot::AddToChains(all[turn - 1], &of_it.chains);
+        }
+        if (of_it.next != 0 || tokens >= chain_tokens) break;
+      }
+      answers_.push_back(std::move(answer));
+    });
+  }
+  void ErasePages(uint64_t ticket, std::vector<uint64_t> chain_hashes) override {
+    erased.insert(erased.end(), chain_hashes.begin(), chain_hashes.end());
+    page_jobs_.push_back([this, ticket, hashes = std::move(chain_hashes)] {
+      for (const uint64_t hash : hashes) pages.erase(hash);
+      answers_.push_back(PagesErased{ticket});
+    });
+  }
+  void Delete(uint64_t ticket, std::vector<ConversationName> names) override {
+    turn_jobs_.push_back([this, ticket, names = std::move(names)] {
+      ConversationsDeleted answer;
+      answer.ticket = ticket;
+      for (const ConversationName& name : names) {
+        if (undeletable.contains(name)) {
+          answer.kept.push_back(name);
+          answer.why = "it is damaged";
+          continue;
+        }
+        conversations.erase(name);
+        std::erase_if(requests, [&](const auto& each) { return each.second == name; });
+        std::erase_if(unsaved_, [&](const GivenTurn& each) {
+          return each.owner.owner == name.first && each.owner.id == name.second;
+        });
+        answer.removed.push_back(name);
+      }
+      deleted_at_once = std::max(deleted_at_once, names.size());
+      answers_.push_back(std::move(answer));
+    });
+  }
+  // As when the file of pages has become unusable, and another one was begun or found.
+  void Reopen(std::map<uint64_t, PageToKeep> found) {
+    pages = std::move(found);
+    answers_.push_back(PagesReopened{Pages()});
+  }
   std::vector<PersistenceAnswer> TakeAnswers() override { return std::exchange(answers_, {}); }
   int fd() const override { return -1; }
   void Wait(int64_t) override {

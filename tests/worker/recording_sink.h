@@ -82,6 +82,9 @@ class RecordingSink : public EventSink {
   void Send(const protocol::ConversationAnswer& message) override {
     conversation_answers.push_back(message);
   }
+  void Send(const protocol::Forgotten& message) override {
+    forgotten.insert(forgotten.end(), message.rids.begin(), message.rids.end());
+  }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
 
   RecordedRequest& operator[](protocol::RequestId rid) { return requests[rid]; }
@@ -90,6 +93,7 @@ class RecordingSink : public EventSink {
   std::vector<protocol::RequestId> cleared;
   std::vector<protocol::CacheAnswer> cache_answers;
   std::vector<protocol::ConversationAnswer> conversation_answers;
+  std::vector<protocol::RequestId> forgotten;
   std::map<protocol::RequestId, bool> closed;  // cancelled or released: nothing may follow
   size_t events = 0;
 

@@ -1,6 +1,7 @@
 // Which stored conversations are found: by name, and by what was said in them.
 #include <gtest/gtest.h>
 
+#include <set>
 #include <string>
 #include <vector>
 
@@ -120,6 +121,24 @@ TEST_F(StoredConversationsTest, ManyComeAndGoAndStayFound) {
   }
   EXPECT_EQ(Behind(1, {1001}), "") << "all of those were odd";
   EXPECT_EQ(stored_.size(), 1000u);
+}
+
+TEST_F(StoredConversationsTest, ThoseThatWereNotUsedSinceDependOnWhoseTheyAre) {
+  stored_.Put(Said(1, "old", 1, 100));
+  stored_.Put(Said(1, "new", 2, 300));
+  stored_.Put(Said(2, "old", 3, 100));
+  const auto before = [&](int64_t of_1, int64_t of_2) {
+    std::set<std::string> names;
+    for (const StoredConversation& each :
+         stored_.Before([&](uint64_t owner) { return owner == 1 ? of_1 : of_2; }))
+      names.insert(std::to_string(each.owner) + each.id);
+    return names;
+  };
+  using Names = std::set<std::string>;
+  EXPECT_EQ(before(100, 100), Names());
+  EXPECT_EQ(before(101, 100), Names{"1old"});
+  EXPECT_EQ(before(100, 101), Names{"2old"});
+  EXPECT_EQ(before(301, 0), (Names{"1old", "1new"}));
 }
 
 }  // namespace
