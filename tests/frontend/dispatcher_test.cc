@@ -360,7 +360,7 @@ TEST_F(DispatcherTest, AStreamGoesOnWithTheNextWorker) {
   dispatcher_.OnTick(now_ms_);
   EXPECT_THAT(stream.bytes, HasSubstr(": waiting"));
   const WorkerId new_worker = AddWorker(&new_port, 2, {2, 3});
-  EXPECT_TRUE(new_port.frames.empty());
+  EXPECT_EQ(new_port.frames.size(), 1u) << "the settings of tenants";
   SetState(ModelState::kReady);
   const auto resumes = new_port.All<protocol::Resume>();
   ASSERT_EQ(resumes.size(), 2u);
@@ -399,7 +399,7 @@ TEST_F(DispatcherTest, GivesUpWhatIsInQuarantineAndNothingElse) {
     EXPECT_THAT(sink->bytes, HasSubstr("worker_crashed"));
   }
   EXPECT_FALSE(other.ended);
-  EXPECT_EQ(new_port.frames.size(), 1u);
+  EXPECT_EQ(new_port.frames.size(), 2u) << "with the settings of tenants";
 }
 
 TEST_F(DispatcherTest, AnOrphanWaitsForAReplacedWorkerButNotForAStoppedModel) {

@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -186,6 +187,46 @@ TEST_F(KeysTest, AKeyMaySayThatItsTurnsAreNotStored) {
   EXPECT_FALSE(IsStored(Ask("plain-key", {{"store", false}})));
   EXPECT_EQ(Ask("unknown-key").status, 401);
   EXPECT_THAT(service_.Log(), Not(HasSubstr("-key")));
+}
+
+TEST_F(KeysTest, ConversationsAreKeptForAsLongAsTheirKeySays) {
+  service_.WriteConfig(
+      "[server]\napi_keys = [\"plain-key\"]\n"
+      "[keys.archive]\nkey = \"archive-key\"\nretention_days = 3650\n"
+      "[keys.brief]\nkey = \"brief-key\"\nretention_days = 3\n"
+      "[models.nano]\nretention_days = 60\n");
+  service_.StartReady();
+  for (const char* key : {"plain-key", "archive-key", "brief-key"})
+    for (const char* id : {"recent", "old", "ancient"})
+      ASSERT_TRUE(IsStored(Ask(key, {{"conversation_id", id}})));
+  service_.Signal(SIGTERM);
+  EXPECT_EQ(service_.AwaitExit(), 0);
+  // Nobody has gone on with them for so long.
+  for (const auto& [key, value] : snapshot::ReadRaw(TurnsFile(service_), "conversations")) {
+    auto record = snapshot::Unseal<snapshot::ConversationRecord>(key, value);
+    ASSERT_TRUE(record);
+    const std::string id = snapshot::ParseConversationKey(key)->id;
+    const int64_t age_days = id == "recent" ? 1 : id == "old" ? 30 : 100;
+    record->used_unix_ms -= age_days * 24 * 3600 * 1000;
+    snapshot::WriteRaw(TurnsFile(service_), "conversations", key, snapshot::Seal(key, *record));
+  }
+  service_.StartReady();
+  const auto listed = [&](const std::string& key) {
+    const auto response = cli::Perform({.url = service_.url() + "/v1/conversations",
+                                        .body = {},
+                                        .api_key = key,
+                                        .timeout_s = 60,
+                                        .on_data = nullptr});
+    std::set<std::string> ids;
+    if (!response || response->status != 200) return ids;
+    const Json list = Json::parse(response->body);
+    for (const Json& each : list["data"]) ids.insert(each["id"]);
+    return ids;
+  };
+  using Ids = std::set<std::string>;
+  EXPECT_TRUE(Eventually([&] { return listed("brief-key") == Ids{"recent"}; }));
+  EXPECT_TRUE(Eventually([&] { return listed("plain-key") == (Ids{"recent", "old"}); }));
+  EXPECT_EQ(listed("archive-key"), (Ids{"recent", "old", "ancient"}));
 }
 
 TEST_F(KeysTest, ChangesOfKeysRestartNoWorker) {
