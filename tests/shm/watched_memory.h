@@ -14,8 +14,8 @@ namespace perdure::shm {
 
 class WatchedMemory : public PageMemory {
  public:
-  static std::unique_ptr<WatchedMemory> Make(const ArenaShape& shape) {
-    return std::unique_ptr<WatchedMemory>(new WatchedMemory(*ArenaGeometry::For(shape)));
+  static std::unique_ptr<WatchedMemory> Make(const ArenaShape& shape, uint64_t root = 0) {
+    return std::unique_ptr<WatchedMemory>(new WatchedMemory(*ArenaGeometry::For(shape), root));
   }
   ~WatchedMemory() override { munmap(base_, geometry_.file_bytes); }
   bool Grant(uint32_t) override { return true; }
@@ -29,7 +29,7 @@ class WatchedMemory : public PageMemory {
 
   // What a successor would map.
   std::unique_ptr<WatchedMemory> Copy() const {
-    std::unique_ptr<WatchedMemory> copy(new WatchedMemory(geometry_));
+    std::unique_ptr<WatchedMemory> copy(new WatchedMemory(geometry_, root_));
     std::memcpy(copy->base_, base_,
                 geometry_.descriptors_offset + geometry_.pages_max * sizeof(PageDescriptorShm));
     std::memcpy(copy->base_ + geometry_.slabs_offset, base_ + geometry_.slabs_offset,
@@ -40,7 +40,8 @@ class WatchedMemory : public PageMemory {
   std::function<void()> stored;
 
  private:
-  explicit WatchedMemory(const ArenaGeometry& geometry) : PageMemory(geometry, nullptr, 0) {
+  WatchedMemory(const ArenaGeometry& geometry, uint64_t root)
+      : PageMemory(geometry, nullptr, root) {
     base_ = static_cast<std::byte*>(mmap(nullptr, geometry_.file_bytes, PROT_READ | PROT_WRITE,
                                          MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   }

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "shm/hashes.h"
 #include "tests/shm/watched_memory.h"
 #include "tests/worker/generator_fixture.h"
 #include "tests/worker/ids.h"
@@ -55,7 +56,8 @@ class CacheTest : public GeneratorTest {
     shape.pages_max = pages;
     shape.conversations_max = conversations;
     pages_ = pages;
-    StartOver(std::make_unique<shm::PageStore>(shm::WatchedMemory::Make(shape), pages));
+    const uint64_t root = shm::RootHash(options_.fingerprint, options_.numerics);
+    StartOver(std::make_unique<shm::PageStore>(shm::WatchedMemory::Make(shape, root), pages));
   }
   // A successor, with the memory as it is now.
   void Die() {
