@@ -261,7 +261,8 @@ Result<StoredConversation> TurnFile::Fork(uint64_t owner, std::string_view id, u
     if (turn == 0) turn = from.record.turns;
     ASSIGN_OR_RETURN(const auto taken, Find(transaction, owner, new_id));
     if (taken)
-      return Err(ErrorCode::invalid_request, "there is a conversation with the new id already", "id");
+      return Err(ErrorCode::invalid_request, "there is a conversation with the new id already",
+                 "id");
     ASSIGN_OR_RETURN(const ReadTurn last,
                      ReadWholeTurn(transaction, databases_.turns, from.record.serial, turn));
     Known copy{ConversationKey(owner, new_id), from.record};

@@ -290,6 +290,7 @@ TEST_F(GeneratorTenantsTest, DeletionOfAUserAndOfAll) {
   EXPECT_EQ(store_->used(), 0u);
   Boot();
   EXPECT_THAT(Listed(), IsEmpty());
+  EXPECT_EQ(options_.stored_pages.size(), 0u);
 }
 
 TEST_F(GeneratorTenantsTest, ForkRewindAndImportAreOfTheirTenant) {
