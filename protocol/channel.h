@@ -19,8 +19,8 @@
 
 namespace perdure::protocol {
 
-// kChannelOffer, kNewChannel, kConversationUpload and kConversationFile. A frame that lacks its descriptor, or a descriptor without such a
-// frame, is a protocol_error at the receiver.
+// kChannelOffer, kNewChannel, kConversationUpload and kConversationFile. A frame that lacks its
+// descriptor, or a descriptor without such a frame, is a protocol_error at the receiver.
 bool CarriesFd(MessageType type);
 
 struct ReceivedFrame {
