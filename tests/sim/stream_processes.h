@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/check.h"
 #include "frontend/dispatcher.h"
 #include "protocol/frame.h"
 #include "protocol/messages.h"
@@ -116,7 +117,7 @@ struct Connection final : public frontend::WorkerPort {
   void Send(std::string frame) override {
     if (!channel->worker_gone) channel->to_worker += frame;
   }
-  void SendWithFd(std::string, UniqueFd) override { ADD_FAILURE() << "nobody sends a file"; }
+  void SendWithFd(std::string, UniqueFd) override { CHECK_MSG(false, "nobody sends a file"); }
   size_t outbox_bytes() const override { return 0; }
 
   const protocol::ChannelOffer offer;

@@ -77,7 +77,7 @@ TEST(ConversationJson, ComesBackAsItWas) {
   const snapshot::StoredTurn turn = Turn();
   EXPECT_EQ(imported->owner.id, "a \"name\"");
   EXPECT_EQ(imported->owner.user, "anna");
-  EXPECT_TRUE(imported->owner.named);
+  EXPECT_EQ(imported->owner.named, Conversation().named);
   EXPECT_EQ(imported->turn.messages, turn.messages);
   EXPECT_EQ(imported->turn.ids, turn.ids);
   EXPECT_EQ(imported->turn.drawn, turn.drawn);
