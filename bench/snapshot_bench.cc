@@ -216,9 +216,9 @@ void CommitsBesideBackups(const fs::path& folder, size_t file_bytes) {
   while (fs::file_size(folder / "turns.mdb") < file_bytes) commit(20'000);
   std::vector<double> alone, beside, backups;
   for (int i = 0; i < kTurns; ++i) alone.push_back(commit(500));
-  std::atomic<bool> ends = false;
+  std::atomic<bool> is_over = false;
   std::thread reader([&] {
-    while (!ends) {
+    for (int i = 0; i < kRuns; ++i) {
       const fs::path to = folder / "backup";
       fs::remove_all(to);
       fs::create_directories(to);
@@ -228,9 +228,9 @@ void CommitsBesideBackups(const fs::path& folder, size_t file_bytes) {
       disk.BackUp(UniqueFd(sockets[1]), false);
       backups.push_back(ReceiveBackup(ours.get(), to));
     }
+    is_over = true;
   });
-  for (int i = 0; i < kTurns; ++i) beside.push_back(commit(500));
-  ends = true;
+  while (!is_over) beside.push_back(commit(500));
   reader.join();
   fmt::print(
       "\nbacked up beside commits (sync), {} MB of turns in {:.0f} ms, {} times: {:.0f} MB/s\n",

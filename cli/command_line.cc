@@ -272,8 +272,10 @@ ParsedCommandLine ParseCommandLine(int argc, const char* const* argv) {
       ->required();
   backup->add_flag("--kv", line.backup.kv,
                    "Also their KV, so that they go on without being computed again");
-  backup->add_option("--model", line.backup.models,
-                     "Of this model alone; may be repeated (default: of all)");
+  backup
+      ->add_option("--model", line.backup.models,
+                   "Of this model alone; may be repeated (default: of all)")
+      ->allow_extra_args(false);  // what follows may be DEST
   CLI::App* restore =
       app.add_subcommand("restore", "Put a backup in its place, while the service does not run");
   restore->add_option("BACKUP", line.restore.backup, "A folder that `perdure backup` has made")

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <utility>
 
 #include "base/limits.h"
@@ -41,21 +42,23 @@ Status CopyFile::Call(Run run) {
 Result<std::unique_ptr<CopyFile>> CopyFile::Begin(const std::filesystem::path& file,
                                                   uint64_t bytes_max) {
   InstallGuard();
-  std::unique_ptr<CopyFile> copy(new CopyFile(file));
   // Only of addresses. What is written again finds its pages full: it may take twice its room.
-  const uint64_t map_bytes =
+  const uint64_t bytes =
       2 * std::min<uint64_t>(bytes_max, limits::kSnapshotBytesMax) + limits::kSnapshotReserveBytes;
-  RETURN_IF_ERROR(copy->Call([&] {
-    int result = mdb_env_create(&copy->env_);
-    if (result != 0) return result;
-    mdb_env_set_assert(copy->env_, LeaveOnAssert);
-    mdb_env_set_maxdbs(copy->env_, kDatabasesMax);
-    const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-    mdb_env_set_mapsize(copy->env_, (map_bytes + page - 1) / page * page);
-    // MDB_NOSYNC: nobody opens it before it is complete and synced.
-    return mdb_env_open(copy->env_, file.c_str(), kEnvironmentFlags | MDB_NOSYNC, 0600);
-  }));
+  const auto page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  std::unique_ptr<CopyFile> copy(new CopyFile(file, (bytes + page - 1) / page * page));
+  RETURN_IF_ERROR(copy->Call([&] { return copy->OpenNew(file, &copy->env_); }));
   return copy;
+}
+
+int CopyFile::OpenNew(const std::filesystem::path& file, MDB_env** env) const {
+  const int code = mdb_env_create(env);
+  if (code != 0) return code;
+  mdb_env_set_assert(*env, LeaveOnAssert);
+  mdb_env_set_maxdbs(*env, kDatabasesMax);
+  mdb_env_set_mapsize(*env, map_bytes_);
+  // MDB_NOSYNC: nobody opens it before it is complete and synced.
+  return mdb_env_open(*env, file.c_str(), kEnvironmentFlags | MDB_NOSYNC, 0600);
 }
 
 CopyFile::~CopyFile() {
@@ -81,12 +84,15 @@ Status CopyFile::Apply(const Portion& portion) {
       }
       if (record.key.empty()) return 0;
       if (!record.value) {
+        has_free_ = true;
         const int code = mdb_del(txn_, *database, &key, nullptr);
         return code == MDB_NOTFOUND ? 0 : code;
       }
       // In order its pages become full.
       const int code = mdb_put(txn_, *database, &key, &value, MDB_APPEND);
-      return code == MDB_KEYEXIST ? mdb_put(txn_, *database, &key, &value, 0) : code;
+      if (code != MDB_KEYEXIST) return code;
+      has_free_ = true;
+      return mdb_put(txn_, *database, &key, &value, 0);
     }));
     bytes_ += record.key.size() + value.mv_size;
     if (bytes_ >= limits::kSnapshotCopyBytes) RETURN_IF_ERROR(Commit());
@@ -102,9 +108,28 @@ Status CopyFile::Commit() {
 
 Status CopyFile::Finish() {
   RETURN_IF_ERROR(Commit());
+  if (has_free_) return Compact();
   RETURN_IF_ERROR(Call([&] { return mdb_env_sync(env_, 1); }));
   mdb_env_close(std::exchange(env_, nullptr));
   return {};
+}
+
+Status CopyFile::Compact() {
+  const std::filesystem::path file = CompactPath(file_);
+  MDB_env* compact = nullptr;
+  const Status copied = Call([&] {
+    const int code = OpenNew(file, &compact);
+    return code != 0 ? code : CopyAll(env_, compact);  // which syncs it
+  });
+  if (compact != nullptr && is_broken_) Abandon(compact);
+  if (compact != nullptr && !is_broken_) mdb_env_close(compact);
+  if (!copied) {
+    unlink(file.c_str());
+    return copied;
+  }
+  mdb_env_close(std::exchange(env_, nullptr));
+  if (rename(file.c_str(), file_.c_str()) == 0) return {};
+  return ErrFromErrno(fmt::format("cannot rename {} to {}", file.string(), file_.string()));
 }
 
 }  // namespace perdure::snapshot

@@ -25,20 +25,26 @@ class CopyFile {
 
   // After an error there is nothing left to do but to remove the file.
   Status Apply(const Portion& portion);
-  // All of it is on the disk, and the file is closed. Its name is for the caller to sync.
+  // All of it is on the disk, without a trace of what has come and gone meanwhile, and the file is
+  // closed. Its name is for the caller to sync.
   Status Finish();
 
  private:
-  explicit CopyFile(std::filesystem::path file) : file_(std::move(file)) {}
+  CopyFile(std::filesystem::path file, uint64_t map_bytes)
+      : file_(std::move(file)), map_bytes_(map_bytes) {}
   template <class Run>
   Status Call(Run run);
   Status Commit();
+  int OpenNew(const std::filesystem::path& file, MDB_env** env) const;
+  Status Compact();
 
   const std::filesystem::path file_;
+  const uint64_t map_bytes_;
   MDB_env* env_ = nullptr;
   MDB_txn* txn_ = nullptr;
   std::map<std::string, MDB_dbi> databases_;
-  uint64_t bytes_ = 0;  // since the last commit
+  uint64_t bytes_ = 0;     // since the last commit
+  bool has_free_ = false;  // pages that something was in
   bool is_broken_ = false;
 };
 

@@ -8,9 +8,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <nlohmann/json.hpp>
+
 #include "cli/backup/check.h"
 #include "snapshot/file_lock.h"
 #include "tests/base/temp_folder.h"
+#include "tests/cli/run_perdure.h"
 #include "tests/cli/state_folder.h"
 
 namespace perdure::cli {
@@ -114,6 +117,29 @@ TEST_F(BackupTest, OfOneModelAlone) {
   EXPECT_EQ(Refusal({.models = {"nano", "third"}}), "there are no conversations of \"third\" in " +
                                                         state_.string() +
                                                         "; there are some of: nano, other");
+}
+
+TEST_F(BackupTest, TheCommandLine) {
+  FillModel(state_, "nano");
+  FillModel(state_, "other");
+  const std::string folders =
+      " --state-dir '" + state_.string() + "' --runtime-dir '" + folder_.path().string() + "'";
+  const std::string destination = "'" + destination_.string() + "'";
+  Output output = RunPerdure(
+      folder_.path(), "backup --model nano --model other " + destination + " --kv" + folders);
+  EXPECT_EQ(output.code, 0) << output.text;
+  EXPECT_THAT(output.text, HasSubstr("4 files"));
+  output = RunPerdure(folder_.path(), "backup " + destination + folders);
+  EXPECT_EQ(output.code, 111);
+  EXPECT_THAT(output.text, HasSubstr("no backup was made: "));
+  output = RunPerdure(folder_.path(), "restore --verify --json " + destination);
+  EXPECT_EQ(output.code, 0) << output.text;
+  EXPECT_EQ(Json::parse(output.text)["files"].size(), 4u);
+  output = RunPerdure(folder_.path(),
+                      "restore " + destination + " --state-dir '" + state_.string() + "'");
+  EXPECT_EQ(output.code, 111);
+  EXPECT_THAT(output.text, HasSubstr("was not restored: there is something already"));
+  EXPECT_EQ(RunPerdure(folder_.path(), "backup").code, 100);
 }
 
 TEST_F(BackupTest, HasWhatWasSaved) {

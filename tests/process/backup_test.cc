@@ -7,6 +7,7 @@
 #include <sys/mount.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <nlohmann/json.hpp>
@@ -112,16 +113,24 @@ class Chatters {
   std::vector<std::thread> threads_;
 };
 
-class BackupOf : public BackupProcessTest, public testing::WithParamInterface<bool> {};
+enum class Kv { kWithout, kWith, kCompressed };
+constexpr const char* kKvNames[] = {"Without", "With", "Compressed"};
+
+class BackupOf : public BackupProcessTest, public testing::WithParamInterface<Kv> {};
 
 TEST_P(BackupOf, AServiceThatWorksGoesOnBitForBit) {
-  const bool kv = GetParam();
+  const bool kv = GetParam() != Kv::kWithout;
+  if (GetParam() == Kv::kCompressed)
+    service_.WriteConfig("[snapshots]\nkv_compression = \"zstd\"\n");
   service_.StartReady();
   Talk talk{{{"conversation_id", "mine"}}};
   talk.Ask(service_, "my name is Zorbit and i live in Zurich");
   talk.Ask(service_, "what is 17 + 25?");
   const int tokens = Number(talk.Ask(service_, "my dog is called Rex"), "/usage/total_tokens");
   ASSERT_TRUE(AwaitPages(service_, tokens));
+  const auto pages = PagesOf(KvFile(service_));
+  EXPECT_EQ(std::ranges::count(pages, KvCompression::kZstd, &snapshot::StoredPage::compression) > 0,
+            GetParam() == Kv::kCompressed);
   const Talk as_backed_up = talk;
   {
     const Chatters chatters(service_, 3);
@@ -162,8 +171,8 @@ TEST_P(BackupOf, AServiceThatWorksGoesOnBitForBit) {
   EXPECT_THAT(service_.Log(), testing::Not(HasSubstr("damaged")));
 }
 
-INSTANTIATE_TEST_SUITE_P(Kv, BackupOf, testing::Bool(),
-                         [](const auto& info) { return info.param ? "With" : "Without"; });
+INSTANTIATE_TEST_SUITE_P(Kv, BackupOf, testing::Values(Kv::kWithout, Kv::kWith, Kv::kCompressed),
+                         [](const auto& info) { return kKvNames[static_cast<int>(info.param)]; });
 
 TEST_F(BackupProcessTest, OfModelsThatDoNotRun) {
   service_.WriteConfig(

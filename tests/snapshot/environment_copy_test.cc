@@ -119,6 +119,30 @@ TEST_F(EnvironmentCopyTest, FollowsWhatIsWrittenMeanwhile) {
   }
 }
 
+TEST_F(EnvironmentCopyTest, LeavesNoTraceOfWhatWasDeletedMeanwhile) {
+  auto environment = OpenEnvironment(EnvironmentAt(file_));
+  const std::string secret = "the quick brown fox", changed = "jumps over the lazy dog";
+  Content content;
+  for (uint64_t i = 0; i < 400; ++i) content[Key(i)] = std::string(9'000, 'a');
+  content[Key(3)] = secret + std::string(9'000, 'b');
+  content[Key(5)] = changed + std::string(9'000, 'c');
+  ASSERT_TRUE(PutAll(environment.get(), content).has_value());
+  int portions = 0;
+  Copy(environment.get(), [&] {
+    if (++portions != 2) return;
+    const Status written = environment->Write([&](Transaction& transaction) -> Status {
+      RETURN_IF_ERROR(transaction.Delete(environment->database(0), Key(3)));
+      return transaction.Put(environment->database(0), Key(5), "other");
+    });
+    ASSERT_TRUE(written.has_value());
+  });
+  const std::string bytes = BytesOfFile(copy_);
+  EXPECT_EQ(bytes.find(secret), std::string::npos);
+  EXPECT_EQ(bytes.find(changed), std::string::npos);
+  EXPECT_FALSE(fs::exists(copy_.string() + ".compact"));
+  ExpectSame(environment.get());
+}
+
 TEST_F(EnvironmentCopyTest, WhatWasNotWrittenAfterAllChangesNothing) {
   auto environment = OpenEnvironment(EnvironmentAt(file_));
   Content content;
