@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kNotRegular = "is not a regular file; move it away";
 
 // LMDB 0.9's first two pages, as far as they are looked at before LMDB follows them. It divides by
 // their page size and maps as many pages as they say.
