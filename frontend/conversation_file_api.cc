@@ -9,8 +9,8 @@
 
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/percent_encode.h"
 #include "frontend/conversation_api.h"
-#include "frontend/percent.h"
 #include "frontend/query.h"
 #include "frontend/request_fields.h"
 

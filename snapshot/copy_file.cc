@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/limits.h"
+#include "snapshot/format.h"
 #include "snapshot/lmdb_calls.h"
 
 namespace perdure::snapshot {
@@ -119,7 +120,7 @@ Status CopyFile::Compact() {
   MDB_env* compact = nullptr;
   const Status copied = Call([&] {
     const int code = OpenNew(file, &compact);
-    return code != 0 ? code : CopyAll(env_, compact);  // which syncs it
+    return code != 0 ? code : CopyAll(env_, compact, kScrubKey);  // which syncs it
   });
   if (compact != nullptr && is_broken_) Abandon(compact);
   if (compact != nullptr && !is_broken_) mdb_env_close(compact);
