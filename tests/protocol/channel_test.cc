@@ -69,7 +69,7 @@ TEST(Channel, CarriesADescriptorWithItsFrame) {
 
 TEST(Channel, CarriesFilesOfConversationsBothWays) {
   Ends ends = MakeEnds();
-  ends.a.Send(ConversationUpload{1, "t", "id"}, OpenNull());
+  ends.a.Send(ConversationUpload{1, "t", "id", {}}, OpenNull());
   ends.b.Send(ConversationFile{2, "id", 100}, OpenNull());
   for (Channel* end : {&ends.a, &ends.b}) {
     const auto outcome = end->OnReadable();
