@@ -97,9 +97,10 @@ void AddConversations(CLI::App* app, CommandLine* line) {
   for (CLI::App* of_one : {show, fork, rewind, to_file, from_file, save, load, saved, remove_saved})
     of_one->add_option("--model", line->model, "Of this model (default: the default model)");
   for (CLI::App* named : {show, fork, rewind, to_file, save})
-    named->add_option("ID", options->ids, "The conversation")
+    named
+        ->add_option_function<std::string>(
+            "ID", [options](const std::string& id) { options->ids = {id}; }, "The conversation")
         ->required()
-        ->expected(1)
         ->check(CheckNotEmpty);
   for (CLI::App* of_some :
        {list, show, remove, fork, rewind, to_file, from_file, save, load, saved, remove_saved})

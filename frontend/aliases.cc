@@ -31,7 +31,7 @@ void ApplyToChat(const ModelAlias& alias, Json* chat) {
     return role == "system" || role == "developer";
   };
   if (!alias.system_prompt.empty() && std::ranges::none_of(messages, is_system))
-    messages.insert(messages.begin(), {{"role", "system"}, {"content", alias.system_prompt}});
+    messages.insert(messages.begin(), Json({{"role", "system"}, {"content", alias.system_prompt}}));
   if (alias.chat_template_kwargs.empty()) return;
   Json kwargs = Json::parse(alias.chat_template_kwargs, nullptr, false);
   if (!kwargs.is_object()) return;  // the configuration was checked

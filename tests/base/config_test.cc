@@ -750,6 +750,10 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
     EXPECT_TRUE(std::regex_search(text, std::regex("\n# " + std::string(key.name) + " = ")))
         << key.name;
   }
+  for (const AliasKey& key : AliasKeys()) {
+    EXPECT_TRUE(std::regex_search(text, std::regex("\n# " + std::string(key.name) + " = ")))
+        << key.name;
+  }
   for (const ModelKey& key : ModelKeys()) {
     if (key.name == "path") continue;  // told beside source
     EXPECT_TRUE(std::regex_search(text, std::regex("\n# " + std::string(key.name) + " = ")))
@@ -757,7 +761,9 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
   }
   // What stands behind a # is valid too.
   const std::string all = std::regex_replace(
-      text, std::regex("(^|\n)# (\\[models\\.|\\[cache_types\\.|\\[keys\\.|[a-z_]+ = )"), "$1$2");
+      text,
+      std::regex("(^|\n)# (\\[models\\.|\\[cache_types\\.|\\[keys\\.|\\[aliases\\.|[a-z_]+ = )"),
+      "$1$2");
   const auto uncommented = LoadText(all);
   ASSERT_TRUE(uncommented.has_value()) << uncommented.error().message;
   EXPECT_THAT(Names(*uncommented), ElementsAre("example"));

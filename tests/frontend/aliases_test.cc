@@ -61,7 +61,7 @@ TEST(Aliases, GoBeforeChatsWithoutASystemMessage) {
   EXPECT_EQ(chat["messages"][0]["content"], "You write.");
   for (const char* role : {"system", "developer"}) {
     Json messages = Hello();
-    messages.insert(messages.begin(), {{"role", role}, {"content", "You count."}});
+    messages.insert(messages.begin(), Json({{"role", role}, {"content", "You count."}}));
     chat = Json::parse(Parse(Chat(messages)).generation.chat_json);
     ASSERT_EQ(chat["messages"].size(), 2u) << chat;
     EXPECT_EQ(chat["messages"][0]["content"], "You count.");
