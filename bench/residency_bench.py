@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+import urllib.error
 from pathlib import Path
 
 from service import PORT, Service, stream
@@ -51,8 +52,11 @@ def start(perdure, folder, source, names, more=""):
         try:
             first_token(names[0])
             return service
+        except urllib.error.HTTPError:
+            service.stop()
+            raise
         except OSError:
-            time.sleep(0.01)
+            time.sleep(0.01)  # nothing listens yet
 
 
 def resident(pid):
@@ -87,7 +91,7 @@ def main():
             unloaded.append(first_token("a"))
         print(f"first token of a loaded model: {text(loaded)}")
         print(f"first token of an unloaded one: {text(unloaded)}")
-        held = ps(service)["memory"]["kernel_bytes"]
+        held = ps(service)["memory"]["held_bytes"]
         service.stop()
 
     # Room for one process and a half.

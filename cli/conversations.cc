@@ -68,9 +68,9 @@ Result<std::vector<std::string>> ModelsOf(const Task& task, std::vector<std::str
   ASSIGN_OR_RETURN(auto models, task.client.AskForModels());
   if (models.ready.empty())
     return Err(ErrorCode::io_error,
-               "no model is ready: see `perdure ps`, and try again when one is");
+               "no model is loaded: name one with --model, and it is loaded for this");
   for (const std::string& other : models.others)
-    fmt::print(stderr, "perdure: {} is not ready: its conversations cannot be looked at\n", other);
+    fmt::print(stderr, "perdure: {} is not loaded, and not looked at: --model names it\n", other);
   *others = std::move(models.others);
   return std::move(models.ready);
 }
@@ -220,10 +220,8 @@ int DeleteMany(const Task& task) {
   }
   const int code = Delete(task, requests);
   if (others.empty()) return code;
-  return Fail(
-      fmt::format("Nothing was deleted of {}: try again when `perdure ps` says that it is "
-                  "ready.",
-                  fmt::join(others, ", ")));
+  return Fail(fmt::format("Nothing was deleted of {}, which is not loaded: name it with --model.",
+                          fmt::join(others, ", ")));
 }
 
 // --- One conversation --------------------------------------------------------------------------
