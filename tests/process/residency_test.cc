@@ -69,6 +69,14 @@ TEST_F(ResidencyTest, AnIdleModelIsUnloadedAndItsConversationGoesOnFromMemory) {
   EXPECT_EQ(service_.Model("nano")["deaths"], 0);
 }
 
+TEST_F(ResidencyTest, TheVariableOfMlxServerNanoAloneUnloadsAnIdleModel) {
+  service_.SetEnvironment("MLX_MODEL_IDLE_TIMEOUT", "1");
+  service_.StartReady();
+  ASSERT_TRUE(service_.AwaitModel("nano", "stopped"));
+  EXPECT_EQ(Say("nano", Asks("Hello")).status, 200);
+  EXPECT_THAT(service_.Log(), testing::Not(HasSubstr("no effect")));
+}
+
 TEST_F(ResidencyTest, KeepAliveSaysHowLongAModelStays) {
   service_.WriteConfig(Models({"nano"}));
   service_.StartReady();
