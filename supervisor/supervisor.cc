@@ -425,6 +425,8 @@ ControlServer::Answer Supervisor::OnControl(std::string_view line, UniqueFd* fd)
 
 std::string Supervisor::ReplaceWorker(const std::string& name) {
   return WithModel(name, [](ModelWorker& model) {
+    if (!model.wanted())
+      return fmt::format("{} is not loaded, the next request starts a new process", model.who());
     model.Replace();
     return fmt::format("{} is replaced", model.who());
   });

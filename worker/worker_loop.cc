@@ -349,7 +349,9 @@ void WorkerLoop::AskForKv() {
 // takes it back when somebody does.
 void WorkerLoop::AskForKvInTime() {
   const uint64_t limit = store_->limit_bytes();
-  if (limit >= store_->bytes_max() || store_->used_bytes() < limit / 4 * 3) return;
+  const bool is_short = store_->used_bytes() >= limit / 4 * 3 ||
+                        status_->sequences_waiting.load(std::memory_order_relaxed) > 0;
+  if (limit >= store_->bytes_max() || !is_short) return;
   if (kv_refused_ms_ != 0 && MonotonicMs() < kv_refused_ms_ + limits::kKvAskPauseMs) return;
   AskForKv();
 }
