@@ -232,6 +232,7 @@ void ModelWorker::OnGone() {
   threads_wait_ = false;
   kv_asked_ = false;
   kv_serial_ = 0;
+  kv_floor_until_ms_ = 0;
   kv_wanted_ = 0;
   absent_since_ms_ = MonotonicMs();
 }
@@ -321,9 +322,7 @@ uint64_t ModelWorker::kv_bytes() const {
 
 uint64_t ModelWorker::KvLeast() const {
   const uint64_t configured = settings_.heritage.kv_bytes_max;
-  const uint64_t least =
-      configured > 0 ? std::min(configured, limits::kKvGrantBytes) : limits::kKvGrantBytes;
-  return kv_floor_until_ms_ > MonotonicMs() ? std::max(least, kv_floor_) : least;
+  return configured > 0 ? std::min(configured, limits::kKvGrantBytes) : limits::kKvGrantBytes;
 }
 
 ModelUse ModelWorker::Use(int64_t now_ms) const {
@@ -356,6 +355,7 @@ ModelUse ModelWorker::Use(int64_t now_ms) const {
                           ? status()->kv_bytes_reserved.load(std::memory_order_relaxed)
                           : 0;
   use.kv_least_bytes = KvLeast();
+  use.kv_floor_bytes = now_ms < kv_floor_until_ms_ ? kv_floor_ : 0;
   if (!kv_asked_) use.kv_wanted_bytes = kv_wanted_;
   use.kv_wanted_since_ms = kv_wanted_since_ms_;
   use.waiting = is_retired_ ? 0 : waiting_;
@@ -419,7 +419,7 @@ void ModelWorker::LimitKv(uint64_t bytes) {
   ++kv_serial_;
   // What is taken back counts once it has come.
   kv_limit_ = std::max(kv_limit_, bytes);
-  kv_to_send_ = bytes;
+  kv_to_send_ = kv_asked_bytes_ = bytes;
   FlushToChild();
 }
 
@@ -429,8 +429,10 @@ void ModelWorker::OnKvState(const protocol::KvState& kv) {
   const int64_t now_ms = MonotonicMs();
   if (kv_asked_ && kv.serial == kv_serial_) {
     kv_asked_ = false;
-    kv_floor_ = kv.limit_bytes;
-    kv_floor_until_ms_ = now_ms + limits::kKvShrinkPauseMs;
+    if (kv.limit_bytes > kv_asked_bytes_) {
+      kv_floor_ = kv.limit_bytes;
+      kv_floor_until_ms_ = now_ms + limits::kKvShrinkPauseMs;
+    }
     kv_limit_ = std::min(kv_limit_, kv.limit_bytes);
   }
   if (kv.wanted_bytes > kv_limit_ && kv_wanted_ == 0) kv_wanted_since_ms_ = now_ms;

@@ -145,6 +145,7 @@ class ModelWorker : public ManagedChild {
   uint32_t kv_serial_ = 0;  // of the newest KvLimit
   bool kv_asked_ = false;   // its KvState is due
   std::optional<uint64_t> kv_to_send_;
+  uint64_t kv_asked_bytes_ = 0;
   uint32_t waiting_ = 0, running_ = 0;
   int64_t waiting_since_ms_ = 0, present_since_ms_ = 0, used_ms_ = 0, absent_since_ms_ = 0;
   std::optional<int32_t> keep_alive_s_;

@@ -42,6 +42,10 @@ class Planner {
     return m.process_bytes + kv;
   }
 
+  static uint64_t LeastNow(const ModelUse& m) {
+    return std::max(m.kv_least_bytes, m.kv_floor_bytes);
+  }
+
   void Add(size_t model, ResidencyAction action, uint64_t kv_bytes = 0) {
     plan_.steps.push_back({model, action, kv_bytes});
   }
@@ -181,7 +185,7 @@ class Planner {
         found.push_back(
             {m.waiting == 0 ? Means::kArena : Means::kWaitingArena, i, m.used_ms, m.kv_bytes, 0});
       if (m.presence != Presence::kReady) continue;
-      const uint64_t floor = std::max(m.kv_used_bytes, m.kv_least_bytes);
+      const uint64_t floor = std::max(m.kv_used_bytes, LeastNow(m));
       if (m.kv_bytes > floor)
         found.push_back({Means::kSpareKv, i, m.used_ms, m.kv_bytes - floor, 0});
       const int64_t from_ms = m.present_since_ms + limits_.residency_least_ms;
@@ -191,9 +195,9 @@ class Planner {
       } else if (!m.pinned && for_load && !GoesBefore(i, for_model)) {
         found.push_back({Means::kBusyModel, i, m.present_since_ms, m.process_bytes, from_ms});
       }
-      if (std::min(m.kv_used_bytes, m.kv_bytes) > m.kv_least_bytes)
+      if (std::min(m.kv_used_bytes, m.kv_bytes) > LeastNow(m))
         found.push_back({Means::kCachedKv, i, m.used_ms,
-                         std::min(m.kv_used_bytes, m.kv_bytes) - m.kv_least_bytes, 0});
+                         std::min(m.kv_used_bytes, m.kv_bytes) - LeastNow(m), 0});
     }
     std::ranges::stable_sort(found, [](const Candidate& a, const Candidate& b) {
       return a.means != b.means ? a.means < b.means : a.order_ms < b.order_ms;
@@ -259,9 +263,8 @@ class Planner {
     settled_[each.model] = true;
     if (each.means == Means::kArena || each.means == Means::kWaitingArena)
       return Add(each.model, ResidencyAction::kDropArena);
-    const uint64_t least = each.means == Means::kSpareKv
-                               ? std::max(m.kv_used_bytes, m.kv_least_bytes)
-                               : m.kv_least_bytes;
+    const uint64_t least =
+        each.means == Means::kSpareKv ? std::max(m.kv_used_bytes, LeastNow(m)) : LeastNow(m);
     Add(each.model, ResidencyAction::kShrink, least);
   }
 

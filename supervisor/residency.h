@@ -31,6 +31,7 @@ struct ModelUse {
   uint64_t kv_bytes = 0;         // granted to its KV; of one that is absent: its arena's
   uint64_t kv_used_bytes = 0;    // of those
   uint64_t kv_least_bytes = 0;   // what it cannot do without: at most kv_bytes when it is present
+  uint64_t kv_floor_bytes = 0;   // it has just said that it cannot give back more than down to that
   uint64_t kv_wanted_bytes = 0;  // it asks for so many in all; 0: it has enough
   int64_t kv_wanted_since_ms = 0;
 

@@ -154,6 +154,17 @@ TEST(Residency, WhatCanNeverFitIsToldAndInNobodysWay) {
   EXPECT_THAT(plan.steps, ElementsAre(Step(2, Action::kLoad)));
 }
 
+TEST(Residency, WhatAModelCannotGiveBackNowItMayLater) {
+  ModelUse busy = Pinned(Running(Ready(30, 50)));
+  busy.kv_floor_bytes = 45;
+  const std::vector<ModelUse> models{busy, Asked(Absent(), 1)};
+  const ResidencyPlan plan = PlanResidency(models, kLimits, 10'000);
+  EXPECT_THAT(plan.missing_bytes, ElementsAre(0u, 0u)) << "it is waited for, not refused";
+  for (const ResidencyStep& step : plan.steps) EXPECT_EQ(step, Step(0, Action::kShrink, 45));
+  busy.kv_floor_bytes = 0;
+  EXPECT_THAT(Steps({busy, Asked(Absent(), 1)}), ElementsAre(Step(0, Action::kShrink, 10)));
+}
+
 TEST(Residency, KvGrowsAsFarAsThereIsRoom) {
   ModelUse grows = Running(Ready(30, 10));
   grows.kv_wanted_bytes = 60;
