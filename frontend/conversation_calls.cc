@@ -13,6 +13,15 @@ namespace perdure::frontend {
 
 using protocol::RequestId;
 
+Result<HttpResponse> ResponseTo(const protocol::ConversationAnswer& answer) {
+  if (answer.error_code != 0)
+    return ErrorResponse({ErrorCodeFromWire(answer.error_code), answer.text, answer.param, 0});
+  // A parser's message would repeat some of it, and the log that.
+  if (!ParseJson(answer.text, "a ConversationAnswer", ErrorCode::protocol_error))
+    return Err(ErrorCode::protocol_error, "a ConversationAnswer is not valid JSON");
+  return JsonResponse(200, answer.text);
+}
+
 Status ConversationCalls::Start(protocol::ConversationCommand command, WorkerId worker,
                                 WorkerPort* port, AnswerSink* sink, int64_t now_ms) {
   if (calls_.size() >= limits::kConversationCallsMax)
@@ -28,18 +37,10 @@ Status ConversationCalls::Start(protocol::ConversationCommand command, WorkerId 
 Status ConversationCalls::OnAnswer(WorkerId worker, const protocol::ConversationAnswer& answer) {
   const auto call = calls_.find(answer.rid);
   if (call == calls_.end() || call->second.worker != worker) return {};
+  ASSIGN_OR_RETURN(HttpResponse response, ResponseTo(answer));
   AnswerSink* const sink = call->second.sink;
-  if (answer.error_code != 0) {
-    calls_.erase(call);
-    sink->Respond(
-        ErrorResponse({ErrorCodeFromWire(answer.error_code), answer.text, answer.param, 0}));
-    return {};
-  }
-  // A parser's message would repeat some of it, and the log that.
-  if (!ParseJson(answer.text, "a ConversationAnswer", ErrorCode::protocol_error))
-    return Err(ErrorCode::protocol_error, "a ConversationAnswer is not valid JSON");
   calls_.erase(call);
-  sink->Respond(JsonResponse(200, answer.text));
+  sink->Respond(std::move(response));
   return {};
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/result.h"
 #include "frontend/answer_sink.h"
+#include "frontend/http_types.h"
 #include "frontend/worker_port.h"
 #include "protocol/messages.h"
 
@@ -16,6 +17,9 @@ struct ConversationCall {
   std::string model;  // empty: the default
   protocol::ConversationCommand command;
 };
+
+// What the client gets of a worker's answer; one that is no JSON is a breach of the protocol.
+Result<HttpResponse> ResponseTo(const protocol::ConversationAnswer& answer);
 
 class ConversationCalls {
  public:
@@ -33,6 +37,11 @@ class ConversationCalls {
   void EndAll();
 
   size_t active() const { return calls_.size(); }
+  // For each call the worker that has it.
+  template <class Visit>
+  void VisitWorkers(const Visit& visit) const {
+    for (const auto& [rid, call] : calls_) visit(call.worker);
+  }
 
  private:
   struct Call {

@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/percent_encode.h"
+#include "frontend/conversation_calls.h"
 #include "frontend/http_response.h"
 #include "protocol/frame.h"
 
@@ -39,16 +40,10 @@ Status ConversationFileCalls::OnAnswer(WorkerId worker,
                                        const protocol::ConversationAnswer& answer) {
   const auto call = calls_.find(answer.rid);
   if (call == calls_.end() || call->second.worker != worker) return {};
+  ASSIGN_OR_RETURN(HttpResponse response, ResponseTo(answer));
   AnswerSink* const sink = call->second.sink;
-  if (answer.error_code != 0) {
-    calls_.erase(call);
-    sink->Respond(
-        ErrorResponse({ErrorCodeFromWire(answer.error_code), answer.text, answer.param, 0}));
-    return {};
-  }
-  RETURN_IF_ERROR(ParseJson(answer.text, "a ConversationAnswer", ErrorCode::protocol_error));
   calls_.erase(call);
-  sink->Respond(JsonResponse(200, answer.text));
+  sink->Respond(std::move(response));
   return {};
 }
 

@@ -40,6 +40,11 @@ class ConversationFileCalls {
   void EndAll();
 
   size_t active() const { return calls_.size(); }
+  // For each call the worker that has it.
+  template <class Visit>
+  void VisitWorkers(const Visit& visit) const {
+    for (const auto& [rid, call] : calls_) visit(call.worker);
+  }
 
  private:
   struct Call {

@@ -629,7 +629,10 @@ void Dispatcher::EndDrain() {
 }
 
 std::optional<protocol::Demand> Dispatcher::TakeDemand(int64_t now_ms) {
-  if (!demand_.changed()) return std::nullopt;
+  // A model stays for what is read from its disk or written to it, too.
+  const size_t calls = conversation_calls_.active() + file_calls_.active();
+  if (!demand_.changed() && calls == calls_told_) return std::nullopt;
+  calls_told_ = calls;
   DemandTracker::Count count;
   for (const auto& [rid, generation] : generations_) {
     const std::string& model = generation->model;
@@ -638,6 +641,12 @@ std::optional<protocol::Demand> Dispatcher::TakeDemand(int64_t now_ms) {
     else
       count.Waiting(model, now_ms - generation->waiting_since_ms);
   }
+  const auto run = [&](WorkerId id) {
+    if (const auto worker = workers_.find(id); worker != workers_.end())
+      count.Running(worker->second.offer.model);
+  };
+  conversation_calls_.VisitWorkers(run);
+  file_calls_.VisitWorkers(run);
   waiting_calls_.Visit(
       [&](const std::string& model, int64_t since_ms) { count.Waiting(model, now_ms - since_ms); });
   return demand_.Take(std::move(count));

@@ -124,6 +124,7 @@ class Dispatcher {
   std::unordered_map<protocol::RequestId, std::unique_ptr<Generation>> generations_;
   std::unordered_map<std::string, size_t> per_model_;  // generations under way
   DemandTracker demand_;
+  size_t calls_told_ = 0;  // that workers had when the demand was taken last
   CacheCalls cache_calls_;
   ConversationCalls conversation_calls_;
   ConversationFileCalls file_calls_;

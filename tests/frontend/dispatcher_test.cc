@@ -206,13 +206,19 @@ TEST_F(DispatcherTest, CallsForConversationsWaitForTheirModelToo) {
   EXPECT_EQ(dispatcher_.active(), 2u);
   dispatcher_.OnClientGone(2);
   RecordingPort port;
-  AddWorker(&port);
+  const WorkerId worker = AddWorker(&port);
   SetState(ModelState::kReady);
   ASSERT_EQ(port.All<protocol::ConversationCommand>().size(), 1u);
   EXPECT_EQ(port.All<protocol::ConversationCommand>()[0].rid, 1u);
   demand = dispatcher_.TakeDemand(now_ms_);
   ASSERT_TRUE(demand);
   EXPECT_EQ(demand->models.at(0).waiting, 0u);
+  EXPECT_EQ(demand->models.at(0).running, 1u) << "it is not unloaded meanwhile";
+  EXPECT_FALSE(dispatcher_.TakeDemand(now_ms_));
+  ASSERT_TRUE(Send(worker, protocol::ConversationAnswer{1, 0, "{}", ""}));
+  demand = dispatcher_.TakeDemand(now_ms_);
+  ASSERT_TRUE(demand);
+  EXPECT_TRUE(demand->models.empty());
 
   models_.Apply(roster);
   ASSERT_TRUE(call(3, &late));
