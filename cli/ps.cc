@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "cli/control_client.h"
+#include "cli/json_members.h"
 #include "cli/table.h"
 #include "protocol/heritage.h"
 
@@ -23,6 +24,10 @@ std::string Mebibytes(const Json& object, const char* group, const char* key) {
 int Fail(const Error& error) {
   fmt::print(stderr, "perdure: {}\n", error.message);
   return protocol::kExitSystem;
+}
+
+void TellChanges(const Json& answer) {
+  for (const Json& change : List(answer, "changes")) fmt::print("{}.\n", change.get<std::string>());
 }
 
 }  // namespace
@@ -73,7 +78,7 @@ int RunStop(const std::filesystem::path& runtime_dir, const std::string& model) 
   if (model.empty()) {
     fmt::print("The service finishes its running answers and stops.\n");
   } else {
-    for (const Json& change : (*answer)["changes"]) fmt::print("{}.\n", change.get<std::string>());
+    TellChanges(*answer);
   }
   return protocol::kExitOk;
 }
@@ -85,7 +90,7 @@ int RunReload(const std::filesystem::path& runtime_dir, const std::string& model
   if (model.empty()) {
     fmt::print("The service has read its configuration again.\n");
   } else {
-    fmt::print("The worker of {} is being replaced; its streams go on.\n", model);
+    TellChanges(*answer);
   }
   return protocol::kExitOk;
 }

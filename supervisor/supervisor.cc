@@ -428,7 +428,7 @@ std::string Supervisor::ReplaceWorker(const std::string& name) {
     if (!model.wanted())
       return fmt::format("{} is not loaded, the next request starts a new process", model.who());
     model.Replace();
-    return fmt::format("{} is replaced", model.who());
+    return fmt::format("{} is replaced, its streams go on", model.who());
   });
 }
 
