@@ -22,6 +22,8 @@ void Hasher64::Add(std::span<const std::byte> bytes) {
   XXH3_64bits_update(&state_->state, bytes.data(), bytes.size());
 }
 
+void Hasher64::Reset() { XXH3_64bits_reset(&state_->state); }
+
 uint64_t Hasher64::value() const { return XXH3_64bits_digest(&state_->state); }
 
 }  // namespace perdure

@@ -22,6 +22,7 @@ class Hasher64 {
   Hasher64& operator=(const Hasher64&) = delete;
 
   void Add(std::span<const std::byte> bytes);
+  void Reset();  // as if it were new
   uint64_t value() const;
 
  private:

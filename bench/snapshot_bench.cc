@@ -5,6 +5,7 @@
 //   snapshot_bench [FOLDER [PAGE_BYTES]]     (a temporary folder; pages of Qwen3-0.6B in 16 bits)
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -95,21 +97,29 @@ void DropFromMemory(const fs::path& file) {
   close(fd);
 }
 
-// As the generator does it: pages come one after another, and each is copied to its place.
+// As the generator does it.
 double ReadMs(DiskPersistence& disk, const std::vector<StoredPage>& pages, std::byte* to) {
   const double begin = NowMs();
   const size_t window = std::max<size_t>(1, limits::kFetchBytes / pages[0].data_bytes);
-  size_t asked = std::min(window, pages.size());
-  disk.FetchPages(1, {pages.begin(), pages.begin() + static_cast<long>(asked)});
+  const auto place = [&](size_t i) {
+    return std::span(to + i * pages[0].data_bytes, pages[0].data_bytes);
+  };
+  size_t asked = 0;
+  const auto ask = [&] {
+    disk.FetchPages(1, {{pages[asked], place(asked), static_cast<uint32_t>(asked)}});
+    ++asked;
+  };
+  while (asked < std::min(window, pages.size())) ask();
   for (size_t got = 0; got < pages.size();) {
+    pollfd fd{disk.fd(), POLLIN, 0};
+    poll(&fd, 1, 1000);
     for (worker::PersistenceAnswer& answer : disk.TakeAnswers()) {
       const auto* page = std::get_if<worker::PageFetched>(&answer);
-      if (page == nullptr || page->data.empty()) {
+      if (page == nullptr || !page->is_read) {
         fmt::print(stderr, "snapshot_bench: a page could not be read\n");
         std::exit(1);
       }
-      if (asked < pages.size()) disk.FetchPages(1, {pages[asked++]});
-      std::memcpy(to + got * page->data.size(), page->data.data(), page->data.size());
+      if (asked < pages.size()) ask();
       ++got;
     }
   }

@@ -108,6 +108,16 @@ std::vector<PageIndex> PageStore::AllocateRun(PageFormat format, uint32_t count)
   return {};
 }
 
+void PageStore::Pin(PageIndex page) {
+  CHECK(is_open(page));
+  pool_.Pin(pages_[page].slot);
+}
+
+void PageStore::Unpin(PageIndex page) {
+  CHECK(is_open(page));
+  pool_.Unpin(pages_[page].slot);
+}
+
 void PageStore::SetSlot(Page* page, PageIndex index, SlotIndex slot) {
   page->slot = slot;
   if (slot != kNoSlot) page_of_slot_[slot] = index;
@@ -180,12 +190,16 @@ uint64_t PageStore::SetLimit(uint64_t bytes) {
 // --- Sealing and finding -----------------------------------------------------------------------
 
 PageIndex PageStore::Seal(PageIndex index, PageIndex parent, const PageKey& key,
-                          std::span<const TokenId> tokens, uint32_t drawn) {
+                          std::span<const TokenId> tokens, uint32_t drawn,
+                          std::optional<uint64_t> checksum) {
   CHECK(index < pages_.size() && pages_[index].use == Use::kOpen);
   CHECK(!tokens.empty() && tokens.size() <= kArenaPageTokens);
   CHECK(key.format == pages_[index].key.format);
   CHECK(parent == kNoPage || (parent < pages_.size() && pages_[parent].use == Use::kCached &&
                               pages_[parent].count == kArenaPageTokens));
+  const auto checksum_of_it = [&] {
+    return checksum ? *checksum : Hash64(std::span(address(index), page_bytes(key.format)));
+  };
   if (const auto same = tree_.Find(parent, key, tokens)) {
     if (is_loaded(*same) && Verify(*same)) {
       AddReference(*same);
@@ -195,7 +209,7 @@ PageIndex PageStore::Seal(PageIndex index, PageIndex parent, const PageKey& key,
     }
     // It may have been damaged, and be gone now.
     if (tree_.Find(parent, key, tokens) == same) {
-      TakeData(*same, index);
+      TakeData(*same, index, checksum_of_it());
       return *same;
     }
   }
@@ -205,7 +219,7 @@ PageIndex PageStore::Seal(PageIndex index, PageIndex parent, const PageKey& key,
   page.count = static_cast<uint32_t>(tokens.size());
   std::copy(tokens.begin(), tokens.end(), page.tokens.begin());
   page.drawn = drawn;
-  page.data_checksum = Hash64(std::span(address(index), page_bytes(key.format)));
+  page.data_checksum = checksum_of_it();
   page.use = Use::kCached;
   ++cached_;
   tree_.Link(index);
@@ -220,10 +234,9 @@ PageIndex PageStore::Seal(PageIndex index, PageIndex parent, const PageKey& key,
 }
 
 // A hollow page gets the numbers of an open one, which are those that it had.
-void PageStore::TakeData(PageIndex index, PageIndex open) {
+void PageStore::TakeData(PageIndex index, PageIndex open, uint64_t checksum) {
   Page& page = pages_[index];
   CHECK(page.use == Use::kCached && page.slot == kNoSlot);
-  const uint64_t checksum = Hash64(std::span(address(open), page_bytes(format(open))));
   const SlotIndex slot = std::exchange(pages_[open].slot, kNoSlot);
   SetSlot(&page, index, slot);
   page.verified = true;

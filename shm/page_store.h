@@ -51,13 +51,19 @@ class PageStore : private PageTree::Nodes {
   // The same for several, whose slots lie in a row. Empty where there is no such place.
   std::vector<PageIndex> AllocateRun(PageFormat format, uint32_t count);
 
+  // An open page stays at its address, so that another thread may write to it, until Unpin.
+  void Pin(PageIndex page);
+  void Unpin(PageIndex page);
+
   // An open page is complete: from here on it is found under `tokens` (up to kArenaPageTokens of
   // them) and `key`, whose format is the page's, after the chain that ends with `parent`, a full
   // cached page, or from the beginning where `parent` is kNoPage. `drawn`: bit i stands for a token
   // that the model has drawn. Returns the page to use instead: where the same is cached already,
-  // the reference moves there and `page` becomes free.
+  // the reference moves there and `page` becomes free. `checksum`: of its bytes, from who has just
+  // compared them with it.
   PageIndex Seal(PageIndex page, PageIndex parent, const PageKey& key,
-                 std::span<const TokenId> tokens, uint32_t drawn = 0);
+                 std::span<const TokenId> tokens, uint32_t drawn = 0,
+                 std::optional<uint64_t> checksum = std::nullopt);
 
   // A page as Seal has once left it, without its numbers, where there is none; with a claim. They
   // come with Seal. `parent`, if any, is claimed. Nothing where there is no room for descriptors.
@@ -223,7 +229,7 @@ class PageStore : private PageTree::Nodes {
 
   // Of cached pages.
   bool Verify(PageIndex page);
-  void TakeData(PageIndex hollow, PageIndex open);
+  void TakeData(PageIndex hollow, PageIndex open, uint64_t checksum);
   PageIndex Unload(PageIndex page);
   PageIndex Remove(PageIndex page);
   bool IsNeeded(const Page& page) const;

@@ -70,6 +70,12 @@ void SlabPool::Give(SlotIndex slot) {
   free_[slab.format].push_back(slot);
 }
 
+void SlabPool::Unpin(SlotIndex slot) {
+  uint32_t& pins = slabs_[geometry_.SlabOf(slot)].pins;
+  CHECK(pins > 0);
+  --pins;
+}
+
 SlotIndex SlabPool::TakeFree(PageFormat format) {
   const SlotIndex slot = free_[format].back();
   free_[format].pop_back();
@@ -146,7 +152,9 @@ std::optional<uint32_t> SlabPool::Emptiable(PageFormat format) const {
   std::optional<uint32_t> best;
   for (uint32_t slab = 0; slab < slabs_.size(); ++slab) {
     const Slab& candidate = slabs_[slab];
-    if (!candidate.granted || candidate.format != format || candidate.used == 0) continue;
+    if (!candidate.granted || candidate.format != format || candidate.used == 0 ||
+        candidate.pins > 0)
+      continue;
     if (!best || candidate.used < slabs_[*best].used) best = slab;
   }
   return best;
@@ -239,6 +247,7 @@ std::vector<SlotIndex> SlabPool::FindRun(PageFormat format, uint32_t count) cons
   // Maximal rows of neighbouring slabs that are, or can become, of this format.
   const uint32_t per_slab = PerSlab(format);
   const auto is_usable = [&](const Slab& slab) {
+    if (slab.pins > 0) return false;
     return slab.granted ? slab.format == format || slab.used == 0 : granted_ < slabs_max_;
   };
   // Of [begin, end), in slots of these slabs counted on.
@@ -293,8 +302,10 @@ bool SlabPool::EmptyNeighbours(PageFormat format, uint32_t count) {
   for (uint32_t first = 0; first + wanted <= geometry_.slabs; ++first) {
     PerFormat<uint64_t> used, free;  // in these slabs; used ones need room in others
     uint32_t grants = 0;
+    bool is_pinned = false;
     for (uint32_t slab = first; slab < first + wanted; ++slab) {
       const Slab& each = slabs_[slab];
+      is_pinned = is_pinned || each.pins > 0;
       grants += !each.granted;
       if (!each.granted) continue;
       used[each.format] += each.used;
@@ -303,7 +314,7 @@ bool SlabPool::EmptyNeighbours(PageFormat format, uint32_t count) {
     const bool fits = std::ranges::all_of(kAllFormats, [&](PageFormat each) {
       return free_[each].size() - free[each] >= used[each];
     });
-    if (!fits || granted_ + grants > slabs_max_) continue;
+    if (is_pinned || !fits || granted_ + grants > slabs_max_) continue;
     // Hidden, so that nothing moves from one of these to another.
     for (uint32_t slab = first; slab < first + wanted; ++slab)
       if (slabs_[slab].granted) RemoveFree(slab);

@@ -39,6 +39,10 @@ class SlabPool {
   // there is no such place. Slots that were taken before may have moved.
   std::vector<SlotIndex> TakeRun(PageFormat format, uint32_t count);
   void Give(SlotIndex slot);
+  // The pages of this slot's slab stay where they are until as many Unpins; what would need them to
+  // move finds no place there.
+  void Pin(SlotIndex slot) { ++slabs_[geometry_.SlabOf(slot)].pins; }
+  void Unpin(SlotIndex slot);
 
   // From now on at most so many slabs are granted, and never more than at the start; those that are
   // granted stay.
@@ -69,6 +73,7 @@ class SlabPool {
     bool granted = false;
     PageFormat format = PageFormat::kFloat16;
     uint32_t used = 0;
+    uint32_t pins = 0;
   };
 
   uint64_t SlabsFor(const PerFormat<uint64_t>& slots) const;

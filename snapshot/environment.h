@@ -19,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -63,6 +64,11 @@ class Transaction {
   // live as long as the visit, which changes nothing.
   Status Scan(Database database, std::string_view from,
               const std::function<bool(std::string_view key, std::string_view value)>& visit);
+  // The same without copies: `look` sees them where they are, and may be left in its middle when
+  // the file cannot be read (snapshot/guarded.h), so nothing in it wants to be destroyed.
+  Status Look(
+      Database database, std::string_view from,
+      const std::function<bool(std::string_view key, std::span<const std::byte> value)>& look);
   // The same with how long the values are, without reading them.
   Status ScanSizes(Database database, std::string_view from,
                    const std::function<bool(std::string_view key, size_t value_bytes)>& visit);
@@ -79,6 +85,7 @@ class Transaction {
   // One of both is there.
   Status ScanWith(Database database, std::string_view from, const Visit& visit,
                   const VisitSize& visit_size);
+  Status EndScan(MDB_cursor* cursor, int code);
 
   Environment* environment_;
   MDB_txn* transaction_;

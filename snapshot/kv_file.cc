@@ -8,6 +8,7 @@
 
 #include "base/hash.h"
 #include "base/limits.h"
+#include "base/stream_copy.h"
 #include "shm/hashes.h"
 #include "shm/layout.h"
 #include "snapshot/format.h"
@@ -30,13 +31,6 @@ uint16_t ChunksOf(uint32_t stored_bytes) {
   return static_cast<uint16_t>((stored_bytes + kChunkBytes - 1) / kChunkBytes);
 }
 static_assert(limits::kSnapshotPageBytesMax / kChunkBytes < UINT16_MAX);
-
-uint64_t ChunkChecksum(std::string_view key, std::span<const std::byte> data) {
-  Hasher64 hasher;
-  hasher.Add(std::as_bytes(std::span(key)));
-  hasher.Add(data);
-  return hasher.value();
-}
 
 // What is wrong with a page as it is written or was read; empty: nothing.
 std::string_view WrongWith(const StoredPage& page) {
@@ -323,42 +317,67 @@ Status KvFile::Read(const StoredPage& page, std::span<std::byte> data) {
   std::string problem;
   const bool is_compressed = page.compression != KvCompression::kNone;
   if (is_compressed) compressed_.resize(page.compressed_bytes);
-  RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) {
+  RETURN_IF_ERROR(environment_->Read([&](Transaction& transaction) -> Status {
+    ASSIGN_OR_RETURN(const bool is_same, IsAsWritten(transaction, page));
+    if (!is_same) {
+      problem = "has numbers of another checksum";
+      return {};
+    }
     return GetChunks(transaction, page.chain_hash,
                      is_compressed ? std::as_writable_bytes(std::span<char>(compressed_)) : data,
                      &problem);
   }));
-  if (problem.empty() && is_compressed && !codec_.Decompress(compressed_, data))
-    problem = "cannot be decompressed";
-  if (problem.empty() && Hash64(data) != page.data_checksum)
-    problem = "has numbers of another checksum";
+  // What is not compressed has been compared chunk by chunk.
+  if (problem.empty() && is_compressed) {
+    if (!codec_.Decompress(compressed_, data))
+      problem = "cannot be decompressed";
+    else if (Hash64(data) != page.data_checksum)
+      problem = "has numbers of another checksum";
+  }
   if (problem.empty()) return {};
   // Whether that succeeds changes nothing for the caller.
   if (!is_read_only_) (void)Delete(std::span(&page.chain_hash, 1));
   return WrongPage(page.chain_hash, problem);
 }
 
+// Its chunks were written with its record: whole ones are the numbers that it tells of.
+Result<bool> KvFile::IsAsWritten(Transaction& transaction, const StoredPage& page) {
+  const std::string key = PageKeyBytes(page.chain_hash);
+  ASSIGN_OR_RETURN(const bool found, transaction.GetTo(pages_, key, &buffer_));
+  if (!found) return false;
+  const auto record = Unseal<PageRecord>(key, buffer_);
+  return record && record->data_checksum == page.data_checksum;
+}
+
 Status KvFile::GetChunks(Transaction& transaction, uint64_t chain_hash, std::span<std::byte> bytes,
                          std::string* problem) {
-  for (uint16_t chunk = 0; !bytes.empty(); ++chunk) {
-    const auto to = bytes.first(std::min(bytes.size(), kChunkBytes));
-    bytes = bytes.subspan(to.size());
-    const std::string key = ChunkKey(chain_hash, chunk);
-    ASSIGN_OR_RETURN(const bool found, transaction.GetTo(chunks_, key, &buffer_));
-    if (!found) {
-      *problem = fmt::format("has no chunk {}", chunk);
-      return {};
-    }
-    uint64_t checksum = 0;
-    if (buffer_.size() == kChecksumBytes + to.size()) {
-      std::memcpy(&checksum, buffer_.data(), sizeof checksum);
-      std::memcpy(to.data(), buffer_.data() + kChecksumBytes, to.size());
-    }
-    if (buffer_.size() != kChecksumBytes + to.size() || checksum != ChunkChecksum(key, to)) {
-      *problem = fmt::format("has a damaged chunk {}", chunk);
-      return {};
-    }
-  }
+  const std::string first = ChunkKey(chain_hash, 0);
+  char key[kChunkKeyBytes];
+  std::memcpy(key, first.data(), first.size());
+  uint16_t chunk = 0;
+  bool is_there = false;
+  // What is seen is hashed first: that brings it into the caches, and it is copied from there.
+  const auto take = [&](std::string_view found, std::span<const std::byte> value) {
+    key[kChunkKeyBytes - 2] = static_cast<char>(chunk >> 8);
+    key[kChunkKeyBytes - 1] = static_cast<char>(chunk);
+    const size_t count = std::min(bytes.size(), kChunkBytes);
+    is_there = found == std::string_view(key, sizeof key);
+    if (!is_there || value.size() != kChecksumBytes + count) return false;
+    const std::span<const std::byte> part = value.subspan(kChecksumBytes);
+    hasher_.Reset();
+    hasher_.Add(std::as_bytes(std::span(key)));
+    hasher_.Add(part);
+    const uint64_t checksum = hasher_.value();
+    if (std::memcmp(&checksum, value.data(), sizeof checksum) != 0) return false;
+    StreamCopy(part, bytes.data());
+    bytes = bytes.subspan(count);
+    ++chunk;
+    is_there = false;
+    return !bytes.empty();
+  };
+  RETURN_IF_ERROR(transaction.Look(chunks_, first, take));
+  if (!bytes.empty())
+    *problem = fmt::format("has {} chunk {}", is_there ? "a damaged" : "no", chunk);
   return {};
 }
 

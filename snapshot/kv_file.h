@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/hash.h"
 #include "base/result.h"
 #include "snapshot/environment.h"
 #include "snapshot/kv_index.h"
@@ -43,8 +44,9 @@ class KvFile {
   // All of them or none; those that are stored already are written again. `stored` gets them as
   // they are then.
   Status Write(std::span<const PageToWrite> pages, std::vector<StoredPage>* stored = nullptr);
-  // The numbers of a page, data_bytes of them, compared with its checksums; io_error where they are
-  // not as they were written, and then the page is dropped.
+  // The numbers of a page, data_bytes of them, which have its data_checksum: their chunks have
+  // theirs. io_error where they are not as they were written, and then the page is dropped, and
+  // `data` may have been changed.
   Status Read(const StoredPage& page, std::span<std::byte> data);
   Status Delete(std::span<const uint64_t> chain_hashes);
   // The same of what is to leave no trace (Environment::needs_scrub), which older states of the
@@ -64,6 +66,7 @@ class KvFile {
   Status LoadPages();
   Status CheckChunks();
   Status PutChunks(Transaction& transaction, uint64_t chain_hash, std::span<const std::byte> bytes);
+  Result<bool> IsAsWritten(Transaction& transaction, const StoredPage& page);
   // *problem: of the page, not of the file.
   Status GetChunks(Transaction& transaction, uint64_t chain_hash, std::span<std::byte> bytes,
                    std::string* problem);
@@ -80,6 +83,7 @@ class KvFile {
   bool is_read_only_ = false;
   KvCompression compression_ = KvCompression::kNone;
   PageCodec codec_;
+  Hasher64 hasher_;
   std::string buffer_;  // a chunk's
   std::string compressed_;
 };

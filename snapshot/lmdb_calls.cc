@@ -190,16 +190,22 @@ void AbandonUnderway() {
   underway.clear();
 }
 
+void ReadAhead(const MDB_val& value) {
+  if (value.mv_size <= kReadAheadBytes) return;
+  const auto begin = reinterpret_cast<uintptr_t>(value.mv_data) & ~(kPage - 1);
+  const auto end = reinterpret_cast<uintptr_t>(value.mv_data) + value.mv_size;
+  // Where the beginning is in memory the rest was read with it.
+  unsigned char is_there = 0;
+  if (mincore(reinterpret_cast<void*>(begin), kPage, &is_there) == 0 && (is_there & 1) != 0) return;
+  madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
 int CopyValue(const MDB_val& from, std::string* value) {
   if (from.mv_size > limits::kSnapshotValueBytesMax) return kMakesNoSense;
   value->resize(from.mv_size);
   char* const to = value->data();
   return CallGuarded([&] {
-    if (from.mv_size > kReadAheadBytes) {
-      const auto begin = reinterpret_cast<uintptr_t>(from.mv_data) & ~(kPage - 1);
-      const auto end = reinterpret_cast<uintptr_t>(from.mv_data) + from.mv_size;
-      madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
-    }
+    ReadAhead(from);
     if (from.mv_size > 0) std::memcpy(to, from.mv_data, from.mv_size);
     return 0;
   });

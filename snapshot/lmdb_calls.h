@@ -45,6 +45,8 @@ void Abandon(const void* object);
 // What plain work below had begun when it was left.
 void AbandonUnderway();
 
+// Where that is much; within a guarded call.
+void ReadAhead(const MDB_val& value);
 // A copy of LMDB's data, in a guarded call.
 int CopyValue(const MDB_val& from, std::string* value);
 

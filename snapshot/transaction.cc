@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "snapshot/environment.h"
 #include "snapshot/format.h"
 #include "snapshot/lmdb_calls.h"
@@ -74,6 +75,29 @@ Status Transaction::ScanKeys(Database database, std::string_view from,
   return ScanSizes(database, from, [&](std::string_view key, size_t) { return visit(key); });
 }
 
+Status Transaction::Look(
+    Database database, std::string_view from,
+    const std::function<bool(std::string_view key, std::span<const std::byte> value)>& look) {
+  MDB_cursor* cursor = nullptr;
+  int code = environment_->Call([&] { return mdb_cursor_open(transaction_, database, &cursor); });
+  if (code == 0) {
+    code = environment_->Call([&] {
+      MDB_val key = ValOf(from), found{};
+      for (int got = mdb_cursor_get(cursor, &key, &found, MDB_SET_RANGE); got == 0;
+           got = mdb_cursor_get(cursor, &key, &found, MDB_NEXT)) {
+        if (key.mv_size > kKeyBytesMax || found.mv_size > limits::kSnapshotValueBytesMax)
+          return kMakesNoSense;
+        ReadAhead(found);
+        if (!look({static_cast<const char*>(key.mv_data), key.mv_size},
+                  {static_cast<const std::byte*>(found.mv_data), found.mv_size}))
+          return 0;
+      }
+      return 0;
+    });
+  }
+  return EndScan(cursor, code);
+}
+
 Status Transaction::ScanWith(Database database, std::string_view from, const Visit& visit,
                              const VisitSize& visit_size) {
   MDB_cursor* cursor = nullptr;
@@ -92,6 +116,10 @@ Status Transaction::ScanWith(Database database, std::string_view from, const Vis
     std::swap(name, before);
     step = MDB_NEXT;
   }
+  return EndScan(cursor, code);
+}
+
+Status Transaction::EndScan(MDB_cursor* cursor, int code) {
   if (cursor != nullptr) {
     if (environment_->is_broken())
       Abandon(cursor);

@@ -359,18 +359,17 @@ void DiskPersistence::EraseWaiting() {
   }
 }
 
-void DiskPersistence::FetchPages(uint64_t ticket, std::vector<StoredPage> pages) {
+void DiskPersistence::FetchPages(uint64_t ticket, std::vector<PageToFetch> pages) {
   // One job each: what is more urgent comes between.
-  for (StoredPage& page : pages) {
-    page_thread_->Post([this, ticket, page = std::move(page)] {
-      PageFetched answer{ticket, page.chain_hash, {}};
+  for (PageToFetch& fetch : pages) {
+    page_thread_->Post([this, ticket, fetch = std::move(fetch)] {
+      PageFetched answer{ticket, fetch.page.chain_hash, fetch.place, fetch.page.data_checksum};
       if (pages_) {
-        answer.data.resize(page.data_bytes);
-        if (const Status status = pages_->Read(page, answer.data); !status) {
-          answer.data.clear();
+        const Status status = pages_->Read(fetch.page, fetch.to);
+        answer.is_read = status.has_value();
+        if (!status)
           LogWarning("a stored page of KV is computed again: {}", status.error().message);
-          if (pages_->environment().is_broken()) NotePages(status);
-        }
+        if (pages_->environment().is_broken()) NotePages(status);
       }
       Answer(std::move(answer));
     });

@@ -48,7 +48,7 @@ class DiskPersistence : public Persistence {
   void KeepTurn(snapshot::TurnOwner owner, snapshot::StoredTurn turn) override;
   void Manage(uint64_t rid, Job job) override;
   void FetchTurn(uint64_t ticket, uint64_t owner, const std::string& id) override;
-  void FetchPages(uint64_t ticket, std::vector<snapshot::StoredPage> pages) override;
+  void FetchPages(uint64_t ticket, std::vector<PageToFetch> pages) override;
   void KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) override;
   void TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) override;
   void DropPages(std::vector<uint64_t> chain_hashes) override;

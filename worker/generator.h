@@ -232,7 +232,7 @@ class Generator : private PrefixFinder {
   void ForgetInMemory(uint64_t owner, const snapshot::TurnChain& chain);
   void DropPastRetention();
 
-  // Of pages and turns on disk (generator_snapshots.cc).
+  // Of stored pages that come back (generator_loading.cc).
   void ScheduleOrLoad(Request* request, bool suspect);
   bool StartLoad(Request* request, bool suspect);
   void FetchMore(Request* request);
@@ -240,6 +240,8 @@ class Generator : private PrefixFinder {
   void AbandonLoad(Request* request);
   void ScheduleAll(Request* request, bool suspect);
   static bool IsToSchedule(const Choice& choice);
+
+  // Of pages and turns on disk (generator_snapshots.cc).
   void KeepTurn(const Place& place, const std::string& conversation_id, protocol::End end);
   void NoteStored(const Conversation& conversation);
   bool HasPagesToKeep() const;
@@ -291,7 +293,7 @@ class Generator : private PrefixFinder {
                      size_t page) const;
   uint32_t DrawnOf(const Place& place, size_t page, size_t count) const;
   CachedPages CachedPrefix(SequenceId id) override;
-  bool GiveWay() override;
+  Room GiveWay() override;
   PageIndex OwnEnd(SequenceId id) const override;
   std::optional<shm::PageTree::Match> FragmentBehind(const Request& request,
                                                      std::span<const TokenId> tokens,
@@ -335,6 +337,7 @@ class Generator : private PrefixFinder {
   StoredConversations stored_;
   snapshot::KvIndex stored_pages_;
   std::map<protocol::RequestId, Fetching> fetching_;
+  size_t filling_ = 0;  // open pages that are written to from the disk
   const std::unique_ptr<Transfers> transfers_;
   // Pages of conversations that are not stored yet, by chain hash; in this order.
   std::deque<std::pair<PageIndex, uint64_t>> to_keep_;

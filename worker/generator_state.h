@@ -27,6 +27,9 @@ struct Comeback {
   int64_t readmit_us = 0, verify_us = 0, begin_us = 0;
 };
 
+// As stored pages have it.
+inline uint32_t Seconds(int64_t unix_ms) { return static_cast<uint32_t>(unix_ms / 1000); }
+
 // One answer to a request.
 struct Generator::Choice {
   Choice(int index_, text::OutputFold fold_) : index(index_), fold(std::move(fold_)) {}

@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -39,7 +40,9 @@ struct TurnFetched {
 struct PageFetched {
   uint64_t ticket = 0;
   uint64_t chain_hash = 0;
-  std::vector<std::byte> data;  // empty: it could not be read, and is stored no more
+  uint32_t place = 0;          // as it was asked for
+  uint64_t data_checksum = 0;  // which its bytes have
+  bool is_read = false;        // false: it could not be, and is stored no more
 };
 struct PagesKept {
   std::vector<snapshot::StoredPage> pages;  // empty: they are not stored
@@ -96,6 +99,14 @@ struct PageToKeep {
   std::vector<std::byte> data;
 };
 
+// A page that is read, and where its numbers go: to memory that nobody else looks at, and that
+// stays where it is, until the answer has been taken or the worker ends.
+struct PageToFetch {
+  snapshot::StoredPage page;
+  std::span<std::byte> to;  // page.data_bytes of them
+  uint32_t place = 0;       // what the asker calls it
+};
+
 class Persistence {
  public:
   virtual ~Persistence() = default;
@@ -105,7 +116,7 @@ class Persistence {
   virtual void Manage(uint64_t rid, Job job) = 0;
   virtual void FetchTurn(uint64_t ticket, uint64_t owner, const std::string& id) = 0;
   // One answer each, in this order.
-  virtual void FetchPages(uint64_t ticket, std::vector<snapshot::StoredPage> pages) = 0;
+  virtual void FetchPages(uint64_t ticket, std::vector<PageToFetch> pages) = 0;
   // `superseded` are dropped with it: shorter pages with the same beginning.
   virtual void KeepPages(std::vector<PageToKeep> pages, std::vector<uint64_t> superseded) = 0;
   virtual void TouchPages(std::vector<std::pair<uint64_t, uint32_t>> used_unix_s) = 0;

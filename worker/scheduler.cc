@@ -10,6 +10,8 @@
 namespace perdure::worker {
 namespace {
 
+using Room = PrefixFinder::Room;
+
 size_t PagesFor(int tokens) { return static_cast<size_t>(engine::KvShape::PagesFor(tokens)); }
 
 }  // namespace
@@ -147,7 +149,12 @@ bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
   RetirePages(id, &sequence);
   while (!TryGrow(&sequence, PagesWanted(sequence))) {
     if (resident_.size() == 1) {
-      if (finder_ != nullptr && finder_->GiveWay()) continue;
+      const Room room = finder_ != nullptr ? finder_->GiveWay() : Room::kNone;
+      if (room == Room::kMade) continue;
+      if (room == Room::kSoon) {
+        Preempt(id);
+        return false;
+      }
       plan->out_of_memory.push_back(id);
       Remove(id);
       return false;
@@ -196,7 +203,9 @@ void Scheduler::Admit(StepPlan* plan) {
     if (!fits) {
       FreePages(&sequence);
       if (!resident_.empty()) return;  // first come, first served: nobody overtakes
-      if (finder_ != nullptr && finder_->GiveWay()) continue;
+      const Room room = finder_ != nullptr ? finder_->GiveWay() : Room::kNone;
+      if (room == Room::kMade) continue;
+      if (room == Room::kSoon) return;
       plan->out_of_memory.push_back(id);
       it = waiting_.erase(it);
       sequences_.erase(id);

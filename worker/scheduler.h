@@ -52,9 +52,10 @@ class PrefixFinder {
   virtual ~PrefixFinder() = default;
   // A prefix of the sequence that ends before its last token.
   virtual CachedPages CachedPrefix(SequenceId id) = 0;
-  // Memory is short for a sequence that is alone: gives something up that is kept for later. False:
-  // there is nothing.
-  virtual bool GiveWay() { return false; }
+  // Memory is short for a sequence that is alone: gives something up that is kept for later. kSoon:
+  // what there is will be free without the sequence's doing.
+  enum class Room { kNone, kMade, kSoon };
+  virtual Room GiveWay() { return Room::kNone; }
   // The cached page, if any, from which the sequence's conversation goes on.
   virtual PageIndex OwnEnd(SequenceId) const { return shm::kNoPage; }
 };

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 
+#include <deque>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -55,6 +56,7 @@ inline PageToKeep PageOf(const snapshot::StoredPage* parent, int number, size_t 
 
 class DiskPersistenceTest : public testing::Test {
  protected:
+  using Bytes = std::vector<std::byte>;
   DiskPersistenceTest() {
     options_.dir = folder_.path() / "conversations" / "model";
     options_.model = "nano";
@@ -79,6 +81,15 @@ class DiskPersistenceTest : public testing::Test {
     for (snapshot::StoredConversation& each : opened->conversations) conversations_[each.id] = each;
     stored_pages_ = std::move(opened->pages);
   }
+  void Fetch(uint64_t ticket, const std::vector<snapshot::StoredPage>& pages) {
+    std::vector<PageToFetch> fetches;
+    for (const snapshot::StoredPage& page : pages) {
+      const auto place = static_cast<uint32_t>(places_.size());
+      places_.emplace_back(page.data_bytes);
+      fetches.push_back({page, places_.back(), place});
+    }
+    disk_->FetchPages(ticket, std::move(fetches));
+  }
   void Keep(const std::string& id, const snapshot::StoredTurn& turn, const std::string& user = "") {
     disk_->KeepTurn({1, id, false, user}, turn);
   }
@@ -102,7 +113,9 @@ class DiskPersistenceTest : public testing::Test {
       if (auto* kept = std::get_if<TurnKept>(&answer)) kept_.push_back(*kept);
       if (auto* turn = std::get_if<TurnFetched>(&answer)) turns_.push_back(*turn);
       if (auto* kept = std::get_if<PagesKept>(&answer)) pages_kept_.push_back(*kept);
-      if (auto* page = std::get_if<PageFetched>(&answer)) pages_.push_back(*page);
+      if (auto* page = std::get_if<PageFetched>(&answer)) {
+        pages_.push_back({*page, page->is_read ? places_.at(page->place) : Bytes()});
+      }
       if (auto* chains = std::get_if<ChainsFetched>(&answer)) chains_.push_back(*chains);
       if (auto* erased = std::get_if<PagesErased>(&answer)) erased_.push_back(*erased);
       if (auto* deleted = std::get_if<ConversationsDeleted>(&answer)) deleted_.push_back(*deleted);
@@ -126,7 +139,11 @@ class DiskPersistenceTest : public testing::Test {
   std::vector<TurnKept> kept_;
   std::vector<TurnFetched> turns_;
   std::vector<PagesKept> pages_kept_;
-  std::vector<PageFetched> pages_;
+  struct Fetched : PageFetched {
+    Bytes data;  // empty: it could not be read
+  };
+  std::vector<Fetched> pages_;
+  std::deque<Bytes> places_;
   std::vector<ChainsFetched> chains_;
   std::vector<PagesErased> erased_;
   std::vector<ConversationsDeleted> deleted_;

@@ -202,7 +202,7 @@ class DiskReopenTest : public DiskDeletionTest {
   void Break(const PageToKeep& page) {
     std::filesystem::resize_file(kv_file(), 3 * 4096);
     const size_t before = pages_.size();
-    disk_->FetchPages(1, {page.page});
+    Fetch(1, {page.page});
     Await(Answers() + 1);
     ASSERT_GT(pages_.size(), before);
     EXPECT_TRUE(pages_.back().data.empty());
@@ -223,7 +223,7 @@ TEST_F(DiskReopenTest, AFileOfPagesThatHasBrokenIsOpenedAgain) {
   ASSERT_EQ(reopened_.size(), 1u);
   EXPECT_THAT(reopened_[0].pages, IsEmpty()) << "the old one is put aside";
   disk_->KeepPages({other}, {});
-  disk_->FetchPages(1, {other.page});
+  Fetch(1, {other.page});
   Await(6);
   EXPECT_EQ(pages_.back().data, other.data);
   // Turns had nothing to do with it.

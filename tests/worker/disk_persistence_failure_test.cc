@@ -160,7 +160,7 @@ TEST_F(DiskFailureTest, PagesThatADiskRefusesAreAnsweredAndOthersStay) {
   Await(4);
   const std::string log = testing::internal::GetCapturedStderr();
   EXPECT_EQ(pages_kept_[3].pages.size(), 1u) << "it works again: " << log;
-  disk_->FetchPages(1, {page.page, more.page});
+  Fetch(1, {page.page, more.page});
   Await(6);
   EXPECT_EQ(pages_[0].data, page.data) << "what was there before";
   EXPECT_EQ(pages_[1].data, more.data);
@@ -221,7 +221,7 @@ TEST_F(DiskFailureTest, ADamagedPageIsAnsweredWithoutNumbers) {
   std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
   Open();
   ASSERT_EQ(stored_pages_.size(), 1u) << "its record is whole";
-  disk_->FetchPages(1, {stored_pages_[0]});
+  Fetch(1, {stored_pages_[0]});
   Await(1);
   EXPECT_TRUE(pages_[0].data.empty());
   Open();

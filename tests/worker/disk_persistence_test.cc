@@ -46,7 +46,7 @@ TEST_F(DiskPersistenceTest, WhatWasKeptIsThereAfterTheNextOpen) {
     EXPECT_EQ(conversations_.at("one").messages_hash, 4u);
     EXPECT_EQ(stored_pages_.size(), 2u);
     disk_->FetchTurn(77, 1, "one");
-    disk_->FetchPages(78, {next.page, page.page});
+    Fetch(78, {next.page, page.page});
     Await(3);
     ASSERT_EQ(turns_.size(), 1u);
     EXPECT_EQ(turns_[0].ticket, 77u);
@@ -96,7 +96,7 @@ TEST_F(DiskPersistenceTest, ASecondOneIsRefusedWhileTheFirstLives) {
 TEST_F(DiskPersistenceTest, WhatIsNotThereIsAnsweredToo) {
   Open();
   disk_->FetchTurn(1, 1, "none");
-  disk_->FetchPages(2, {PageOf(nullptr, 1).page});
+  Fetch(2, {PageOf(nullptr, 1).page});
   Await(2);
   EXPECT_FALSE(turns_.at(0).turn);
   EXPECT_TRUE(pages_.at(0).data.empty());

@@ -162,7 +162,7 @@ TEST_P(SnapshotGivenUpTest, LeavesNeitherReferenceNorClaim) {
   }
   sink_.closed[next.rid] = true;
   EXPECT_EQ(generator_->live(), 0u);
-  EXPECT_EQ(store_->referenced(), 0u);
+  EXPECT_EQ(store_->referenced(), disk_.page_jobs()) << "those that are being written to";
   EXPECT_EQ(Running(), 0);
   EXPECT_EQ(store_->hollow(), 0u) << "the way to pages that were not read";
   // What is answered now is nobody's.
@@ -244,7 +244,7 @@ TEST_F(SnapshotLoadingTest, APageThatCannotBeReadIsComputed) {
     Prepare();
     size_t at = 0;
     disk_.on_fetch = [&](PageFetched* answer) {
-      if (at++ == lost) answer->data.clear();
+      if (at++ == lost) answer->is_read = false;
     };
     const auto next = Next();
     Say(next);
@@ -265,14 +265,14 @@ TEST_F(SnapshotLoadingTest, APageOfAWrongSizeIsComputedAndStoredAgain) {
   for (const int more : {-1, 1, 4096}) {
     SCOPED_TRACE(more);
     Prepare();
-    size_t at = 0;
-    disk_.on_fetch = [&](PageFetched* answer) {
-      if (at++ == 1)
-        answer->data.resize(static_cast<size_t>(static_cast<int>(answer->data.size()) + more));
-    };
+    for (auto& [hash, page] : disk_.pages) {
+      if (page.page.position != 1) continue;
+      page.data.resize(static_cast<size_t>(static_cast<int>(page.data.size()) + more));
+      page.page.data_bytes = static_cast<uint32_t>(page.data.size());
+    }
+    Reboot();
     const auto next = Next();
     Say(next);
-    disk_.on_fetch = nullptr;
     EXPECT_EQ(FromDisk(next.rid), kPage);
     EXPECT_EQ(Answer(next.rid), Cold(next));
     EXPECT_TRUE(std::ranges::any_of(disk_.given_pages, [](const auto& page) {
@@ -284,7 +284,7 @@ TEST_F(SnapshotLoadingTest, APageOfAWrongSizeIsComputedAndStoredAgain) {
 
 TEST_F(SnapshotLoadingTest, ADiskWithoutPagesIsNoError) {
   Prepare();
-  disk_.on_fetch = [](PageFetched* answer) { answer->data.clear(); };
+  disk_.on_fetch = [](PageFetched* answer) { answer->is_read = false; };
   const auto next = Next();
   Say(next);
   EXPECT_EQ(FromDisk(next.rid), 0);
@@ -335,6 +335,32 @@ TEST_F(SnapshotLoadingTest, WhatMemoryHasAlreadyStaysWhileTheRestIsRead) {
   Say(next);
   EXPECT_EQ(UsageOf(next.rid).computed, 21) << "what is missing is read, and nothing lost for it";
   EXPECT_EQ(Answer(next.rid), Cold(next));
+}
+
+TEST_F(SnapshotLoadingTest, WhoNeedsMemoryThatIsBeingFilledWaitsForTheDisk) {
+  Prepare(8);
+  const auto next = Next(), other = Ask(Text(6 * kPage, 9), 8);
+  LoadPages(next, 0);
+  Submit(other);
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(generator_->HasWork());
+    generator_->Step();
+  }
+  EXPECT_FALSE(HasEnded(other.rid)) << "neither refused nor done";
+  Run();
+  EXPECT_EQ(Answer(other.rid), Cold(other));
+  EXPECT_EQ(Answer(next.rid), Cold(next));
+  ExpectNothingLeft();
+}
+
+TEST_F(SnapshotLoadingTest, WhoGivesUpWhileItsPagesAreReadLeavesNothing) {
+  Prepare(8);
+  const auto next = Next(), other = Ask(Text(6 * kPage, 9), 8);
+  LoadPages(next, 2);
+  generator_->Cancel(next.rid);
+  Say(other);
+  EXPECT_EQ(Answer(other.rid), Cold(other));
+  ExpectNothingLeft();
 }
 
 TEST_F(SnapshotLoadingTest, ManyConversationsInLittleMemoryEndRight) {

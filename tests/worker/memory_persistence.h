@@ -140,18 +140,26 @@ class MemoryPersistence : public Persistence {
       answers_.push_back(std::move(answer));
     });
   }
-  void FetchPages(uint64_t ticket, std::vector<snapshot::StoredPage> wanted) override {
+  void FetchPages(uint64_t ticket, std::vector<PageToFetch> wanted) override {
     EXPECT_FALSE(wanted.empty());
-    for (const snapshot::StoredPage& page : wanted) {
-      const uint64_t hash = page.chain_hash;
+    for (const PageToFetch& fetch : wanted) {
+      EXPECT_EQ(fetch.to.size(), fetch.page.data_bytes);
+      const uint64_t hash = fetch.page.chain_hash;
       fetched_pages.push_back(hash);
-      page_jobs_.push_back([this, ticket, hash] {
-        PageFetched answer{ticket, hash, {}};
-        if (const auto found = pages.find(hash); found != pages.end())
-          answer.data = found->second.data;
+      const PageFetched begun{ticket, hash, fetch.place, fetch.page.data_checksum};
+      page_jobs_.push_back([this, begun, to = fetch.to] {
+        PageFetched answer = begun;
+        const uint64_t hash = begun.chain_hash;
+        if (const auto found = pages.find(hash); found != pages.end()) {
+          answer.is_read = found->second.data.size() == to.size();
+          if (answer.is_read) std::ranges::copy(found->second.data, to.begin());
+        }
         if (on_fetch) on_fetch(&answer);
-        if (answer.data.empty()) pages.erase(hash);
-        answers_.push_back(std::move(answer));
+        if (!answer.is_read) {
+          std::ranges::fill(to, std::byte{0xff});
+          pages.erase(hash);
+        }
+        answers_.push_back(answer);
       });
     }
   }
