@@ -27,7 +27,7 @@ TEST(DrainDelay, AllIsServedWhileReadySaysNo) {
   EXPECT_EQ(Get(service.url() + "/ready").body["status"], "draining");
   EXPECT_EQ(Get(service.url() + "/ready?model=a").status, 503);
   EXPECT_EQ(Get(service.url() + "/health").status, 200);
-  EXPECT_EQ(service.Ps()["state"], "stopping");
+  EXPECT_EQ(service.Ps()["supervisor"]["state"], "stopping");
   EXPECT_EQ(Chat(service.url(), ChatBody("Hello", {{"max_tokens", 2}})).status, 200);
   // Also of a model that is loaded for it, and after a death.
   const Json of_b = ChatBody("Hello", {{"max_tokens", 2}, {"model", "b"}});

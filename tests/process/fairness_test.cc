@@ -56,7 +56,8 @@ class FairnessTest : public testing::Test {
         cli::HttpRequest{.url = service_.url() + "/v1/chat/completions",
                          .body = DumpJson(ChatBody("What is 2+2?", {{"model", model}})),
                          .api_key = key,
-                         .timeout_s = 180});
+                         .timeout_s = 180,
+                         .on_data = nullptr});
     Answer answer;
     if (!response) return answer;
     answer.status = response->status;
