@@ -33,10 +33,12 @@ struct ModelConfig {
   std::string cache_type;  // of its conversations; empty: [cache] says
   int retention_days = 0;  // of its conversations; 0: [snapshots] says
   bool is_default = false;
-  std::optional<int> idle_timeout_s;  // 0: never; absent: [lifecycle] says
-  bool pinned = false;                // is loaded at start, and stays
-  bool preload = true;                // is loaded at start, if there is room
-  bool warm_up = false;               // shared_prompts are computed once it is loaded
+  std::optional<int> idle_timeout_s;     // 0: never; absent: [lifecycle] says
+  bool pinned = false;                   // is loaded at start, and stays
+  bool preload = true;                   // is loaded at start, if there is room
+  bool warm_up = false;                  // shared_prompts are computed once it is loaded
+  std::optional<int> queue_max;          // absent: [server] says
+  std::optional<int> request_timeout_s;  // 0: none; absent: [server] says
 };
 
 // An API key with settings of its own: [keys.NAME].
@@ -65,6 +67,8 @@ struct Config {
   int sse_comment_s = 10;
   int slow_client_timeout_s = 60;
   int drain_timeout_s = 30;
+  int drain_delay_s = 0;      // before it: everything is served, and /ready says that it ends
+  int request_timeout_s = 0;  // 0: none
   LogLevel log_level = LogLevel::kInfo;
 
   // [generation]

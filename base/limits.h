@@ -156,9 +156,9 @@ inline constexpr size_t kRegexJitStackBytesMax = size_t{4} << 20;
 
 // --- Worker ------------------------------------------------------------------------------------
 
-// Requests that one worker holds, waiting or running. The frontend's queue_max is far lower; this
-// guards the worker against a frontend that lost count.
-inline constexpr size_t kWorkerRequestsMax = 1024;
+// Requests that one worker holds, waiting or running: kQueueTimes of kQueueMax. It guards the
+// worker against a frontend that lost count.
+inline constexpr size_t kWorkerRequestsMax = 8192;
 // Prompt tokens of all of them: 64 MiB of ids.
 inline constexpr size_t kWorkerPromptTokensMax = size_t{16} << 20;
 // Ended requests that wait for their Release; the oldest is forgotten first.
@@ -343,6 +343,17 @@ inline constexpr int64_t kKvShrinkPauseMs = 10'000;
 inline constexpr int kUnloadDrainMs = 10'000;
 // How long a request waits for a model that is being started or loaded. SDKs give up after 600 s.
 inline constexpr int kModelWaitS = 300;
+// The longest deadline that a request, or the configuration for all of them, may have: a day. Who
+// wants more wants none.
+inline constexpr int kRequestTimeoutMaxS = 86'400;
+// How long a service may announce its end before it begins to drain: load balancers look every few
+// seconds, and forget what they knew of a name after some minutes.
+inline constexpr int kDrainDelayMaxS = 3'600;
+// What a model's queue_max may be: more would wait for hours.
+inline constexpr int kQueueMax = 4096;
+// A model never has more than so many times its queue_max of requests: the second half is for
+// clients with less than their share, whom others' requests must not keep out.
+inline constexpr size_t kQueueTimes = 2;
 // Requests of a model that are remembered as suspects of a death, and as given up, each: more than
 // can be in one step several times over. The oldest are forgotten.
 inline constexpr size_t kSuspectsMax = 4 * kSequencesMax;

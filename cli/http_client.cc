@@ -49,6 +49,7 @@ Result<HttpResponse> Perform(const HttpRequest& request) {
     list = curl_slist_append(list, ("Content-Type: " + request.content_type).c_str());
   if (!request.api_key.empty())
     list = curl_slist_append(list, ("Authorization: Bearer " + request.api_key).c_str());
+  for (const std::string& header : request.headers) list = curl_slist_append(list, header.c_str());
   const std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> headers(list,
                                                                             curl_slist_free_all);
   char error[CURL_ERROR_SIZE] = {};

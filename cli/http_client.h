@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -25,6 +26,7 @@ struct HttpRequest {
   // Instead of `body`: POSTed from here to the file's end; stays the caller's. -1: none.
   int body_fd = -1;
   std::string content_type = "application/json";
+  std::vector<std::string> headers{};  // more of them: "name: value"
 };
 
 // io_error when no response came (refused, cut off, timed out).

@@ -162,6 +162,27 @@ std::string TenantOf(const HttpRequest& request, const FrontendSettings& setting
   return TenantOfKey(BearerOf(request).value_or(std::string_view()));
 }
 
+std::string PeerName(std::string_view address) {
+  if (IsLoopbackName(address)) return "loopback";
+  in6_addr v6;
+  if (inet_pton(AF_INET6, std::string(address.substr(0, address.find('%'))).c_str(), &v6) != 1)
+    return std::string(address);
+  if (IN6_IS_ADDR_V4MAPPED(&v6)) {
+    char v4[INET_ADDRSTRLEN] = {};
+    inet_ntop(AF_INET, v6.s6_addr + 12, v4, sizeof v4);
+    return PeerName(v4);
+  }
+  std::fill(v6.s6_addr + 8, v6.s6_addr + 16, 0);
+  char network[INET6_ADDRSTRLEN] = {};
+  inet_ntop(AF_INET6, &v6, network, sizeof network);
+  return fmt::format("{}/64", network);
+}
+
+uint64_t ClientOf(const HttpRequest& request, const FrontendSettings& settings) {
+  return Hash64(settings.api_keys.empty() ? "address " + request.peer
+                                          : "key " + TenantOf(request, settings));
+}
+
 bool StoresByDefault(const HttpRequest& request, const FrontendSettings& settings) {
   const std::string tenant = TenantOf(request, settings);
   return std::ranges::none_of(settings.key_settings, [&](const protocol::ApiKeySettings& each) {

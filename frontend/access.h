@@ -28,6 +28,12 @@ Status CheckAdmin(const HttpRequest& request, const protocol::FrontendSettings& 
 // Whose cache a request that CheckKey has passed may use: what is cached for one key is never found
 // for another. A name that does not tell the key; empty where no keys are asked for.
 std::string TenantOf(const HttpRequest& request, const protocol::FrontendSettings& settings);
+// What tells one client's machine from another's, of its address: of IPv6 the network, as one
+// machine has all addresses of a /64; all of loopback is this machine.
+std::string PeerName(std::string_view address);
+// Between whom places are shared: clients are told apart by their keys, or where no keys are asked
+// for by the address of their machine.
+uint64_t ClientOf(const HttpRequest& request, const protocol::FrontendSettings& settings);
 // Whether turns of its key are stored where a request does not say.
 bool StoresByDefault(const HttpRequest& request, const protocol::FrontendSettings& settings);
 // What workers are to know of keys.

@@ -12,6 +12,7 @@
 #include "frontend/http_response.h"
 #include "frontend/query.h"
 #include "frontend/request_fields.h"
+#include "frontend/request_timeout.h"
 #include "frontend/response_writer.h"
 
 namespace perdure::frontend {
@@ -139,7 +140,7 @@ HttpResponse Ready(const HttpRequest& request, const ApiState& state) {
     if (!found) return ErrorResponse(found.error());
     model = *found;
   }
-  const bool draining = state.draining || state.models.draining();
+  const bool draining = state.draining || state.models.ends();
   const bool ready =
       !draining && (model != nullptr ? WouldServe(*model) : state.models.any_ready());
   const std::string_view status = draining ? "draining" : ready ? "ready" : "loading";
@@ -208,6 +209,9 @@ HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDe
       auto parsed = endpoint == Endpoint::kChat ? ParseChatRequest(request.body, defaults)
                                                 : ParseCompletionRequest(request.body, defaults);
       if (!parsed) return ErrorResponse(parsed.error());
+      const auto timeout_ms = ReadRequestTimeout(request);
+      if (!timeout_ms) return ErrorResponse(timeout_ms.error());
+      parsed->timeout_ms = *timeout_ms;
       return std::move(*parsed);
     }
     case Endpoint::kModels:

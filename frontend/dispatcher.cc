@@ -8,39 +8,15 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "frontend/access.h"
+#include "frontend/dispatcher_state.h"
+#include "frontend/generation_errors.h"
 #include "frontend/http_response.h"
+#include "frontend/request_timeout.h"
 
 namespace perdure::frontend {
 
-using protocol::Frame;
-using protocol::MessageType;
 using protocol::RequestId;
 using protocol::RosterEntry;
-
-struct Dispatcher::Worker {
-  WorkerId id = 0;
-  protocol::ChannelOffer offer{};
-  WorkerPort* port = nullptr;
-  bool greeted = false;  // its Hello has come
-};
-
-struct Dispatcher::Generation {
-  RequestLedger ledger;
-  std::string model{};
-  AnswerIdentity identity{};  // with the model as the client calls it
-  bool stream = false;
-  std::optional<int32_t> keep_alive_s{};
-  AnswerSink* sink = nullptr;
-  WorkerId worker = 0;  // 0: waits for one
-  int64_t started_ms = 0;
-  int64_t waited_ms = 0;                            // until it was submitted
-  int64_t waiting_since_ms = 0, wait_until_ms = 0;  // while it waits
-  int64_t last_output_ms = 0;                       // of a stream
-  bool head_sent = false;
-  bool start_sent = false;
-  std::vector<ChoiceAnswer> choices{};
-  size_t kept_bytes = 0;  // of them all
-};
 
 namespace {
 
@@ -51,48 +27,6 @@ HttpResponse StreamHead() {
                   {"x-accel-buffering", "no"},  // nginx would hold small chunks back
                   {"x-content-type-options", "nosniff"}};
   return head;
-}
-
-Error ShuttingDown() { return {ErrorCode::shutting_down, "The service is shutting down.", {}, 5}; }
-
-Error Lost(const std::string& model) {
-  return {ErrorCode::worker_lost,
-          fmt::format("The process that serves {} ended while this answer was under way, and no "
-                      "other one follows it. Send the request again.",
-                      model),
-          {},
-          1};
-}
-
-Error NoLongerServed(const std::string& model) {
-  return {ErrorCode::model_not_found, fmt::format("The model {} is no longer served.", model),
-          "model", 0};
-}
-
-Error Poison(const std::string& model) {
-  return {ErrorCode::worker_crashed,
-          fmt::format("The process that serves {} crashed twice while it computed this request, "
-                      "the second time with nothing else: the request was given up. The "
-                      "service's log has the details.",
-                      model),
-          {},
-          0};
-}
-
-Error TooLong(bool logprobs) {
-  std::string message = fmt::format("The answer exceeds {} bytes.", limits::kAnswerBytesMax);
-  if (!logprobs) return {ErrorCode::internal, std::move(message), {}, 0};
-  return {ErrorCode::unsupported, message + " Ask for a stream, or for fewer logprobs.", "logprobs",
-          0};
-}
-
-bool Names(const std::vector<RequestId>& rids, RequestId rid) {
-  return std::find(rids.begin(), rids.end(), rid) != rids.end();
-}
-
-template <class T>
-Result<T> DecodeFrame(const Frame& frame) {
-  return protocol::Decode<T>(frame.payload);
 }
 
 }  // namespace
@@ -121,14 +55,13 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
   if (draining_ || models_->draining()) return Err(ShuttingDown());
   ASSIGN_OR_RETURN(const RosterEntry* const model, models_->Resolve(request.model));
   if (AvailabilityOf(*model) == ModelAvailability::kDown) return Err(ModelDownError(*model));
-  size_t& under_way = per_model_[model->name];
+  const uint64_t client = request.generation.client;
+  RETURN_IF_ERROR(queues_.Check(model->name, client, *settings_, model->retry_after_s));
   Worker* const worker =
       AvailabilityOf(*model) == ModelAvailability::kReady ? WorkerFor(model->name) : nullptr;
-  if (under_way >= static_cast<size_t>(std::max(1, settings_->queue_max)) ||
-      (worker && worker->port->outbox_bytes() > limits::kChannelOutboxBytesMax))
+  if (worker && worker->port->outbox_bytes() > limits::kChannelOutboxBytesMax)
     return Err(Error{ErrorCode::overloaded,
-                     fmt::format("{} requests are under way for {}, as many as its queue takes.",
-                                 under_way, model->name),
+                     fmt::format("{} has not read yet what it was sent.", model->name),
                      {},
                      std::max(1, model->retry_after_s)});
 
@@ -153,10 +86,13 @@ Status Dispatcher::Start(RequestId rid, ParsedRequest request, AnswerSink* sink,
   generation->choices.assign(generation->ledger.choices().size(),
                              ChoiceAnswer(generation->ledger.request()));
   generation->sink = sink;
+  generation->arrival = ++last_arrival_;
+  generation->timeout = TimeoutOf(request.timeout_ms, model->name, *settings_);
+  if (generation->timeout) deadlines_.emplace(now_ms + generation->timeout->ms, rid);
   generation->started_ms = generation->last_output_ms = generation->waiting_since_ms = now_ms;
   generation->wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
   held_bytes_ += bytes;
-  ++under_way;
+  queues_.Join(model->name, client);
   Generation& kept = *generation;
   const bool inserted = generations_.emplace(rid, std::move(generation)).second;
   CHECK_MSG(inserted, "request ids are unique");
@@ -239,342 +175,6 @@ void Dispatcher::OnClientGone(RequestId rid) {
   Erase(rid);
 }
 
-// --- From workers -------------------------------------------------------------------------------
-
-WorkerId Dispatcher::AddWorker(protocol::ChannelOffer offer, WorkerPort* port) {
-  const WorkerId id = next_worker_++;
-  workers_.emplace(id, Worker{id, std::move(offer), port});
-  return id;
-}
-
-Dispatcher::Worker* Dispatcher::WorkerFor(const std::string& model) {
-  // The newest; an older one may still be draining its last frames.
-  Worker* best = nullptr;
-  for (auto& [id, worker] : workers_) {
-    if (worker.greeted && worker.offer.model == model &&
-        (!best || worker.offer.epoch >= best->offer.epoch))
-      best = &worker;
-  }
-  return best;
-}
-
-Dispatcher::Generation* Dispatcher::GenerationOf(RequestId rid, WorkerId worker) {
-  const auto it = generations_.find(rid);
-  return it != generations_.end() && it->second->worker == worker ? it->second.get() : nullptr;
-}
-
-void Dispatcher::Hand(Generation& generation, Worker& worker) {
-  RequestLedger& ledger = generation.ledger;
-  const bool suspect = Names(worker.offer.suspects, ledger.rid());
-  generation.worker = worker.id;
-  demand_.Touch(generation.model);
-  worker.port->Send(ledger.state() == RequestLedger::State::kOrphaned
-                        ? protocol::MakeFrame(ledger.MakeResume(suspect))
-                        : protocol::MakeFrame(ledger.MakeSubmit(suspect)));
-}
-
-void Dispatcher::HandWaitingCalls(int64_t now_ms) {
-  for (const RosterEntry& model : models_->models())
-    if (model.state == protocol::ModelState::kReady)
-      if (const Worker* const worker = WorkerFor(model.name))
-        if (waiting_calls_.HandTo(model.name, worker->id, worker->port, now_ms) > 0)
-          demand_.Touch(model.name);
-  Error error;
-  waiting_calls_.FailIf([&](const std::string& name, int64_t since_ms) -> const Error* {
-    const RosterEntry* const model = models_->Find(name);
-    if (draining_) {
-      error = ShuttingDown();
-    } else if (model == nullptr) {
-      error = NoLongerServed(name);
-    } else if (AvailabilityOf(*model) == ModelAvailability::kDown) {
-      error = ModelDownError(*model);
-    } else if (now_ms >= since_ms + int64_t{limits::kModelWaitS} * 1000) {
-      error = ModelSlowError(*model);
-    } else {
-      return nullptr;
-    }
-    demand_.Touch(name);
-    return &error;
-  });
-}
-
-void Dispatcher::HandWaiting(int64_t now_ms) {
-  HandWaitingCalls(now_ms);
-  for (const RequestId rid : AllRids()) {
-    const auto it = generations_.find(rid);
-    if (it == generations_.end() || it->second->worker != 0) continue;
-    Generation& generation = *it->second;
-    const bool begun = generation.ledger.state() == RequestLedger::State::kOrphaned;
-    const std::string& name = generation.model;
-    const RosterEntry* model = models_->Find(name);
-    if (!model) {
-      Fail(rid, begun ? Lost(name) : NoLongerServed(name));
-      continue;
-    }
-    switch (model->state) {
-      case protocol::ModelState::kReady:
-        if (Worker* worker = WorkerFor(name)) {
-          if (Names(worker->offer.quarantined, rid)) {
-            Fail(rid, Poison(name));
-            break;
-          }
-          if (!begun) generation.waited_ms = now_ms - generation.started_ms;
-          Hand(generation, *worker);
-        }
-        break;
-      case protocol::ModelState::kStarting:
-      case protocol::ModelState::kLoading:
-      case protocol::ModelState::kBackoff:  // its next worker comes by itself
-        break;
-      case protocol::ModelState::kStopping:
-      case protocol::ModelState::kStopped:
-        // It comes back: with other settings, when it is asked for, or after another one's turn.
-        if (AvailabilityOf(*model) == ModelAvailability::kComing) break;
-        if (!begun || model->state == protocol::ModelState::kStopped)
-          Fail(rid, ModelDownError(*model));
-        break;
-      case protocol::ModelState::kFailed:
-        Fail(rid, ModelDownError(*model));
-        break;
-    }
-  }
-}
-
-Status Dispatcher::OnFrame(WorkerId id, const Frame& frame, int64_t now_ms, UniqueFd fd) {
-  const auto it = workers_.find(id);
-  CHECK_MSG(it != workers_.end(), "a frame of a worker that is gone");
-  auto status = Dispatch(it->second, id, frame, now_ms, std::move(fd));
-  if (!status)
-    return ErrWithContext(
-        fmt::format("worker {} of {}", it->second.offer.epoch, it->second.offer.model),
-        status.error());
-  return {};
-}
-
-Status Dispatcher::Dispatch(Worker& worker, WorkerId id, const Frame& frame, int64_t now_ms,
-                            UniqueFd fd) {
-  if (worker.greeted == (frame.type == MessageType::kHello))
-    return Err(ErrorCode::protocol_error, worker.greeted ? "a second Hello" : "no Hello first");
-  switch (frame.type) {
-    case MessageType::kHello: {
-      ASSIGN_OR_RETURN(const auto hello, DecodeFrame<protocol::Hello>(frame));
-      RETURN_IF_ERROR(OnHello(worker, hello));
-      HandWaiting(now_ms);
-      return {};
-    }
-    case MessageType::kAccepted: {
-      ASSIGN_OR_RETURN(auto accepted, DecodeFrame<protocol::Accepted>(frame));
-      Generation* const generation = GenerationOf(accepted.rid, id);
-      if (!generation) return {};  // cancelled while this was on its way
-      if (const Status taken = generation->ledger.OnAccepted(std::move(accepted)); !taken)
-        return GiveUp(*generation, taken.error());
-      if (generation->stream) {
-        BeginStream(*generation, now_ms);
-        generation->start_sent = true;
-        if (std::string start =
-                StreamStart(generation->identity, static_cast<int>(generation->choices.size()));
-            !start.empty())
-          generation->sink->Stream(std::move(start), 0);
-      }
-      return {};
-    }
-    case MessageType::kBegun: {
-      ASSIGN_OR_RETURN(const auto begun, DecodeFrame<protocol::Begun>(frame));
-      Generation* const generation = GenerationOf(begun.rid, id);
-      if (!generation) return {};
-      if (const Status taken = generation->ledger.OnBegun(begun); !taken)
-        return GiveUp(*generation, taken.error());
-      return {};
-    }
-    case MessageType::kEvent: {
-      ASSIGN_OR_RETURN(auto event, DecodeFrame<protocol::Event>(frame));
-      Generation* const generation = GenerationOf(event.rid, id);
-      if (!generation) return {};
-      if (const Status taken = OnEvent(*generation, std::move(event), frame.payload.size(), now_ms);
-          !taken)
-        return GiveUp(*generation, taken.error());
-      return {};
-    }
-    case MessageType::kEnd: {
-      ASSIGN_OR_RETURN(const auto end, DecodeFrame<protocol::End>(frame));
-      Generation* const generation = GenerationOf(end.rid, id);
-      if (!generation) return {};
-      if (const Status taken = OnEnd(*generation, end, now_ms); !taken)
-        return GiveUp(*generation, taken.error());
-      return {};
-    }
-    case MessageType::kFailed: {
-      ASSIGN_OR_RETURN(const auto failed, DecodeFrame<protocol::Failed>(frame));
-      Generation* const generation = GenerationOf(failed.rid, id);
-      if (!generation) return {};
-      generation->worker = 0;  // it has forgotten the request: nothing to cancel
-      const ErrorCode code = ErrorCodeFromWire(failed.error_code);
-      Fail(failed.rid, {code, failed.message, failed.param, InfoOf(code).retryable ? 1 : 0});
-      return {};
-    }
-    case MessageType::kForgotten: {
-      ASSIGN_OR_RETURN(const auto forgotten, DecodeFrame<protocol::Forgotten>(frame));
-      OnForgotten(id, forgotten);
-      return {};
-    }
-    case MessageType::kConversationAnswer: {
-      ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::ConversationAnswer>(frame));
-      RETURN_IF_ERROR(conversation_calls_.OnAnswer(id, answer));
-      return file_calls_.OnAnswer(id, answer);
-    }
-    case MessageType::kConversationFile: {
-      ASSIGN_OR_RETURN(const auto file, DecodeFrame<protocol::ConversationFile>(frame));
-      file_calls_.OnFile(id, file, std::move(fd));
-      return {};
-    }
-    case MessageType::kCacheAnswer: {
-      ASSIGN_OR_RETURN(const auto answer, DecodeFrame<protocol::CacheAnswer>(frame));
-      return cache_calls_.OnAnswer(id, answer);
-    }
-    default:
-      return Err(ErrorCode::protocol_error,
-                 fmt::format("a frame of type {}, which workers do not send",
-                             static_cast<int>(frame.type)));
-  }
-}
-
-// A worker that breaks the protocol is replaced; the next one could break it with the same request.
-Status Dispatcher::GiveUp(Generation& generation, const Error& breach) {
-  Fail(generation.ledger.rid(),
-       {ErrorCode::internal,
-        fmt::format("The process that serves {} answered with nonsense and is being replaced; the "
-                    "request was given up. The service's log has the details.",
-                    generation.model),
-        {},
-        0});
-  return tl::unexpected(breach);
-}
-
-Status Dispatcher::OnHello(Worker& worker, const protocol::Hello& hello) {
-  if (hello.model != worker.offer.model || hello.epoch != worker.offer.epoch)
-    return Err(ErrorCode::protocol_error,
-               fmt::format("its Hello names {} epoch {}", hello.model, hello.epoch));
-  worker.greeted = true;
-  worker.port->Send(protocol::MakeFrame(TenantSettingsOf(*settings_)));
-  LogInfo("worker {} of {} is connected, context {}", hello.epoch, hello.model, hello.max_context);
-  return {};
-}
-
-// A request that is another worker's meanwhile has begun anew.
-void Dispatcher::OnForgotten(WorkerId worker, const protocol::Forgotten& forgotten) {
-  for (const RequestId rid : forgotten.rids)
-    if (Generation* const generation = GenerationOf(rid, worker)) generation->ledger.Forget();
-}
-
-Status Dispatcher::OnEvent(Generation& generation, protocol::Event event, size_t payload_bytes,
-                           int64_t now_ms) {
-  RequestLedger& ledger = generation.ledger;
-  ASSIGN_OR_RETURN(const bool is_new, ledger.OnEvent(event, payload_bytes));
-  if (is_new) {
-    const int index = event.choice;
-    ChoiceAnswer& choice = generation.choices[static_cast<size_t>(index)];
-    generation.kept_bytes -= choice.bytes();
-    choice.Add(std::move(event));
-    if (generation.stream && choice.has_part()) {
-      generation.last_output_ms = now_ms;
-      generation.sink->Stream(StreamDelta(generation.identity, index, choice.Take()),
-                              payload_bytes);
-      payload_bytes = 0;
-    }
-    generation.kept_bytes += choice.bytes();
-    ledger.OnTaken(payload_bytes);
-    if (generation.kept_bytes > limits::kAnswerBytesMax) {
-      Fail(ledger.rid(), TooLong(ledger.request().top_logprobs.has_value()));
-      return {};
-    }
-    // A worker keeps to its credit but for one event, which may echo a whole prompt.
-    if (ledger.bytes_under_way() > limits::kCreditBytes + limits::kFrameBytesMax)
-      return Err(ErrorCode::protocol_error, "events far beyond the credit that was given");
-  }
-  SendCredit(generation, limits::kCreditPortionBytes);
-  return {};
-}
-
-Status Dispatcher::OnEnd(Generation& generation, const protocol::End& end, int64_t now_ms) {
-  ASSIGN_OR_RETURN(const bool is_new, generation.ledger.OnEnd(end));
-  if (!is_new) return {};
-  generation.choices[static_cast<size_t>(end.choice)].end = end;
-  if (generation.ledger.state() == RequestLedger::State::kEnded) {
-    Finish(generation, end, now_ms);
-  } else if (generation.stream) {
-    generation.last_output_ms = now_ms;
-    generation.sink->Stream(StreamChoiceEnd(generation.identity, end.choice, end.reason), 0);
-  }
-  return {};
-}
-
-// `end`: that of the choice that was the last to end.
-void Dispatcher::Finish(Generation& generation, const protocol::End& end, int64_t now_ms) {
-  const protocol::Accepted& accepted = generation.ledger.accepted();
-  const AnswerEnd answer_end{
-      UsageOf(generation.choices),
-      generation.waited_ms,
-      accepted.ticket.cache.type,
-      accepted.ticket.conversation_id,
-      accepted.spliced,
-      accepted.warnings,
-      std::ranges::all_of(generation.choices,
-                          [](const ChoiceAnswer& choice) { return choice.end->persisted; })};
-  AnswerSink* const sink = generation.sink;
-  if (generation.stream) {
-    BeginStream(generation, now_ms);
-    sink->Stream(StreamEnd(generation.identity, end.choice, end.reason, answer_end), 0);
-    sink->EndStream();
-  } else {
-    std::vector<WholeChoice> choices;
-    for (ChoiceAnswer& choice : generation.choices)
-      choices.push_back({choice.Take(), choice.end->reason});
-    sink->Respond(JsonResponse(200, WholeAnswer(generation.identity, choices, answer_end)));
-  }
-  LogInfo("{}: {}: {} + {} tokens in {} ms", RequestIdText(generation.ledger.rid()),
-          generation.model, answer_end.usage.prompt_tokens, answer_end.usage.completion_tokens,
-          now_ms - generation.started_ms);
-  const auto worker = workers_.find(generation.worker);
-  if (worker != workers_.end())
-    worker->second.port->Send(protocol::MakeFrame(protocol::Release{generation.ledger.rid()}));
-  Erase(generation.ledger.rid());
-}
-
-void Dispatcher::OnWorkerGone(WorkerId id, int64_t now_ms) {
-  const auto it = workers_.find(id);
-  if (it == workers_.end()) return;
-  const std::string model = it->second.offer.model;
-  workers_.erase(it);
-  cache_calls_.OnWorkerGone(id);
-  conversation_calls_.OnWorkerGone(id);
-  file_calls_.OnWorkerGone(id);
-  size_t begun = 0, waiting = 0;
-  for (const RequestId rid : AllRids()) {
-    const auto found = generations_.find(rid);
-    if (found == generations_.end() || found->second->worker != id) continue;
-    Generation& generation = *found->second;
-    generation.worker = 0;
-    generation.waiting_since_ms = now_ms;
-    demand_.Touch(model);
-    generation.ledger.TakeBack();
-    generation.wait_until_ms = now_ms + int64_t{limits::kModelWaitS} * 1000;
-    if (generation.ledger.state() == RequestLedger::State::kOrphaned) {
-      ++begun;
-    } else if (draining_) {
-      Fail(rid, ShuttingDown());
-    } else {
-      ++waiting;
-    }
-  }
-  if (begun + waiting > 0) {
-    LogWarning("a worker of {} is gone: {} answers and {} requests wait for the next", model, begun,
-               waiting);
-  } else {
-    LogInfo("a worker of {} is gone", model);
-  }
-  HandWaiting(now_ms);
-}
-
 // --- From the supervisor and the clock ----------------------------------------------------------
 
 void Dispatcher::OnRoster(int64_t now_ms) { HandWaiting(now_ms); }
@@ -607,6 +207,32 @@ void Dispatcher::OnTick(int64_t now_ms) {
       generation.last_output_ms = now_ms;
       generation.sink->Stream(std::string(kStreamComment), 0);
     }
+  }
+}
+
+std::optional<int64_t> Dispatcher::deadline_ms() const {
+  if (deadlines_.empty()) return std::nullopt;
+  return deadlines_.begin()->first;
+}
+
+void Dispatcher::OnDeadline(int64_t now_ms) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ms) {
+    const RequestId rid = deadlines_.begin()->second;
+    const Generation& generation = *generations_.at(rid);
+    PassedDeadline passed{.model = generation.model,
+                          .timeout_ms = generation.timeout->ms,
+                          .set_by = generation.timeout->set_by,
+                          .streamed = generation.stream};
+    bool begun = false;
+    for (const RequestLedger::Choice& choice : generation.ledger.choices()) {
+      passed.tokens += choice.token_ids.size();
+      begun = begun || choice.from_arena;
+    }
+    passed.stage = passed.tokens > 0        ? GenerationStage::kAnswers
+                   : generation.worker == 0 ? GenerationStage::kWaitsForModel
+                   : begun                  ? GenerationStage::kComputesPrompt
+                                            : GenerationStage::kWaitsForTurn;
+    Fail(rid, DeadlineExceeded(passed));
   }
 }
 
@@ -695,11 +321,11 @@ void Dispatcher::Fail(RequestId rid, const Error& error) {
 void Dispatcher::Erase(RequestId rid) {
   const auto it = generations_.find(rid);
   CHECK(it != generations_.end());
-  held_bytes_ -= it->second->ledger.request_bytes();
-  demand_.OnEnd(it->second->model, it->second->keep_alive_s);
-  const auto count = per_model_.find(it->second->model);
-  CHECK(count != per_model_.end() && count->second > 0);
-  if (--count->second == 0) per_model_.erase(count);
+  const Generation& generation = *it->second;
+  held_bytes_ -= generation.ledger.request_bytes();
+  demand_.OnEnd(generation.model, generation.keep_alive_s);
+  queues_.Leave(generation.model, generation.ledger.request().client);
+  if (generation.timeout) deadlines_.erase({generation.started_ms + generation.timeout->ms, rid});
   generations_.erase(it);
 }
 

@@ -9,8 +9,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -20,6 +22,7 @@
 #include "frontend/conversation_calls.h"
 #include "frontend/conversation_file_calls.h"
 #include "frontend/demand_tracker.h"
+#include "frontend/model_queues.h"
 #include "frontend/model_table.h"
 #include "frontend/request_ledger.h"
 #include "frontend/request_parser.h"
@@ -71,6 +74,9 @@ class Dispatcher {
   void OnRoster(int64_t now_ms);
   // Comments in silent streams, credit in small portions, waiting that took too long.
   void OnTick(int64_t now_ms);
+  // When the first of the requests' own deadlines passes, and what follows then.
+  std::optional<int64_t> deadline_ms() const;
+  void OnDeadline(int64_t now_ms);
   // The settings have changed.
   void OnSettings();
   // Refuses new work and what no worker has accepted; running answers go on.
@@ -122,7 +128,9 @@ class Dispatcher {
   WorkerId next_worker_ = 1;
   std::map<WorkerId, Worker> workers_;
   std::unordered_map<protocol::RequestId, std::unique_ptr<Generation>> generations_;
-  std::unordered_map<std::string, size_t> per_model_;  // generations under way
+  uint64_t last_arrival_ = 0;
+  ModelQueues queues_;
+  std::set<std::pair<int64_t, protocol::RequestId>> deadlines_;
   DemandTracker demand_;
   size_t calls_told_ = 0;  // that workers had when the demand was taken last
   CacheCalls cache_calls_;

@@ -41,6 +41,8 @@ std::string_view ReasonPhrase(int status) {
       return "Internal Server Error";
     case 503:
       return "Service Unavailable";
+    case 504:
+      return "Gateway Timeout";
     case 507:
       return "Insufficient Storage";
     default:
@@ -107,6 +109,9 @@ HttpResponse ErrorResponse(const Error& error) {
   if (info.retryable)
     response.headers.emplace_back(
         "retry-after", std::to_string(error.retry_after_s > 0 ? error.retry_after_s : 1));
+  // OpenAI's SDKs would try again by themselves, with the same deadline.
+  if (error.code == ErrorCode::deadline_exceeded)
+    response.headers.emplace_back("x-should-retry", "false");
   if (info.http_status == 401) response.headers.emplace_back("www-authenticate", "Bearer");
   return response;
 }

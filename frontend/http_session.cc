@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "frontend/access.h"
 #include "frontend/conversation_file_api.h"
 #include "frontend/http_response.h"
 #include "frontend/query.h"
@@ -23,8 +24,19 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using ErrorCodeAsio = boost::system::error_code;
 
+namespace {
+
+// Empty where the client is gone already.
+std::string PeerOf(const tcp::socket& socket) {
+  ErrorCodeAsio ec;
+  const tcp::endpoint endpoint = socket.remote_endpoint(ec);
+  return ec ? std::string() : PeerName(endpoint.address().to_string());
+}
+
+}  // namespace
+
 HttpSession::HttpSession(tcp::socket socket, SessionHost* host)
-    : socket_(std::move(socket)), host_(host) {}
+    : socket_(std::move(socket)), host_(host), peer_(PeerOf(socket_)) {}
 
 HttpSession::~HttpSession() { CHECK(!generating_); }
 
@@ -199,6 +211,7 @@ void HttpSession::Dispatch() {
   HttpRequest request = std::move(parser_->request());
   parser_.reset();
   if (upload_) request.upload = upload_->file;
+  request.peer = peer_;
   DropUpload();
   state_ = State::kResponding;
   auto response = host_->Handle(request, rid_, this);

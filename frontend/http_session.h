@@ -128,6 +128,7 @@ class HttpSession final : public AnswerSink, public std::enable_shared_from_this
 
   boost::asio::ip::tcp::socket socket_;
   SessionHost* host_;
+  const std::string peer_;
   State state_ = State::kIdle;
   bool waits_read_ = false;
   bool waits_write_ = false;

@@ -33,6 +33,7 @@ struct HttpRequest {
   std::string body;
   std::shared_ptr<UploadedFile> upload;  // instead of a body, of requests that bring a file
   bool keep_alive = true;
+  std::string peer;  // the client's machine: an address, or an IPv6 network
 
   // The first header of that (lower-case) name; null where there is none.
   const std::string* Find(std::string_view name) const {

@@ -21,6 +21,8 @@ class ModelTable {
   // Of models that there are.
   const std::vector<ModelAlias>& aliases() const { return aliases_; }
   bool draining() const { return roster_.draining; }
+  // It drains, or will soon.
+  bool ends() const { return roster_.draining || roster_.ends_soon; }
 
   // The model of that name or alias, or the default one for an empty name (the first where none is
   // marked). model_not_found names the models that there are.

@@ -195,6 +195,7 @@ Result<ParsedRequest> ReadCommon(const Json& body, RequestKind kind,
   generation.kind = kind;
   generation.unix_time = defaults.unix_time;
   generation.tenant = defaults.tenant;
+  generation.client = defaults.client;
 
   if (const Json* model = FindField(body, "model")) {
     if (!model->is_string()) return Err(FieldError("model", "a string", *model));

@@ -23,6 +23,7 @@ struct ParsedRequest {
   bool stream = false;
   bool include_usage = false;           // of a stream
   std::optional<int32_t> keep_alive_s;  // that the model stays afterwards; -1: for ever
+  std::optional<int64_t> timeout_ms;    // for all of it, as the client says
   protocol::GenerationRequest generation;
 };
 
@@ -31,6 +32,7 @@ struct RequestDefaults {
   uint64_t seed = 0;
   int64_t unix_time = 0;
   std::string tenant = {};  // of its key
+  uint64_t client = 0;      // of GenerationRequest
   bool store = true;        // as its key has it
   std::span<const ModelAlias> aliases = {};
 };

@@ -31,6 +31,7 @@ Server::Server(protocol::FrontendSettings settings, shm::StatusBlock status)
       files_(io_),
       acceptor_(io_),
       tick_(io_),
+      deadline_(io_),
       scratch_(limits::kHttpReadBytes),
       dispatcher_(&settings_, &models_) {
   models_.SetAliases(settings_.aliases);
@@ -160,6 +161,7 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
                                {.seed = RandomU64(),
                                 .unix_time = UnixSeconds(),
                                 .tenant = TenantOf(request, settings_),
+                                .client = ClientOf(request, settings_),
                                 .store = StoresByDefault(request, settings_),
                                 .aliases = settings_.aliases});
   if (auto* response = std::get_if<HttpResponse>(&handled)) return std::move(*response);
@@ -175,6 +177,7 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
         dispatcher_.Start(rid, std::move(std::get<ParsedRequest>(handled)), sink, MonotonicMs());
   TellDemand();
   if (!started) return ErrorResponse(started.error());
+  WaitDeadline();
   return std::nullopt;
 }
 
@@ -309,6 +312,24 @@ void Server::WaitTick() {
     if (ec) return;
     OnTick();
     WaitTick();
+  });
+}
+
+// Deadlines are met to the millisecond, not to the tick.
+void Server::WaitDeadline() {
+  const std::optional<int64_t> next_ms = dispatcher_.deadline_ms();
+  if (next_ms == waited_deadline_ms_) return;
+  waited_deadline_ms_ = next_ms;
+  deadline_.cancel();
+  if (!next_ms) return;
+  deadline_.expires_after(
+      std::chrono::milliseconds(std::max<int64_t>(0, *next_ms - MonotonicMs())));
+  deadline_.async_wait([this](const ErrorCodeAsio& ec) {
+    if (ec) return;
+    waited_deadline_ms_.reset();
+    dispatcher_.OnDeadline(MonotonicMs());
+    TellDemand();
+    WaitDeadline();
   });
 }
 

@@ -60,6 +60,7 @@ class Server final : public SessionHost {
   void BeginDrain(int32_t timeout_s);
   void TellDemand();
   void WaitTick();
+  void WaitDeadline();
   void OnTick();
   void CheckDrained(int64_t now_ms);
 
@@ -69,6 +70,8 @@ class Server final : public SessionHost {
   FileThread files_;
   boost::asio::ip::tcp::acceptor acceptor_;
   boost::asio::steady_timer tick_;
+  boost::asio::steady_timer deadline_;  // the first one of a request
+  std::optional<int64_t> waited_deadline_ms_;
   std::vector<char> scratch_;
   ModelTable models_;
   Dispatcher dispatcher_;

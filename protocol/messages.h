@@ -108,6 +108,7 @@ struct GenerationRequest {
   // Logprobs are wanted, with so many alternatives of each token; they exclude echo.
   std::optional<int32_t> top_logprobs;
   std::string tenant;           // who may find what is cached; equal for requests of one key
+  uint64_t client = 0;          // between whom places are shared where requests wait
   std::string conversation_id;  // the client's; may be empty
   CacheChoice cache;            // as the client has it
   bool store = true;            // false: its turn stays in memory
@@ -115,8 +116,8 @@ struct GenerationRequest {
   bool remembers = true;        // false: its conversation was deleted meanwhile; it leaves nothing
   auto Fields() {
     return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
-                    ignore_eos, echo, unix_time, top_logprobs, tenant, conversation_id, cache,
-                    store, user, remembers);
+                    ignore_eos, echo, unix_time, top_logprobs, tenant, client, conversation_id,
+                    cache, store, user, remembers);
   }
 };
 
@@ -456,7 +457,8 @@ struct Roster {
   static constexpr MessageType kType = MessageType::kRoster;
   std::vector<RosterEntry> models;
   bool draining = false;
-  auto Fields() { return std::tie(models, draining); }
+  bool ends_soon = false;  // all is served as before, but load balancers are to look elsewhere
+  auto Fields() { return std::tie(models, draining, ends_soon); }
 };
 
 // Comes with F's end of a channel to the worker `epoch` of `model`.
@@ -478,6 +480,13 @@ struct ApiKeySettings {
   auto Fields() { return std::tie(key, retention_days, store); }
 };
 
+// Of one model, where its table has its own.
+struct ModelLimits {
+  std::string model;
+  std::optional<int32_t> queue_max, request_timeout_s;
+  auto Fields() { return std::tie(model, queue_max, request_timeout_s); }
+};
+
 // What F needs of the config; sent at start in the heritage and again after a reload.
 struct FrontendSettings {
   static constexpr MessageType kType = MessageType::kFrontendSettings;
@@ -491,20 +500,22 @@ struct FrontendSettings {
   uint64_t upload_bytes_max = 0;
   std::string upload_dir;  // where uploads lie while they come, without a name
   int32_t connections_max = 0;
-  int32_t queue_max = 0;         // requests under way per model, running and waiting; beyond: 429
+  int32_t queue_max = 0;         // requests under way per model, running and waiting; beyond: 503
   int32_t header_timeout_s = 0;  // from a connection's first byte of a request to its body's end
   int32_t idle_timeout_s = 0;    // keep-alive connections between requests
   int32_t sse_comment_s = 0;     // silence in a stream before a comment line is sent
   int32_t slow_client_timeout_s = 0;
-  int32_t drain_timeout_s = 0;  // running answers after SIGTERM
+  int32_t drain_timeout_s = 0;    // running answers after SIGTERM
+  int32_t request_timeout_s = 0;  // of generations; 0: none
   std::string log_level;
   std::vector<ModelAlias> aliases;
   std::vector<ApiKeySettings> key_settings;  // of some of api_keys
+  std::vector<ModelLimits> model_limits;     // of some of the models
   auto Fields() {
     return std::tie(host, port, api_keys, admin_keys, admin_token, allowed_hosts, body_bytes_max,
                     upload_bytes_max, upload_dir, connections_max, queue_max, header_timeout_s,
                     idle_timeout_s, sse_comment_s, slow_client_timeout_s, drain_timeout_s,
-                    log_level, aliases, key_settings);
+                    request_timeout_s, log_level, aliases, key_settings, model_limits);
   }
 };
 

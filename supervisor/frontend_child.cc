@@ -31,6 +31,10 @@ protocol::FrontendSettings FrontendSettingsOf(const Config& config, const std::s
   s.sse_comment_s = config.sse_comment_s;
   s.slow_client_timeout_s = config.slow_client_timeout_s;
   s.drain_timeout_s = config.drain_timeout_s;
+  s.request_timeout_s = config.request_timeout_s;
+  for (const ModelConfig& model : config.models)
+    if (model.queue_max || model.request_timeout_s)
+      s.model_limits.push_back({model.name, model.queue_max, model.request_timeout_s});
   s.log_level = std::string(LogLevelName(config.log_level));
   s.aliases = config.aliases;
   return s;

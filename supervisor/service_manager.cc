@@ -69,8 +69,8 @@ void ServiceManager::TellReloading(int64_t now_us) {
 
 void ServiceManager::TellReloaded() { Send("READY=1\n"); }
 
-void ServiceManager::TellStopping(std::string_view status) {
-  Send(fmt::format("STOPPING=1\nSTATUS={}\n", status));
+void ServiceManager::TellStopping(std::string_view status, int64_t most_ms) {
+  Send(fmt::format("STOPPING=1\nSTATUS={}\nEXTEND_TIMEOUT_USEC={}\n", status, most_ms * 1000));
 }
 
 void ServiceManager::OnTime(int64_t now_ms) {

@@ -25,7 +25,8 @@ class ServiceManager {
   void Tell(std::string_view status, bool is_ready);
   void TellReloading(int64_t now_us);
   void TellReloaded();
-  void TellStopping(std::string_view status);
+  // The end takes `most_ms` at most: a limit of the manager's that is shorter waits for it.
+  void TellStopping(std::string_view status, int64_t most_ms);
   // Shows that the supervisor lives, when that is due.
   void OnTime(int64_t now_ms);
   std::optional<int64_t> deadline_ms() const;

@@ -53,6 +53,7 @@ class Supervisor {
  private:
   enum class Stage {
     kRunning,
+    kEndsSoon,          // all is served as before; /ready tells load balancers to look elsewhere
     kDrainingFrontend,  // running answers are finished
     kStoppingWorkers,
   };
@@ -61,7 +62,10 @@ class Supervisor {
   protocol::FrontendSettings CurrentFrontendSettings() const;
   Status OpenSignals();
   void OnSignal();
-  void BeginStop(std::string_view why);
+  bool serves() const { return stage_ == Stage::kRunning || stage_ == Stage::kEndsSoon; }
+  void BeginStop(std::string_view why, bool without_delay = false);
+  void BeginDrain();
+  void TellStopping(std::string_view status);
   void AdvanceStop();
   bool AllGone() const;
   Result<std::vector<std::string>> Reload(std::vector<std::string>* warnings);
@@ -107,6 +111,7 @@ class Supervisor {
   ModelKeeper::Models models_;  // in the order of the config
   ModelKeeper keeper_;
   Stage stage_ = Stage::kRunning;
+  int64_t drain_at_ms_ = 0;  // of kEndsSoon
   bool end_now_ = false;
   bool roster_changed_ = true;
   std::string announced_;
@@ -223,7 +228,7 @@ void Supervisor::Run() {
       if (AllGone()) break;
     }
     ForgetStoppedModels();
-    if (stage_ == Stage::kRunning) keeper_.Keep(models_, now_ms);
+    if (serves()) keeper_.Keep(models_, now_ms);
     // However much changed in this round: one roster.
     if (std::exchange(roster_changed_, false)) {
       frontend_->QueueRoster();
@@ -244,7 +249,8 @@ int Supervisor::TimeoutMs(int64_t now_ms) const {
   consider(control_->deadline_ms());
   consider(manager_.deadline_ms());
   consider(frontend_->deadline_ms());
-  if (stage_ == Stage::kRunning) consider(keeper_.deadline_ms());
+  if (serves()) consider(keeper_.deadline_ms());
+  if (stage_ == Stage::kEndsSoon) consider(drain_at_ms_);
   for (const auto& model : models_) consider(model->deadline_ms());
   return static_cast<int>(std::clamp<int64_t>(first - now_ms, 0, INT_MAX));
 }
@@ -254,6 +260,7 @@ void Supervisor::OnTime(int64_t now_ms) {
   manager_.OnTime(now_ms);
   frontend_->OnTime(now_ms);
   for (const auto& model : models_) model->OnTime(now_ms);
+  if (stage_ == Stage::kEndsSoon && now_ms >= drain_at_ms_) BeginDrain();
   if (now_ms < next_sample_ms_) return;
   next_sample_ms_ = now_ms + CurrentTimings().health_sample_ms;
   keeper_.SetProcessors(UsableProcessors());  // a control group's quota may have changed
@@ -273,7 +280,9 @@ void Supervisor::OnSignal() {
     if (info.ssi_signo == SIGHUP) {
       ReloadAndLog();
     } else if (stage_ == Stage::kRunning) {
-      BeginStop(info.ssi_signo == SIGINT ? "SIGINT" : "SIGTERM");
+      // Who presses Ctrl-C waits in front of a terminal.
+      const bool is_interrupt = info.ssi_signo == SIGINT;
+      BeginStop(is_interrupt ? "SIGINT" : "SIGTERM", is_interrupt);
     } else {
       LogWarning("a second signal: the service ends at once");
       end_now_ = true;
@@ -281,14 +290,34 @@ void Supervisor::OnSignal() {
   }
 }
 
-void Supervisor::BeginStop(std::string_view why) {
+void Supervisor::BeginStop(std::string_view why, bool without_delay) {
   if (stage_ != Stage::kRunning) return;
-  LogInfo("{}: running answers have {} s to finish", why, config_.drain_timeout_s);
-  manager_.TellStopping("running answers are finished");
+  const int delay_s = without_delay ? 0 : config_.drain_delay_s;
+  LogInfo("{}: {}running answers have {} s to finish", why,
+          delay_s > 0 ? fmt::format("all is served for {} s more, then ", delay_s) : "",
+          config_.drain_timeout_s);
+  if (delay_s == 0) return BeginDrain();
+  stage_ = Stage::kEndsSoon;
+  drain_at_ms_ = MonotonicMs() + int64_t{1000} * delay_s;
+  roster_changed_ = true;
+  TellStopping("all is served until load balancers look elsewhere");
+}
+
+void Supervisor::BeginDrain() {
   stage_ = Stage::kDrainingFrontend;
   roster_changed_ = true;
+  TellStopping("running answers are finished");
   const Timings timings = CurrentTimings();
   frontend_->Stop(timings.drain_ms, timings.drain_grace_ms);
+}
+
+// With the time that the rest may take, so that nobody's own limit ends it before.
+void Supervisor::TellStopping(std::string_view status) {
+  const Timings timings = CurrentTimings();
+  const int64_t delay_ms =
+      stage_ == Stage::kEndsSoon ? std::max<int64_t>(0, drain_at_ms_ - MonotonicMs()) : 0;
+  manager_.TellStopping(
+      status, delay_ms + timings.drain_ms + timings.drain_grace_ms + 2 * timings.stop_grace_ms);
 }
 
 void Supervisor::AdvanceStop() {
@@ -321,7 +350,7 @@ void Supervisor::RemoveForgottenArenas() {
 void Supervisor::ForgetStoppedModels() {
   const size_t before = models_.size();
   std::erase_if(models_, [this](const auto& model) {
-    if (!model->is_retired() || model->alive() || stage_ != Stage::kRunning) return false;
+    if (!model->is_retired() || model->alive() || !serves()) return false;
     model->DropArena();
     return true;
   });
@@ -481,7 +510,8 @@ protocol::Roster Supervisor::CurrentRoster() const {
   protocol::Roster roster;
   const int64_t now_ms = MonotonicMs();
   for (const auto& model : models_) roster.models.push_back(model->Entry(now_ms));
-  roster.draining = stage_ != Stage::kRunning;
+  roster.draining = !serves();
+  roster.ends_soon = stage_ == Stage::kEndsSoon;
   return roster;
 }
 

@@ -201,6 +201,7 @@ Generator::Request* Generator::Open(RequestId rid, std::unique_ptr<Request> owne
   request->prompt_drawn.resize(request->prompt_ids.size());
   Remember(asked, request);
   request->credit_bytes = credit_bytes;
+  request->client = asked.client;
   request->top_logprobs = asked.top_logprobs;
   request->choices_wanted = static_cast<size_t>(asked.choices);
   request->choices.reserve(request->choices_wanted);
@@ -225,7 +226,8 @@ Generator::Choice* Generator::AddChoice(Request* request, const protocol::Genera
 
 void Generator::Schedule(Request* request, Choice* choice, bool suspect) {
   choice->sequence = scheduler_.Add(
-      static_cast<int>(request->prompt_ids.size() + choice->ids.size()), request->ticket.cache);
+      static_cast<int>(request->prompt_ids.size() + choice->ids.size()), request->ticket.cache,
+      {.client = request->client, .had_place = choice->from_arena.has_value()});
   places_[choice->sequence] = {request, choice};
   const auto leads = [choice](const Choice& other) {
     return &other != choice && other.sequence != 0;

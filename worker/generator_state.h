@@ -118,6 +118,7 @@ struct Generator::Request {
   std::vector<bool> prompt_drawn;  // of prompt_ids: by the model, in an earlier turn
   uint64_t owner = 0;              // of its pages, but for the first ones that all share
   size_t shared_pages = 0;
+  uint64_t client = 0;  // of GenerationRequest
   protocol::ConversationTicket ticket;
   std::vector<engine::KvRetention> retentions;  // of its schedule
   std::optional<int> optimization_interval;     // as the request or the configuration has it

@@ -58,7 +58,8 @@ void Generator::Compute(const StepPlan& plan) {
   for (size_t i = 0; i < plan.entries.size(); ++i) {
     const StepEntry& entry = plan.entries[i];
     const Place place = PlaceOf(entry.id);
-    if (rids.empty() || rids.back() != place.request->rid) rids.push_back(place.request->rid);
+    if (std::ranges::find(rids, place.request->rid) == rids.end())
+      rids.push_back(place.request->rid);
     if (place.choice->first_step_us == 0) place.choice->first_step_us = begin_us;
     if (!place.choice->from_arena) {
       const Request& request = *place.request;

@@ -22,19 +22,29 @@ Scheduler::Scheduler(const SchedulerLimits& limits, shm::PageStore* store, Prefi
   CHECK(limits.resident_max >= limits.sequences_max);
 }
 
-SequenceId Scheduler::Add(int tokens, const CacheSchedule& schedule) {
+SequenceId Scheduler::Add(int tokens, const CacheSchedule& schedule, const Arrival& arrival) {
   CHECK(tokens >= 1);
   const SequenceId id = ++last_id_;
-  sequences_[id].tokens = tokens;
-  sequences_[id].schedule = schedule;
-  waiting_.insert(id);
+  Sequence& sequence = sequences_[id];
+  sequence.tokens = tokens;
+  sequence.client = arrival.client;
+  sequence.schedule = schedule;
+  if (arrival.had_place) {
+    sequence.rank = ++last_rank_;
+    preempted_.emplace(sequence.rank, id);
+  } else {
+    queue_.Add(id, arrival.client);
+  }
   return id;
 }
 
 void Scheduler::Remove(SequenceId id) {
-  FreePages(&Find(id));
-  resident_.erase(id);
-  waiting_.erase(id);
+  Sequence& sequence = Find(id);
+  FreePages(&sequence);
+  if (sequence.rank == 0)
+    queue_.Remove(id, sequence.client);
+  else if (preempted_.erase(sequence.rank) == 0 && resident_.erase(sequence.rank) == 1)
+    queue_.Touch(sequence.client);
   sequences_.erase(id);
 }
 
@@ -67,8 +77,9 @@ bool Scheduler::HasWork() const {
 }
 
 int Scheduler::ActiveResidents() const {
-  return static_cast<int>(std::count_if(resident_.begin(), resident_.end(),
-                                        [this](SequenceId id) { return !Find(id).blocked; }));
+  return static_cast<int>(
+      std::count_if(resident_.begin(), resident_.end(),
+                    [this](const auto& resident) { return !Find(resident.second).blocked; }));
 }
 
 void Scheduler::FreePages(Sequence* sequence) {
@@ -80,14 +91,15 @@ void Scheduler::FreePages(Sequence* sequence) {
 }
 
 void Scheduler::Preempt(SequenceId id) {
-  FreePages(&Find(id));
-  resident_.erase(id);
-  waiting_.insert(id);
+  Sequence& sequence = Find(id);
+  FreePages(&sequence);
+  resident_.erase(sequence.rank);
+  preempted_.emplace(sequence.rank, id);
 }
 
 void Scheduler::PreemptHolders(const std::function<bool(PageIndex)>& is_it) {
-  const std::set<SequenceId> residents = resident_;
-  for (const SequenceId id : residents) {
+  const std::map<uint64_t, SequenceId> residents = resident_;
+  for (const auto& [rank, id] : residents) {
     const std::vector<PageIndex>& pages = Find(id).pages;
     if (std::ranges::any_of(pages,
                             [&](PageIndex page) { return page != shm::kNoPage && is_it(page); }))
@@ -135,7 +147,7 @@ bool Scheduler::HasRoom(const Sequence& sequence) const {
   const size_t wanted = PagesWanted(sequence);
   for (size_t page = sequence.pages.size(); page < wanted; ++page)
     ++counts[FormatOf(sequence.schedule, page)];
-  for (const SequenceId id : resident_) {
+  for (const auto& [rank, id] : resident_) {
     const Sequence& other = Find(id);
     if (!other.blocked) ++counts[FormatOf(other.schedule, other.pages.size())];
   }
@@ -160,7 +172,7 @@ bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
       return false;
     }
     if (PreemptBlocked(plan)) continue;
-    const SequenceId youngest = *resident_.rbegin();
+    const SequenceId youngest = resident_.rbegin()->second;
     Preempt(youngest);
     plan->preempted.push_back(youngest);
     if (youngest == id) return false;
@@ -171,23 +183,44 @@ bool Scheduler::GrowResident(SequenceId id, StepPlan* plan) {
 // Takes the pages of the youngest blocked sequence; false when no blocked one is resident.
 bool Scheduler::PreemptBlocked(StepPlan* plan) {
   const auto victim = std::find_if(resident_.rbegin(), resident_.rend(),
-                                   [this](SequenceId id) { return Find(id).blocked; });
+                                   [this](const auto& one) { return Find(one.second).blocked; });
   if (victim == resident_.rend()) return false;
-  plan->preempted.push_back(*victim);
-  Preempt(*victim);
+  const SequenceId id = victim->second;
+  plan->preempted.push_back(id);
+  Preempt(id);
   return true;
 }
 
+std::optional<SequenceId> Scheduler::NextToAdmit() const {
+  const auto may_run = [this](SequenceId id) { return !Find(id).blocked; };
+  for (const auto& [rank, id] : preempted_)
+    if (may_run(id)) return id;
+  if (queue_.size() == 0) return std::nullopt;
+  std::map<uint64_t, int> places;
+  for (const auto& [rank, id] : resident_)
+    if (may_run(id)) ++places[Find(id).client];
+  return queue_.Next(may_run, places);
+}
+
+void Scheduler::LetIn(SequenceId id) {
+  Sequence& sequence = Find(id);
+  if (sequence.rank == 0) {
+    sequence.rank = ++last_rank_;
+    queue_.Remove(id, sequence.client);
+    queue_.Touch(sequence.client);
+  } else {
+    preempted_.erase(sequence.rank);
+  }
+  resident_.emplace(sequence.rank, id);
+}
+
 void Scheduler::Admit(StepPlan* plan) {
-  int active = ActiveResidents();
-  // Preempting while admitting puts only blocked sequences into waiting_, which are skipped.
-  for (auto it = waiting_.begin(); it != waiting_.end() && active < limits_.sequences_max;) {
-    const SequenceId id = *it;
+  // Preempting while admitting makes only blocked ones wait, which are not next.
+  for (int active = ActiveResidents(); active < limits_.sequences_max;) {
+    const std::optional<SequenceId> next = NextToAdmit();
+    if (!next) return;
+    const SequenceId id = *next;
     Sequence& sequence = Find(id);
-    if (sequence.blocked) {
-      ++it;
-      continue;
-    }
     // With fewer active ones than sequences_max, one too many in residence is a blocked one.
     if (resident() >= limits_.resident_max) CHECK(PreemptBlocked(plan));
     // What is cached needs no room.
@@ -202,17 +235,15 @@ void Scheduler::Admit(StepPlan* plan) {
     } while (!fits && PreemptBlocked(plan));
     if (!fits) {
       FreePages(&sequence);
-      if (!resident_.empty()) return;  // first come, first served: nobody overtakes
+      if (!resident_.empty()) return;  // nobody overtakes who is next
       const Room room = finder_ != nullptr ? finder_->GiveWay() : Room::kNone;
       if (room == Room::kMade) continue;
       if (room == Room::kSoon) return;
       plan->out_of_memory.push_back(id);
-      it = waiting_.erase(it);
-      sequences_.erase(id);
+      Remove(id);
       continue;
     }
-    it = waiting_.erase(it);
-    resident_.insert(id);
+    LetIn(id);
     ++active;
   }
 }
@@ -220,12 +251,12 @@ void Scheduler::Admit(StepPlan* plan) {
 StepPlan Scheduler::PlanStep() {
   StepPlan plan;
   // Those that run come before those that would like to. Growing one may preempt younger ones, so
-  // each turn looks for the next id anew.
+  // each round looks for the next one anew.
   int grown = 0;
   for (auto it = resident_.begin(); it != resident_.end() && grown < limits_.sequences_max;) {
-    const SequenceId id = *it;
+    const auto [rank, id] = *it;
     if (!Find(id).blocked && GrowResident(id, &plan)) ++grown;
-    it = resident_.upper_bound(id);
+    it = resident_.upper_bound(rank);
   }
   Admit(&plan);
   ShareOut(&plan);
@@ -234,7 +265,7 @@ StepPlan Scheduler::PlanStep() {
 
 std::vector<SequenceId> Scheduler::Ready() const {
   std::vector<SequenceId> ready;
-  for (SequenceId id : resident_) {
+  for (const auto& [rank, id] : resident_) {
     if (Find(id).blocked) continue;
     if (static_cast<int>(ready.size()) == limits_.sequences_max) break;
     ready.push_back(id);
@@ -258,7 +289,7 @@ std::optional<SequenceId> Scheduler::ChooseTrial(const std::vector<SequenceId>& 
 void Scheduler::ShareOut(StepPlan* plan) {
   const std::vector<SequenceId> ready = Ready();
   const std::optional<SequenceId> trial = ChooseTrial(ready);
-  std::vector<size_t> prefills;  // indexes of entries, in ascending ids
+  std::vector<size_t> prefills;  // indexes of entries, in ascending ranks
   for (SequenceId id : ready) {
     const Sequence& sequence = Find(id);
     if (trial ? id != *trial : sequence.suspect) continue;

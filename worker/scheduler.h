@@ -12,13 +12,13 @@
 //  1. An open page belongs to at most one sequence; only sequences in residence have pages.
 //  2. A step has at most sequences_max sequences, and at most prefill_tokens_per_step tokens of
 //     sequences that prefill.
-//  3. Older sequences (lower ids) come first: in entering residence, in getting pages, in keeping
-//     them. Of those in residence the oldest that is neither blocked nor suspect takes part in
-//     every step but a suspect's, and nobody is admitted past an older one that could run, so
-//     everything ends.
+//  3. Who is let in has a rank, its number among all that ever were. Older sequences (lower ranks)
+//     come first: in getting pages, in keeping them, in coming back once they had to give them up.
+//     Of those in residence the oldest that is neither blocked nor suspect takes part in every step
+//     but a suspect's. Who was never let in comes after those, in an order that is fair to clients
+//     (FairQueue); nobody is let in past the next one that could run, so everything ends.
 //  4. A suspect (a worker died in its step) shares a step with nobody. It has its place among those
-//  in
-//     residence, and its turn, alone, in every other step.
+//     in residence, and its turn, alone, in every other step.
 //  5. A blocked sequence (its client reads slowly) takes part in nothing, keeps its pages while
 //     nobody needs them, and holds no place that others could have.
 #pragma once
@@ -27,16 +27,14 @@
 #include <functional>
 #include <map>
 #include <optional>
-#include <set>
 #include <vector>
 
 #include "base/cache_settings.h"
 #include "shm/page_store.h"
+#include "worker/fair_queue.h"
 
 namespace perdure::worker {
 
-// Grows with arrival.
-using SequenceId = uint64_t;
 using shm::PageIndex;
 
 // Pages with a reference to each; kNoPage where the schedule does not look at one any more. The
@@ -66,6 +64,11 @@ struct SchedulerLimits {
   int resident_max = 256;  // sequences with pages, blocked ones included; ≥ sequences_max
 };
 
+struct Arrival {
+  uint64_t client = 0;     // between whom places are shared
+  bool had_place = false;  // with another scheduler: comes before all that had none
+};
+
 struct StepEntry {
   SequenceId id = 0;
   int start = 0;  // position of the first token
@@ -74,7 +77,7 @@ struct StepEntry {
 };
 
 struct StepPlan {
-  std::vector<StepEntry> entries;  // ascending ids
+  std::vector<StepEntry> entries;  // ascending ranks
   // Lost their pages to older ones and wait to start again.
   std::vector<SequenceId> preempted;
   // Alone in the pool, and yet there is not memory enough for them; they were removed.
@@ -88,7 +91,7 @@ class Scheduler {
   Scheduler(const SchedulerLimits& limits, shm::PageStore* store, PrefixFinder* finder = nullptr);
 
   // A new sequence of `tokens` ≥ 1 known tokens starts waiting.
-  SequenceId Add(int tokens, const CacheSchedule& schedule = {});
+  SequenceId Add(int tokens, const CacheSchedule& schedule = {}, const Arrival& arrival = {});
   // Forgets a sequence in any state and frees its pages.
   void Remove(SequenceId id);
   void SetBlocked(SequenceId id, bool blocked);
@@ -112,10 +115,11 @@ class Scheduler {
   const std::vector<PageIndex>& pages(SequenceId id) const;
   int tokens(SequenceId id) const { return Find(id).tokens; }
   int computed(SequenceId id) const { return Find(id).computed; }
+  uint64_t rank(SequenceId id) const { return Find(id).rank; }  // 0: it was never let in
   // True when a step would have something to do.
   bool HasWork() const;
   int resident() const { return static_cast<int>(resident_.size()); }
-  int waiting() const { return static_cast<int>(waiting_.size()); }
+  int waiting() const { return static_cast<int>(preempted_.size() + queue_.size()); }
 
  private:
   struct Sequence {
@@ -123,6 +127,8 @@ class Scheduler {
     int computed = 0;
     bool blocked = false;
     bool suspect = false;
+    uint64_t client = 0;
+    uint64_t rank = 0;
     CacheSchedule schedule;
     std::vector<PageIndex> pages;  // kNoPage: not needed any more
   };
@@ -140,6 +146,8 @@ class Scheduler {
   // more.
   bool TryGrow(Sequence* sequence, size_t pages);
   bool GrowResident(SequenceId id, StepPlan* plan);
+  std::optional<SequenceId> NextToAdmit() const;
+  void LetIn(SequenceId id);
   void Admit(StepPlan* plan);
   bool PreemptBlocked(StepPlan* plan);
   // Those in residence whose pages reach for all of their tokens, at most sequences_max.
@@ -152,9 +160,11 @@ class Scheduler {
   shm::PageStore* const store_;
   PrefixFinder* const finder_;
   std::map<SequenceId, Sequence> sequences_;
-  std::set<SequenceId> resident_;  // may have pages
-  std::set<SequenceId> waiting_;   // has none
+  std::map<uint64_t, SequenceId> resident_;   // by rank; may have pages
+  std::map<uint64_t, SequenceId> preempted_;  // by rank; were let in, and have none now
+  FairQueue queue_;                           // were never let in
   SequenceId last_id_ = 0;
+  uint64_t last_rank_ = 0;
   bool last_was_trial_ = false;
 };
 

@@ -228,6 +228,28 @@ TEST_F(ConfigTest, HowLongModelsStay) {
   EXPECT_THAT(warnings_, IsEmpty());
 }
 
+TEST_F(ConfigTest, HowManyRequestsAndForHowLong) {
+  auto config = Load();
+  ASSERT_TRUE(config.has_value());
+  EXPECT_EQ(config->request_timeout_s, 0);
+  EXPECT_EQ(config->drain_delay_s, 0);
+  EXPECT_FALSE(config->models[0].queue_max);
+  EXPECT_FALSE(config->models[0].request_timeout_s);
+  variables_["PERDURE_DRAIN_DELAY_S"] = "8";
+  variables_["PERDURE_REQUEST_TIMEOUT_S"] = "90";
+  config = LoadText(
+      "[server]\nqueue_max = 10\nrequest_timeout_s = 60\ndrain_delay_s = 5\n"
+      "[models.a]\nqueue_max = 3\nrequest_timeout_s = 0\n[models.b]\n");
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->request_timeout_s, 90);
+  EXPECT_EQ(config->drain_delay_s, 8);
+  EXPECT_EQ(config->queue_max, 10);
+  EXPECT_EQ(config->models[0].queue_max, 3);
+  EXPECT_EQ(config->models[0].request_timeout_s, 0);
+  EXPECT_FALSE(config->models[1].queue_max);
+  EXPECT_THAT(warnings_, IsEmpty());
+}
+
 TEST_F(ConfigTest, AliasesAreNamesOfModels) {
   const auto config = LoadText(
       "[aliases.writer]\nmodel = \"a\"\ntemperature = 1.5\ntop_k = 40\nmax_tokens = 77\n"
@@ -678,6 +700,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"KeyName", "[keys.\"\"]\nkey = \"k\"\n", "1 to 64 bytes"},
         BadCase{"KeyIsKeptForNoTime", "[keys.a]\nkey = \"k\"\nretention_days = 0\n",
                 "0 is not an integer from 1 to 36500"},
+        BadCase{"ModelWithoutAQueue", "[models.a]\nqueue_max = 0\n",
+                "0 is not an integer from 1 to 4096"},
+        BadCase{"ModelWithTimeBelowZero", "[models.a]\nrequest_timeout_s = -1\n",
+                "-1 is not an integer from 0 to 86400"},
+        BadCase{"RequestsOfMoreThanADay", "[server]\nrequest_timeout_s = 86401\n",
+                "86401 is not an integer from 0 to 86400"},
+        BadCase{"DrainDelayOfMoreThanAnHour", "[server]\ndrain_delay_s = 3601\n",
+                "3601 is not an integer from 0 to 3600"},
         BadCase{"ModelIsKeptForNoTime", "[models.a]\nretention_days = 0\n",
                 "0 is not an integer from 1 to 36500"},
         BadCase{"KeyIsKeptForText", "[keys.a]\nkey = \"k\"\nretention_days = \"7\"\n",
@@ -719,6 +749,8 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
   EXPECT_EQ(config->sse_comment_s, defaults->sse_comment_s);
   EXPECT_EQ(config->slow_client_timeout_s, defaults->slow_client_timeout_s);
   EXPECT_EQ(config->drain_timeout_s, defaults->drain_timeout_s);
+  EXPECT_EQ(config->drain_delay_s, defaults->drain_delay_s);
+  EXPECT_EQ(config->request_timeout_s, defaults->request_timeout_s);
   EXPECT_EQ(config->log_level, defaults->log_level);
   EXPECT_EQ(config->default_max_tokens, defaults->default_max_tokens);
   EXPECT_EQ(config->max_context, defaults->max_context);

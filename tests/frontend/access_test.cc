@@ -231,6 +231,33 @@ TEST(Access, WithoutKeysAllAreOneTenant) {
   EXPECT_EQ(TenantOf(Request({{"authorization", "Bearer sk-any"}}), Bound("127.0.0.1")), "");
 }
 
+TEST(Access, ClientsAreToldApartByKeyOrByMachine) {
+  const auto with_keys = Bound("0.0.0.0", {}, {"a", "b"});
+  const auto client = [](const char* key, const char* peer,
+                         const protocol::FrontendSettings& settings) {
+    HttpRequest request = Request({{"authorization", std::string("Bearer ") + key}});
+    request.peer = PeerName(peer);
+    return ClientOf(request, settings);
+  };
+  EXPECT_EQ(client("a", "10.0.0.1", with_keys), client("a", "10.0.0.2", with_keys));
+  EXPECT_NE(client("a", "10.0.0.1", with_keys), client("b", "10.0.0.1", with_keys));
+  const auto open = Bound("0.0.0.0");
+  EXPECT_EQ(client("a", "10.0.0.1", open), client("b", "10.0.0.1", open));
+  EXPECT_NE(client("a", "10.0.0.1", open), client("a", "10.0.0.2", open));
+  EXPECT_EQ(client("a", "127.0.0.1", open), client("a", "::1", open));
+}
+
+TEST(Access, AMachineHasOneNameWhateverItsAddresses) {
+  EXPECT_EQ(PeerName("192.0.2.7"), "192.0.2.7");
+  EXPECT_EQ(PeerName("::ffff:192.0.2.7"), "192.0.2.7");
+  EXPECT_EQ(PeerName("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::/64");
+  EXPECT_EQ(PeerName("2001:db8:1:2::1"), PeerName("2001:db8:1:2:ffff::"));
+  EXPECT_NE(PeerName("2001:db8:1:2::1"), PeerName("2001:db8:1:3::1"));
+  EXPECT_EQ(PeerName("fe80::1%eth0"), "fe80::/64");
+  for (const char* local : {"127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"})
+    EXPECT_EQ(PeerName(local), "loopback") << local;
+}
+
 // --- Keys with settings --------------------------------------------------------------------------
 
 TEST(Access, AKeyMayHaveItsTurnsNotStored) {

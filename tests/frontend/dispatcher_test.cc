@@ -98,9 +98,12 @@ class DispatcherTest : public ::testing::Test {
   Status Send(WorkerId id, const T& message) {
     return dispatcher_.OnFrame(id, {T::kType, protocol::Encode(message)}, now_ms_);
   }
-  Status Start(protocol::RequestId rid, RecordingSink* sink, bool stream = true) {
+  Status Start(protocol::RequestId rid, RecordingSink* sink, bool stream = true,
+               uint64_t client = 0, std::optional<int64_t> timeout_ms = std::nullopt) {
     ParsedRequest request;
     request.stream = stream;
+    request.generation.client = client;
+    request.timeout_ms = timeout_ms;
     return dispatcher_.Start(rid, std::move(request), sink, now_ms_);
   }
   static protocol::End EndOf(protocol::RequestId rid, uint64_t seq) {
@@ -615,6 +618,127 @@ TEST_F(DispatcherTest, BoundsWhatItHolds) {
   EXPECT_EQ(sink.status, 500);
   EXPECT_EQ(port.All<protocol::Cancel>().size(), 1u);
   EXPECT_EQ(dispatcher_.active(), 0u);
+}
+
+// --- Queues and deadlines ------------------------------------------------------------------------
+
+TEST_F(DispatcherTest, AFullQueueRefusesButKeepsNobodyOut) {
+  settings_.queue_max = 2;
+  RecordingPort port;
+  AddWorker(&port);
+  RecordingSink sinks[4];
+  ASSERT_TRUE(Start(1, &sinks[0], true, 1));
+  ASSERT_TRUE(Start(2, &sinks[1], true, 1));
+  const auto refused = Start(3, &sinks[2], true, 1);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::queue_full);
+  EXPECT_THAT(refused.error().message, HasSubstr("server.queue_max"));
+  EXPECT_TRUE(Start(4, &sinks[3], true, 2)) << "another client's";
+  dispatcher_.OnClientGone(1);
+  dispatcher_.OnClientGone(4);
+  EXPECT_TRUE(Start(5, &sinks[2], true, 1));
+}
+
+TEST_F(DispatcherTest, WhatWaitedForAModelIsHandedOutInTurns) {
+  SetState(ModelState::kLoading);
+  std::vector<RecordingSink> sinks(7);
+  const std::vector<uint64_t> clients = {1, 1, 1, 1, 2, 3, 2};
+  // Their numbers are random, not those of their order.
+  const std::vector<protocol::RequestId> rids = {70, 30, 50, 20, 90, 10, 40};
+  for (size_t i = 0; i < rids.size(); ++i) ASSERT_TRUE(Start(rids[i], &sinks[i], true, clients[i]));
+  RecordingPort port;
+  AddWorker(&port);
+  SetState(ModelState::kReady);
+  std::vector<protocol::RequestId> handed;
+  for (const auto& submit : port.All<protocol::Submit>()) handed.push_back(submit.rid);
+  EXPECT_EQ(handed, (std::vector<protocol::RequestId>{70, 90, 10, 30, 40, 50, 20}));
+}
+
+TEST_F(DispatcherTest, ADeadlineEndsARequestWhereverItIs) {
+  RecordingPort port;
+  const WorkerId worker = AddWorker(&port);
+  RecordingSink queued, prompt, whole, stream, free;
+  ASSERT_TRUE(Start(1, &queued, true, 0, 1'000));
+  ASSERT_TRUE(Start(2, &prompt, true, 0, 1'001));
+  ASSERT_TRUE(Start(3, &whole, false, 0, 1'002));
+  ASSERT_TRUE(Start(4, &stream, true, 0, 1'003));
+  ASSERT_TRUE(Start(5, &free));
+  for (const protocol::RequestId rid : {2u, 3u, 4u}) {
+    ASSERT_TRUE(Send(worker, protocol::Accepted{rid, {1, 2}}));
+    ASSERT_TRUE(Send(worker, protocol::Begun{rid, 0, 0, 0}));
+  }
+  for (const protocol::RequestId rid : {3u, 4u})
+    for (uint64_t seq = 1; seq <= 3; ++seq)
+      ASSERT_TRUE(Send(worker, protocol::Event{rid, 0, seq, {5}, "x"}));
+  EXPECT_EQ(dispatcher_.deadline_ms(), now_ms_ + 1'000);
+  now_ms_ += 999;
+  dispatcher_.OnDeadline(now_ms_);
+  EXPECT_FALSE(queued.ended);
+  now_ms_ += 4;
+  dispatcher_.OnDeadline(now_ms_);
+  EXPECT_EQ(queued.status, 504);
+  EXPECT_THAT(queued.bytes, HasSubstr("deadline_exceeded"));
+  EXPECT_THAT(queued.bytes, HasSubstr("had 1 s (X-Request-Timeout)"));
+  EXPECT_THAT(queued.bytes, HasSubstr("while it waited for its turn"));
+  EXPECT_EQ(prompt.status, 200) << "its stream had begun";
+  EXPECT_THAT(prompt.bytes, HasSubstr("while its prompt was computed"));
+  EXPECT_EQ(whole.status, 504);
+  EXPECT_THAT(whole.bytes, HasSubstr("when 3 tokens of the answer had been generated, which"));
+  EXPECT_EQ(stream.status, 200);
+  EXPECT_TRUE(stream.ended);
+  EXPECT_THAT(stream.bytes, HasSubstr("when 3 tokens of the answer had been generated."));
+  EXPECT_THAT(stream.bytes, Not(HasSubstr("[DONE]")));
+  std::vector<protocol::RequestId> cancelled;
+  for (const auto& cancel : port.All<protocol::Cancel>()) cancelled.push_back(cancel.rid);
+  EXPECT_EQ(cancelled, (std::vector<protocol::RequestId>{1, 2, 3, 4}));
+  EXPECT_FALSE(dispatcher_.deadline_ms());
+  EXPECT_EQ(dispatcher_.active(), 1u);
+  // What comes of them still is nobody's.
+  EXPECT_TRUE(Send(worker, protocol::Event{4, 0, 4, {5}, "x"}));
+}
+
+TEST_F(DispatcherTest, ADeadlineGoesOnWhileAModelIsWaitedForAndAfterADeath) {
+  settings_.request_timeout_s = 5;
+  SetState(ModelState::kLoading);
+  RecordingSink waits, begun, ended;
+  ASSERT_TRUE(Start(1, &waits, false));
+  now_ms_ += 1'000;
+  ASSERT_TRUE(Start(2, &begun));
+  ASSERT_TRUE(Start(3, &ended, true, 0, 1'500));
+  dispatcher_.OnClientGone(3);
+  EXPECT_EQ(dispatcher_.deadline_ms(), now_ms_ + 4'000);
+  now_ms_ += 4'000;
+  dispatcher_.OnDeadline(now_ms_);
+  EXPECT_EQ(waits.status, 504);
+  EXPECT_THAT(waits.bytes, HasSubstr("server.request_timeout_s"));
+  EXPECT_THAT(waits.bytes, HasSubstr("waited for m to be loaded"));
+  RecordingPort port;
+  SetState(ModelState::kReady);
+  const WorkerId worker = AddWorker(&port);
+  ASSERT_TRUE(Send(worker, protocol::Accepted{2, {1}}));
+  ASSERT_TRUE(Send(worker, protocol::Event{2, 0, 1, {5}, "x"}));
+  dispatcher_.OnWorkerGone(worker, now_ms_);
+  EXPECT_EQ(dispatcher_.deadline_ms(), now_ms_ + 1'000) << "a new worker gives no new time";
+  now_ms_ += 1'000;
+  dispatcher_.OnDeadline(now_ms_);
+  EXPECT_THAT(begun.bytes, HasSubstr("when 1 token of the answer"));
+  EXPECT_EQ(dispatcher_.active(), 0u);
+}
+
+TEST_F(DispatcherTest, AServiceThatEndsSoonTakesRequests) {
+  protocol::Roster roster;
+  roster.models.emplace_back();
+  roster.models[0].name = "m";
+  roster.models[0].state = ModelState::kReady;
+  roster.ends_soon = true;
+  models_.Apply(roster);
+  RecordingPort port;
+  AddWorker(&port);
+  RecordingSink sink;
+  EXPECT_TRUE(Start(1, &sink));
+  EXPECT_EQ(port.All<protocol::Submit>().size(), 1u);
+  EXPECT_TRUE(models_.ends());
+  EXPECT_FALSE(models_.draining());
 }
 
 TEST_F(DispatcherTest, TheRostersDrainRefusesNewWork) {

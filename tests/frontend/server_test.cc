@@ -287,12 +287,92 @@ TEST(Server, TheQueueIsBounded) {
   worker.Expect<protocol::Submit>();
   three.Send(PostText("/v1/chat/completions", kHi));
   const HttpReply reply = three.ReadReply();
-  EXPECT_EQ(reply.status, 429);
+  EXPECT_EQ(reply.status, 503);
   EXPECT_TRUE(reply.headers.contains("retry-after"));
+  EXPECT_THAT(reply.body, HasSubstr("The queue of nano is full"));
+  EXPECT_THAT(reply.body, HasSubstr("server.queue_max"));
   Answer(worker, submit.rid, {"x"});
   EXPECT_EQ(one.ReadReply().status, 200);
   three.Send(PostText("/v1/chat/completions", kHi));
   worker.Expect<protocol::Submit>();
+}
+
+TEST(Server, AnotherKeyGetsIntoAFullQueue) {
+  auto settings = FakeService::DefaultSettings();
+  settings.api_keys = {"a", "b"};
+  settings.model_limits = {{"nano", 2, std::nullopt}};
+  FakeService service(settings);
+  FakePeer worker = service.OfferChannel("nano", 1);
+  worker.Send(protocol::Hello{"nano", 1, 4096, 8});
+  service.SetModel("nano", protocol::ModelState::kReady);
+  const auto post = [](const char* key) {
+    return PostText("/v1/chat/completions", kHi,
+                    std::string("Authorization: Bearer ") + key + "\r\n");
+  };
+  FakeClient one(service.port()), two(service.port()), three(service.port()), four(service.port());
+  one.Send(post("a"));
+  const auto first = worker.Expect<protocol::Submit>();
+  two.Send(post("a"));
+  EXPECT_EQ(worker.Expect<protocol::Submit>().request.client, first.request.client);
+  three.Send(post("a"));
+  const HttpReply full = three.ReadReply();
+  EXPECT_EQ(full.status, 503);
+  EXPECT_THAT(full.body, HasSubstr("queue_full"));
+  EXPECT_THAT(full.body, HasSubstr("models.nano.queue_max is 2"));
+  four.Send(post("b"));
+  EXPECT_NE(worker.Expect<protocol::Submit>().request.client, first.request.client);
+}
+
+TEST(Server, ARequestsOwnDeadlineIsMet) {
+  FakeService service;
+  FakePeer worker = service.AddWorker("nano");
+  FakeClient client(service.port());
+  client.Send(PostText("/v1/chat/completions", kHi, "X-Request-Timeout: 0.05\r\n"));
+  const auto submit = worker.Expect<protocol::Submit>();
+  const HttpReply reply = client.ReadReply();
+  EXPECT_EQ(reply.status, 504);
+  EXPECT_THAT(reply.body, HasSubstr("deadline_exceeded"));
+  EXPECT_THAT(reply.body, HasSubstr("0.05 s"));
+  EXPECT_EQ(reply.headers.at("x-should-retry"), "false");
+  EXPECT_FALSE(reply.headers.contains("retry-after"));
+  EXPECT_EQ(worker.Expect<protocol::Cancel>().rid, submit.rid);
+  // The connection is as good as before; a later deadline that is sooner counts.
+  FakeClient other(service.port());
+  client.Send(PostText("/v1/chat/completions", kHi, "X-Request-Timeout: 600\r\n"));
+  const auto slow = worker.Expect<protocol::Submit>();
+  other.Send(PostText("/v1/chat/completions", kHi, "X-Request-Timeout: 0.05\r\n"));
+  worker.Expect<protocol::Submit>();
+  EXPECT_EQ(other.ReadReply().status, 504);
+  Answer(worker, slow.rid, {"x"});
+  EXPECT_EQ(client.ReadReply().status, 200);
+  client.Send(PostText("/v1/chat/completions", kHi, "X-Request-Timeout: soon\r\n"));
+  const HttpReply wrong = client.ReadReply();
+  EXPECT_EQ(wrong.status, 400);
+  EXPECT_THAT(wrong.body, HasSubstr("X-Request-Timeout"));
+}
+
+TEST(Server, AServiceThatEndsSoonSaysSoAndServes) {
+  FakeService service;
+  FakePeer worker = service.AddWorker("nano");
+  protocol::Roster roster;
+  roster.models.emplace_back();
+  roster.models[0].name = "nano";
+  roster.models[0].state = protocol::ModelState::kReady;
+  roster.ends_soon = true;
+  service.supervisor().Send(roster);
+  service.Settle();
+  FakeClient client(service.port());
+  client.Send(GetText("/ready"));
+  const HttpReply ready = client.ReadReply();
+  EXPECT_EQ(ready.status, 503);
+  EXPECT_EQ(json::parse(ready.body)["status"], "draining");
+  client.Send(GetText("/ready?model=nano"));
+  EXPECT_EQ(client.ReadReply().status, 503);
+  client.Send(GetText("/health"));
+  EXPECT_EQ(client.ReadReply().status, 200);
+  client.Send(PostText("/v1/chat/completions", kHi));
+  Answer(worker, worker.Expect<protocol::Submit>().rid, {"x"});
+  EXPECT_EQ(client.ReadReply().status, 200);
 }
 
 TEST(Server, AClientThatLeavesCancels) {

@@ -182,7 +182,7 @@ TEST(Codec, CountsThatTheBytesCannotHoldAllocateNothing) {
 
 TEST(Codec, ABooleanIsZeroOrOne) {
   Roster roster;
-  roster.draining = true;
+  roster.ends_soon = true;
   std::string bytes = Encode(roster);
   ASSERT_EQ(bytes.back(), 1);
   bytes.back() = 2;

@@ -69,8 +69,8 @@ TEST_F(ServiceManagerTest, HearsOfReadinessOnceAndOfChangesOfTheStatus) {
   EXPECT_EQ(Heard(), "RELOADING=1\nMONOTONIC_USEC=12\n");
   manager.TellReloaded();
   EXPECT_EQ(Heard(), "READY=1\n");
-  manager.TellStopping("finishes answers");
-  EXPECT_EQ(Heard(), "STOPPING=1\nSTATUS=finishes answers\n");
+  manager.TellStopping("finishes answers", 44'000);
+  EXPECT_EQ(Heard(), "STOPPING=1\nSTATUS=finishes answers\nEXTEND_TIMEOUT_USEC=44000000\n");
 }
 
 TEST_F(ServiceManagerTest, FeedsTheWatchdogTwiceAsOftenAsItBites) {

@@ -236,5 +236,24 @@ TEST_F(GeneratorResumeTest, ASmallerContextEndsAnAnswerWhereItIs) {
   EXPECT_EQ(sink_[5].choices[0].end->reason, protocol::FinishReason::kLength);
 }
 
+TEST_F(GeneratorResumeTest, AStreamThatHadBegunComesBeforeThoseThatWaited) {
+  Start();
+  const protocol::Submit submit = Completion(7, "a stream", 8);
+  Submit(submit);
+  RunAll();
+  const RecordedRequest whole = sink_[7];
+  Start(256, 1);
+  for (protocol::RequestId rid = 1; rid <= 3; ++rid) Submit(Completion(rid, "waits", 5));
+  protocol::Resume resume = ResumeAfter(submit, whole, 2);
+  resume.choices[0].from_arena = 0;
+  Resume(resume, whole);
+  generator_->Step();
+  EXPECT_GT(sink_[7].choices[0].last_seq, 2u);
+  EXPECT_TRUE(sink_[1].choices[0].ids.empty());
+  RunAll();
+  EXPECT_EQ(sink_[7].choices[0].ids, whole.choices.at(0).ids);
+  EXPECT_TRUE(sink_[3].choices[0].end);
+}
+
 }  // namespace
 }  // namespace perdure::worker

@@ -211,6 +211,22 @@ TEST_F(GeneratorTest, BoundsTheRequestsItHolds) {
   EXPECT_TRUE(sink_[limits::kWorkerRequestsMax].choices[0].end);
 }
 
+TEST_F(GeneratorTest, PlacesAreSharedBetweenClients) {
+  Start(256, 1);
+  for (protocol::RequestId rid = 1; rid <= 5; ++rid) {
+    protocol::Submit submit = Completion(rid, "x", 5);
+    submit.request.ignore_eos = true;
+    submit.request.client = rid == 5 ? 2 : 1;
+    Submit(submit);
+  }
+  for (int i = 0; i < 1'000 && !sink_[5].choices[0].end; ++i) generator_->Step();
+  ASSERT_TRUE(sink_[5].choices[0].end);
+  EXPECT_TRUE(sink_[1].choices[0].end) << "what runs goes on";
+  EXPECT_FALSE(sink_[2].choices[0].end);
+  RunAll();
+  EXPECT_TRUE(sink_[4].choices[0].end);
+}
+
 TEST_F(GeneratorTest, EchoPrecedesTheAnswerInPieces) {
   model_options_.max_context = 100'000;
   Start(4000, 8, 4096);

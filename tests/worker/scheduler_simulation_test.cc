@@ -15,6 +15,8 @@
 namespace perdure::worker {
 namespace {
 
+constexpr int kClients = 3;
+
 class Simulation {
  public:
   explicit Simulation(uint32_t seed)
@@ -46,9 +48,11 @@ class Simulation {
   int preemptions() const { return preemptions_; }
   int trials() const { return trials_; }
   int out_of_memory() const { return out_of_memory_; }
+  int passed_over() const { return passed_over_; }
 
  private:
   struct Mirror {
+    uint64_t client = 0;
     int tokens = 0;
     int computed = 0;
     int target = 0;
@@ -68,18 +72,23 @@ class Simulation {
     // Now and then one that cannot fit however long it waits.
     const int room = static_cast<int>(pages_) * engine::kPageTokens;
     const int prompt = Pick(1, Pick(0, 20) == 0 ? room + 40 : room / 2);
-    const SequenceId id = scheduler_.Add(prompt);
+    const auto client = static_cast<uint64_t>(Pick(1, kClients));
+    const SequenceId id = scheduler_.Add(prompt, {}, {.client = client});
     EXPECT_TRUE(live_.empty() || live_.rbegin()->first < id);
-    live_[id] = {prompt, 0, prompt + Pick(1, 80)};
+    live_[id] = {client, prompt, 0, prompt + Pick(1, 80)};
     ++arrived_;
   }
 
   void CancelOne() {
     if (live_.empty()) return;
-    const SequenceId id = AnyLive();
+    Remove(AnyLive());
+    ++cancelled_;
+  }
+
+  void Remove(SequenceId id) {
+    served_[live_.at(id).client].clear();
     scheduler_.Remove(id);
     live_.erase(id);
-    ++cancelled_;
   }
 
   void ToggleOne() {
@@ -117,6 +126,7 @@ class Simulation {
       live_.at(id).resident = false;
     }
     for (SequenceId id : plan.out_of_memory) {
+      served_[live_.at(id).client].clear();
       live_.erase(id);
       ++out_of_memory_;
     }
@@ -129,8 +139,7 @@ class Simulation {
       EXPECT_EQ(entry.draws, mirror.computed == mirror.tokens);
       if (!entry.draws) continue;
       if (++mirror.tokens > mirror.target) {
-        scheduler_.Remove(entry.id);
-        live_.erase(entry.id);
+        Remove(entry.id);
         ++ended_;
       } else {
         scheduler_.Append(entry.id);
@@ -161,10 +170,10 @@ class Simulation {
     EXPECT_LE(static_cast<int>(plan.entries.size()), limits_.sequences_max);
     int prefill = 0;
     bool trial = false;
-    SequenceId last = 0;
+    uint64_t last = 0;
     for (const StepEntry& entry : plan.entries) {
-      EXPECT_LT(last, entry.id);
-      last = entry.id;
+      EXPECT_LT(last, scheduler_.rank(entry.id));
+      last = scheduler_.rank(entry.id);
       const Mirror& mirror = live_.at(entry.id);
       EXPECT_FALSE(mirror.blocked);
       trial = trial || mirror.suspect;
@@ -180,26 +189,66 @@ class Simulation {
       EXPECT_EQ(plan.entries.size(), 1u) << "a suspect is computed alone";
     }
     trials_ += trial ? 1 : 0;
-    // First come, first served: who was let in now is older than all that still could be.
-    SequenceId youngest_new = 0;
-    SequenceId oldest_waiting = ~SequenceId{0};
-    bool oldest_resident_seen = false;
+    // Who had to give up its pages comes back before others get theirs, in the order of ranks; of
+    // one client, first come, first served.
+    std::map<uint64_t, SequenceId> residents;  // by rank
+    uint64_t latest_back = 0;
+    uint64_t first_out = ~uint64_t{0};
+    std::vector<std::pair<uint64_t, SequenceId>> let_in;  // with their ranks
+    std::map<uint64_t, SequenceId> first_waiting;         // of each client
     for (auto& [id, mirror] : live_) {
       const bool resident = !scheduler_.pages(id).empty();
-      if (resident && !mirror.resident) youngest_new = id;
+      const uint64_t rank = scheduler_.rank(id);
+      if (resident && !mirror.resident) {
+        if (rank > last_rank_) let_in.emplace_back(rank, id);
+        latest_back = std::max(latest_back, rank);
+      }
       mirror.resident = resident;
       if (mirror.blocked) continue;
-      if (!resident) oldest_waiting = std::min(oldest_waiting, id);
-      if (resident && !oldest_resident_seen) {
-        oldest_resident_seen = true;
-        // Of two steps in a row one belongs to a suspect and one to the others.
-        const bool planned = Planned(plan, id);
-        EXPECT_TRUE(planned || (trial != mirror.suspect && left_out_ != id))
-            << "the oldest in residence was left out";
-        left_out_ = planned ? 0 : id;
-      }
+      if (resident)
+        residents.emplace(rank, id);
+      else if (rank != 0)
+        first_out = std::min(first_out, rank);
+      else
+        first_waiting.emplace(mirror.client, id);
     }
-    EXPECT_LT(youngest_new, oldest_waiting);
+    EXPECT_LT(latest_back, first_out);
+    if (!residents.empty()) {
+      // Of two steps in a row one belongs to a suspect and one to the others.
+      const SequenceId id = residents.begin()->second;
+      const bool planned = Planned(plan, id);
+      EXPECT_TRUE(planned || (trial != live_.at(id).suspect && left_out_ != id))
+          << "the oldest in residence was left out";
+      left_out_ = planned ? 0 : id;
+    }
+    std::sort(let_in.begin(), let_in.end());
+    for (const auto& [rank, id] : let_in) {
+      EXPECT_EQ(rank, ++last_rank_);
+      const uint64_t client = live_.at(id).client;
+      const auto waiting = first_waiting.find(client);
+      EXPECT_TRUE(waiting == first_waiting.end() || id < waiting->second);
+      served_[client].clear();
+      NoteServed(client, first_waiting, residents);
+    }
+    // Who could not have been served has not been passed over.
+    for (uint64_t client = 1; client <= kClients; ++client)
+      if (!first_waiting.contains(client) || HasPlace(client, residents)) served_[client].clear();
+  }
+
+  bool HasPlace(uint64_t client, const std::map<uint64_t, SequenceId>& residents) const {
+    return std::ranges::any_of(
+        residents, [&](const auto& one) { return live_.at(one.second).client == client; });
+  }
+
+  // While a client that has no place waits, each other one gets a single place.
+  void NoteServed(uint64_t client, const std::map<uint64_t, SequenceId>& waiting,
+                  const std::map<uint64_t, SequenceId>& residents) {
+    for (const auto& [other, id] : waiting) {
+      if (other == client || HasPlace(other, residents)) continue;
+      EXPECT_TRUE(served_[other].insert(client).second)
+          << "client " << client << " was served twice while client " << other << " waited";
+    }
+    passed_over_ += waiting.size() > 1;
   }
 
   std::mt19937 random_;
@@ -210,6 +259,10 @@ class Simulation {
   std::map<SequenceId, Mirror> live_;
   int arrived_ = 0, ended_ = 0, cancelled_ = 0, out_of_memory_ = 0, preemptions_ = 0;
   int trials_ = 0;
+  int passed_over_ = 0;
+  uint64_t last_rank_ = 0;
+  // Who was served while this client had no place and waited.
+  std::map<uint64_t, std::set<uint64_t>> served_;
   SequenceId left_out_ = 0;  // of the last step
 };
 
@@ -217,6 +270,7 @@ TEST(SchedulerSimulationTest, InvariantsHoldUnderRandomLoad) {
   int preemptions = 0;
   int trials = 0;
   int out_of_memory = 0;
+  int passed_over = 0;
   for (uint32_t seed = 1; seed <= 100; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     Simulation simulation(seed);
@@ -224,12 +278,14 @@ TEST(SchedulerSimulationTest, InvariantsHoldUnderRandomLoad) {
     preemptions += simulation.preemptions();
     trials += simulation.trials();
     out_of_memory += simulation.out_of_memory();
+    passed_over += simulation.passed_over();
     if (HasFailure()) return;
   }
   // The simulation reaches what it is for.
   EXPECT_GT(preemptions, 100);
   EXPECT_GT(trials, 1000);
   EXPECT_GT(out_of_memory, 10);
+  EXPECT_GT(passed_over, 100);
 }
 
 }  // namespace

@@ -118,6 +118,66 @@ TEST_F(SchedulerTest, MoreThanFitWaitInOrder) {
   EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{b, d}));
 }
 
+TEST_F(SchedulerTest, AClientWithManyDoesNotKeepAnotherOneWaiting) {
+  Start(Limits(2, 64), 64);
+  std::vector<SequenceId> flood;
+  for (int i = 0; i < 10; ++i) flood.push_back(scheduler_->Add(5, {}, {.client = 1}));
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{flood[0], flood[1]}));
+  const SequenceId other = scheduler_->Add(5, {}, {.client = 2});
+  const SequenceId its_next = scheduler_->Add(5, {}, {.client = 2});
+  // What runs goes on.
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{flood[0], flood[1]}));
+  scheduler_->Remove(flood[0]);
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{flood[1], other}));
+  // Each has a place; who has none then is next.
+  scheduler_->Remove(flood[1]);
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{other, flood[2]}));
+  scheduler_->Remove(other);
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{flood[2], its_next}));
+}
+
+TEST_F(SchedulerTest, WithOnePlaceClientsTakeTurns) {
+  Start(Limits(1, 64), 64);
+  std::vector<SequenceId> flood;
+  for (int i = 0; i < 4; ++i) flood.push_back(scheduler_->Add(5, {}, {.client = 1}));
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{flood[0]}));
+  const SequenceId b = scheduler_->Add(5, {}, {.client = 2});
+  const SequenceId c = scheduler_->Add(5, {}, {.client = 3});
+  const SequenceId c2 = scheduler_->Add(5, {}, {.client = 3});
+  for (const SequenceId next : {b, c, flood[1], c2, flood[2], flood[3]}) {
+    for (const SequenceId running : Ids(Step())) scheduler_->Remove(running);
+    EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{next}));
+  }
+}
+
+TEST_F(SchedulerTest, WhoHadAPlaceElsewhereComesFirst) {
+  Start(Limits(2, 64), 64);
+  const SequenceId fresh = scheduler_->Add(5, {}, {.client = 1});
+  const SequenceId a = scheduler_->Add(5, {}, {.client = 2, .had_place = true});
+  const SequenceId b = scheduler_->Add(5, {}, {.client = 2, .had_place = true});
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{a, b}));
+  scheduler_->Remove(b);
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{a, fresh}));
+}
+
+TEST_F(SchedulerTest, WhoWasLetInLaterGivesItsPagesFirstThoughItCameEarlier) {
+  Start(Limits(2, 1000), 4);
+  const SequenceId first = scheduler_->Add(kPage, {}, {.client = 1});
+  const SequenceId early = scheduler_->Add(kPage, {}, {.client = 1});
+  scheduler_->SetBlocked(early, true);
+  const SequenceId late = scheduler_->Add(kPage, {}, {.client = 2});
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{first, late}));
+  scheduler_->SetBlocked(early, false);
+  scheduler_->Remove(first);
+  EXPECT_EQ(Ids(Step()), (std::vector<SequenceId>{late, early}));
+  while (true) {
+    const StepPlan plan = Step();
+    if (plan.preempted.empty()) continue;
+    EXPECT_EQ(plan.preempted, (std::vector<SequenceId>{early}));
+    break;
+  }
+}
+
 TEST_F(SchedulerTest, AnEarlierOneWithoutRoomIsNotOvertaken) {
   Start(Limits(4, 1000), 10);
   const SequenceId a = scheduler_->Add(6 * kPage);
