@@ -148,6 +148,8 @@ void Generator::FetchMore(Request* request) {
       options_.persistence->DropPages({page.chain_hash});
     } else {
       open = store_->Allocate(page.key.format);
+      while (!open && options_.grow_kv && options_.grow_kv())
+        open = store_->Allocate(page.key.format);
     }
     if (!open) {
       load.missing.erase(page.chain_hash);

@@ -99,7 +99,7 @@ class Scheduler {
   // From the next step on; ≥ 1. What is computed does not depend on it.
   void SetPrefillTokensPerStep(int tokens);
 
-  // The next step; nothing in it means that there is nothing to do. Hands out pages for every
+  // The next step; nothing in it means that there is nothing to do now. Hands out pages for every
   // position that the step computes. Each plan must be followed by FinishStep or be empty.
   StepPlan PlanStep();
   // Marks the plan's tokens as computed. Every sequence that drew must then be given its token by

@@ -13,20 +13,17 @@ import argparse
 import json
 import os
 import re
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 from pathlib import Path
 
 import gguf
+from llama_server import LlamaServer
 
 PROMPT, LONG_PROMPT, CONTEXT, STREAMS, ANSWER = 512, 8192, 128, (1, 4, 8, 16), 32
 CACHED, CONTINUED = 1146, 16
-SERVER_START_S = 300
 
 
 def run(command, folder=None):
@@ -112,46 +109,17 @@ class Peer:
                 yield {"B": int(cells[2]), "S_PP": float(cells[5]), "S_TG": float(cells[7])}
 
     def continuation(self, model, flag):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [self.folder / "llama-server", "-m", model, "-t", self.threads, "-c", 4096, "-np",
-                   1, "--host", "127.0.0.1", "--port", port, *flag]
-        server = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
+        server = LlamaServer(self.folder, ["-m", model, "-t", self.threads, "-c", 4096, "-np", 1, *flag])
         try:
-            url = f"http://127.0.0.1:{port}"
-            self.wait_until_healthy(server, url)
             rates = []
             for attempt in range(3):
                 first = [1000 + attempt] + [300 + i * 7 % 5000 for i in range(CACHED - 1)]
-                self.complete(url, first)
-                timings = self.complete(url, first + [400 + i for i in range(CONTINUED)])
+                server.complete(first)
+                timings = server.complete(first + [400 + i for i in range(CONTINUED)])[1]["timings"]
                 rates.append(1000.0 * timings["prompt_n"] / timings["prompt_ms"])
             return statistics.median(rates)
         finally:
-            server.terminate()
-            server.wait()
-
-    def wait_until_healthy(self, server, url):
-        deadline = time.monotonic() + SERVER_START_S
-        while time.monotonic() < deadline and server.poll() is None:
-            try:
-                with urllib.request.urlopen(url + "/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        return
-            except OSError:
-                time.sleep(0.2)
-        raise RuntimeError(f"{self.name}: llama-server did not start")
-
-    @staticmethod
-    def complete(url, tokens):
-        body = {"prompt": tokens, "n_predict": 1, "cache_prompt": True, "ignore_eos": True,
-                "temperature": 0.0}
-        request = urllib.request.Request(url + "/completion", json.dumps(body).encode(),
-                                         {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=600) as answer:
-            return json.load(answer)["timings"]
+            server.stop()
 
 
 def name_of(key, streams):

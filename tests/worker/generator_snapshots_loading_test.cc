@@ -337,6 +337,29 @@ TEST_F(SnapshotLoadingTest, WhatMemoryHasAlreadyStaysWhileTheRestIsRead) {
   EXPECT_EQ(Answer(next.rid), Cold(next));
 }
 
+TEST_F(SnapshotLoadingTest, MemoryIsAskedForWherePagesNeedMoreThanWasGranted) {
+  size_t asked = 0;
+  options_.grow_kv = [&] {
+    ++asked;
+    const uint64_t before = store_->limit_bytes();
+    store_->SetLimit(before + 100);  // so little that more is asked for
+    return store_->limit_bytes() > before;
+  };
+  Boot(256);
+  const uint64_t granted = store_->SetLimit(1);
+  const size_t pages = granted / store_->page_bytes(shm::PageFormat::kFloat16);
+  const Ids history = History(Say(AskIn("mine", Text(static_cast<int>(2 * pages) * kPage, 1), 40)));
+  Reboot();
+  ASSERT_EQ(store_->SetLimit(1), granted);
+  asked = 0;
+  const auto next = AskIn("mine", history + Text(20, 2), 20);
+  Say(next);
+  EXPECT_GT(asked, 0u);
+  EXPECT_EQ(UsageOf(next.rid).computed, 21) << "nothing of it was given up";
+  EXPECT_EQ(Answer(next.rid), Cold(next));
+  ExpectNothingLeft();
+}
+
 TEST_F(SnapshotLoadingTest, WhoNeedsMemoryThatIsBeingFilledWaitsForTheDisk) {
   Prepare(8);
   const auto next = Next(), other = Ask(Text(6 * kPage, 9), 8);
