@@ -293,7 +293,7 @@ TEST_F(ResidencyStormTest, SixModelsInTheMemoryOfThree) {
   SCOPED_TRACE("PERDURE_STORM_SEED=" + std::to_string(seed));
   ASSERT_NO_FATAL_FAILURE(MakeModels());
   service_.WriteConfig(
-      fmt::format("[lifecycle]\nmemory_max = {}\nresidency_least_s = 1\n{}", kBudgetBytes, toml_));
+      fmt::format("[lifecycle]\nmemory_max = {}\nresidency_least_s = 0\n{}", kBudgetBytes, toml_));
   service_.StartReady();
   ASSERT_NO_FATAL_FAILURE(AskUndisturbed());
   const pid_t frontend = service_.FrontendPid();

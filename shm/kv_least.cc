@@ -1,0 +1,36 @@
+#include "shm/kv_least.h"
+
+#include <algorithm>
+
+#include "base/limits.h"
+#include "shm/page_memory.h"
+
+namespace perdure::shm {
+namespace {
+
+uint64_t PagesOf(int context) {
+  return (static_cast<uint64_t>(std::max(1, context)) + kArenaPageTokens - 1) / kArenaPageTokens;
+}
+
+}  // namespace
+
+uint64_t LeastKvBytes(uint64_t slab_bytes, uint64_t page_bytes, int context) {
+  if (slab_bytes == 0) return limits::kKvGrantBytes;
+  const uint64_t slabs = (PagesOf(context) * page_bytes + slab_bytes - 1) / slab_bytes;
+  const uint64_t most = std::max<uint64_t>(1, limits::kKvGrantBytes / slab_bytes);
+  return std::clamp<uint64_t>(slabs, 1, most) * slab_bytes;
+}
+
+KvSize KvSizeOf(uint64_t page_bytes, int context, int sequences, int conversations) {
+  ArenaShape shape;
+  shape.page_bytes[PageFormat::kFloat16] = page_bytes;
+  shape.pages_max = static_cast<uint32_t>(std::min<uint64_t>(
+      PagesOf(context) * static_cast<uint64_t>(std::max(1, sequences)), limits::kArenaPagesMax));
+  shape.conversations_max = static_cast<uint32_t>(std::max(0, conversations)) + 1;
+  const auto geometry = ArenaGeometry::For(shape);
+  if (page_bytes == 0 || !geometry) return {0, limits::kKvGrantBytes, 0};
+  return {geometry->slab_bytes, LeastKvBytes(geometry->slab_bytes, page_bytes, context),
+          geometry->descriptors_offset};
+}
+
+}  // namespace perdure::shm
