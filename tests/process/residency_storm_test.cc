@@ -37,8 +37,8 @@ constexpr int kTurns = 5;
 constexpr int kPlain = 6;  // kinds of requests that stand alone
 constexpr int kPageTokens = 32;
 // About three of the six.
-constexpr uint64_t kBudgetBytes = uint64_t{400} << 20;
-constexpr int kResidentMax = 4;
+constexpr uint64_t kBudgetBytes = uint64_t{170} << 20;
+constexpr int kResidentMax = 3;
 // A model's turn lasts a second, and there are two rounds of three; answers take some hundred
 // milliseconds, a killed worker's replacement up to a second. On a busy machine all take longer.
 constexpr int64_t kWaitMsMax = 30'000;
