@@ -148,7 +148,10 @@ struct ConversationTicket {
   CacheSchedule cache;
   std::string conversation_id;           // empty: nothing is remembered
   std::vector<uint64_t> message_hashes;  // of the request's messages, each with all before it
-  auto Fields() { return std::tie(cache, conversation_id, message_hashes); }
+  // Bits of the prompt's tokens, the lowest first: those that the model has drawn in earlier turns.
+  // The next worker may have no other way to know.
+  std::vector<uint64_t> drawn;
+  auto Fields() { return std::tie(cache, conversation_id, message_hashes, drawn); }
 };
 
 // A stream goes on with the next worker, which neither renders nor draws again what F has, and

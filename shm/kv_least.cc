@@ -8,6 +8,10 @@
 namespace perdure::shm {
 namespace {
 
+// Descriptors of some 18,000 pages, if an arena has room for so many: they come without being asked
+// for. More count once they are there.
+constexpr uint64_t kDescriptorBytesMax = uint64_t{4} << 20;
+
 uint64_t PagesOf(int context) {
   return (static_cast<uint64_t>(std::max(1, context)) + kArenaPageTokens - 1) / kArenaPageTokens;
 }
@@ -30,7 +34,8 @@ KvSize KvSizeOf(uint64_t page_bytes, int context, int sequences, int conversatio
   const auto geometry = ArenaGeometry::For(shape);
   if (page_bytes == 0 || !geometry) return {0, limits::kKvGrantBytes, 0};
   return {geometry->slab_bytes, LeastKvBytes(geometry->slab_bytes, page_bytes, context),
-          geometry->descriptors_offset};
+          geometry->descriptors_offset +
+              std::min(geometry->slabs_offset - geometry->descriptors_offset, kDescriptorBytesMax)};
 }
 
 }  // namespace perdure::shm

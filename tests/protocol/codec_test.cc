@@ -81,6 +81,7 @@ ConversationTicket FullTicket() {
   ticket.cache = {"rotating_kv", {{0, 16, 0, 0}, {4096, 8, 4, 1000}}, 512, true};
   ticket.conversation_id = "mine";
   ticket.message_hashes = {1, ~uint64_t{0}};
+  ticket.drawn = {5, 0};
   return ticket;
 }
 
