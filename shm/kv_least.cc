@@ -12,6 +12,9 @@ namespace {
 // for. More count once they are there.
 constexpr uint64_t kDescriptorBytesMax = uint64_t{4} << 20;
 
+// In whole pages of the system's memory.
+uint64_t WholePages(uint64_t bytes) { return (bytes + 4095) / 4096 * 4096; }
+
 uint64_t PagesOf(int context) {
   return (static_cast<uint64_t>(std::max(1, context)) + kArenaPageTokens - 1) / kArenaPageTokens;
 }
@@ -35,7 +38,8 @@ KvSize KvSizeOf(uint64_t page_bytes, int context, int sequences, int conversatio
   if (page_bytes == 0 || !geometry) return {0, limits::kKvGrantBytes, 0};
   return {geometry->slab_bytes, LeastKvBytes(geometry->slab_bytes, page_bytes, context),
           geometry->descriptors_offset +
-              std::min(geometry->slabs_offset - geometry->descriptors_offset, kDescriptorBytesMax)};
+              std::min(WholePages(geometry->pages_max * sizeof(PageDescriptorShm)),
+                       kDescriptorBytesMax)};
 }
 
 }  // namespace perdure::shm
