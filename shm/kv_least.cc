@@ -31,6 +31,9 @@ uint64_t LeastKvBytes(uint64_t slab_bytes, uint64_t page_bytes, int context) {
 KvSize KvSizeOf(uint64_t page_bytes, int context, int sequences, int conversations) {
   ArenaShape shape;
   shape.page_bytes[PageFormat::kFloat16] = page_bytes;
+  // Scales come on top: the more pages there may be, the more descriptors.
+  shape.page_bytes[PageFormat::kBits8] = page_bytes / 2;
+  shape.page_bytes[PageFormat::kBits4] = page_bytes / 4;
   shape.pages_max = static_cast<uint32_t>(std::min<uint64_t>(
       PagesOf(context) * static_cast<uint64_t>(std::max(1, sequences)), limits::kArenaPagesMax));
   shape.conversations_max = static_cast<uint32_t>(std::max(0, conversations)) + 1;
