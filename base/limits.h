@@ -324,13 +324,26 @@ inline constexpr size_t kEchoBytesMax = 100;
 // What is kept of an unstreamed answer, text and logprobs of all choices: four bytes for each token
 // of the longest context would be more than any client takes.
 inline constexpr size_t kAnswerBytesMax = size_t{64} << 20;
-// What a worker takes beside weights and KV: its program, the tokenizer, buffers of a step; of
-// larger models more, which is measured once they run.
-inline constexpr uint64_t kWorkerBytes = uint64_t{48} << 20;
+// What a worker takes beside weights, KV and what computing takes, until it has been measured: its
+// program and libraries, tables of a small tokenizer.
+inline constexpr uint64_t kWorkerBytes = uint64_t{12} << 20;
+// And for what comes and goes with requests: their texts, what templates make of them, pages on
+// their way to the disk. More counts once the kernel counts it.
+inline constexpr uint64_t kWorkerRequestBytes = uint64_t{16} << 20;
+// What computing takes of a model whose shapes are not known.
+inline constexpr uint64_t kWorkBytesUnknown = uint64_t{48} << 20;
+// Supervisor and frontend, to begin with.
+inline constexpr uint64_t kServiceBytes = uint64_t{16} << 20;
+// A process that maps more than this is not asked which of its pages others have, too: the kernel
+// looks at every page for that, and what is shared with others would be a small part.
+inline constexpr uint64_t kSharesAskedBytesMax = uint64_t{1} << 30;
+// Requests of /admin/memory under way, and how long one waits for the supervisor.
+inline constexpr size_t kMemoryCallsMax = 32;
+inline constexpr int kMemoryCallWaitMs = 10'000;
 // What all models together leave of the memory: the larger one of a part, and of so many bytes.
 inline constexpr uint64_t kMemoryReservePart = 10;
 inline constexpr uint64_t kMemoryReserveBytesMin = uint64_t{512} << 20;
-// KV that a worker may begin with; it asks for more, in parts of what it has.
+// KV that a worker may begin with at most; it asks for more, in parts of what it has.
 inline constexpr uint64_t kKvGrantBytes = uint64_t{64} << 20;
 // After a refusal it does not ask for so long; a request that cannot go on without waits so long
 // for an answer, and looks so often.

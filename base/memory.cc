@@ -47,6 +47,7 @@ void ApplyLimit(const FileNames& names, const fs::path& folder, MemoryState* sta
   if (!limit) return;
   const uint64_t used = ReadNumber(folder / names.used, "").value_or(0);
   const uint64_t cache = ReadNumber(folder / "memory.stat", names.cache).value_or(0);
+  if (*limit < state->capacity) state->is_limited = true;
   state->capacity = std::min(state->capacity, *limit);
   state->available = std::min(state->available, Minus(*limit, Minus(used, cache)));
 }

@@ -7,8 +7,9 @@
 namespace perdure {
 
 struct MemoryState {
-  uint64_t capacity = 0;   // bytes in all: MemTotal, or the lowest limit on the way to the root
-  uint64_t available = 0;  // bytes that could still be allocated
+  uint64_t capacity = 0;    // bytes in all: MemTotal, or the lowest limit on the way to the root
+  uint64_t available = 0;   // bytes that could still be allocated
+  bool is_limited = false;  // the capacity is a control group's limit
 };
 
 // MemTotal and MemAvailable of /proc/meminfo, cut by the limits of every control group from this

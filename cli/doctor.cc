@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -24,8 +25,11 @@
 #include "cli/list.h"
 #include "cli/table.h"
 #include "engine/isa.h"
+#include "hub/model_size.h"
+#include "hub/model_source.h"
 #include "protocol/heritage.h"
 #include "shm/arena_segment.h"
+#include "shm/kv_least.h"
 
 namespace perdure::cli {
 namespace {
@@ -94,14 +98,81 @@ Json CheckCpu(const std::string& wanted, Checks* checks) {
           {"threads", threads}};
 }
 
-void CheckMemory(Checks* checks) {
-  const MemoryState memory = ReadMemoryState();
+void CheckMemory(const MemoryState& memory, Checks* checks) {
   const std::string found =
-      fmt::format("{} of {} available", Bytes(memory.available), Bytes(memory.capacity));
+      fmt::format("{} of {} available{}", Bytes(memory.available), Bytes(memory.capacity),
+                  memory.is_limited ? ", as the control group has it" : "");
   if (memory.available < limits::kDoctorMemoryLow)
     checks->Warn("memory", found, "stop what else needs it, or serve smaller models");
   else
     checks->Ok("memory", found);
+}
+
+// What a model is loaded with, as the supervisor reckons before it has loaded it; 0: not known.
+uint64_t LoadedWith(const Config& config, const ModelConfig& model, const GetEnv& env) {
+  const hub::ModelSize size = hub::SizeOf(model, hub::PlacesOf(config, env), model.max_sequences);
+  if (size.weight_bytes == 0) return 0;
+  const shm::KvSize kv = shm::KvSizeOf(size.kv_page_bytes, size.context, model.max_sequences,
+                                       config.conversations.conversations_max);
+  const uint64_t least =
+      model.kv_bytes_max > 0 ? std::min(model.kv_bytes_max, kv.least_bytes) : kv.least_bytes;
+  return size.weight_bytes + size.work_bytes + limits::kWorkerBytes + limits::kWorkerRequestBytes +
+         least + kv.fixed_bytes;
+}
+
+// memory_max against the machine, and the models against it.
+void CheckBudget(const Config& config, const GetEnv& env, const MemoryState& memory,
+                 Checks* checks) {
+  if (config.memory_max > memory.capacity)
+    checks->Warn("memory_max",
+                 fmt::format("it is {}, {} has {}", Bytes(config.memory_max),
+                             memory.is_limited ? "the control group" : "the machine",
+                             Bytes(memory.capacity)),
+                 "what there is counts: lower it, or raise the control group's limit");
+  const uint64_t budget = MemoryBudget(config.memory_max, memory.capacity);
+  const uint64_t for_models = budget - std::min(budget, limits::kServiceBytes);
+  uint64_t all = 0, pinned = 0;
+  for (const ModelConfig& model : config.models) {
+    const uint64_t bytes = LoadedWith(config, model, env);
+    all += bytes;
+    if (model.pinned) pinned += bytes;
+    if (bytes > for_models)
+      checks->Problem(
+          "memory for models",
+          fmt::format("{} takes {} at least, of {}", model.name, Bytes(bytes), Bytes(for_models)),
+          "raise lifecycle.memory_max, or serve the model quantized to fewer bits");
+  }
+  const std::string found = fmt::format("{} ({}), models take {} at least", Bytes(for_models),
+                                        config.memory_max > 0 ? "memory_max"
+                                        : memory.is_limited   ? "of the control group"
+                                                              : "of the machine",
+                                        Bytes(all));
+  if (pinned > for_models)
+    checks->Problem("memory for models", fmt::format("pinned models alone take {}", Bytes(pinned)),
+                    "pin fewer, or raise lifecycle.memory_max");
+  else if (all > for_models)
+    checks->Warn("memory for models", found,
+                 "they take turns: `perdure plan` tells which fit together");
+  else
+    checks->Ok("memory for models", found);
+}
+
+// Where arenas lie, if there is a quarter of the memory of it.
+void CheckSharedMemory(const MemoryState& memory, Checks* checks) {
+  struct statvfs fs {};
+  if (statvfs("/dev/shm", &fs) != 0)
+    return checks->Warn("/dev/shm", std::strerror(errno),
+                        "KV caches end with the service; mount a tmpfs there to have them found "
+                        "again after it was killed");
+  const uint64_t bytes = uint64_t{fs.f_blocks} * fs.f_frsize;
+  if (bytes < memory.capacity / 4)
+    return checks->Warn(
+        "/dev/shm", fmt::format("it has {}", Bytes(bytes)),
+        fmt::format("KV caches end with the service where it has less than {}: make "
+                    "it larger (docker run --shm-size)",
+                    Bytes(memory.capacity / 4)));
+  checks->Ok("/dev/shm", fmt::format("{} free of {}", Bytes(uint64_t{fs.f_bavail} * fs.f_frsize),
+                                     Bytes(bytes)));
 }
 
 void CheckOpenFiles(int connections_max, Checks* checks) {
@@ -204,9 +275,12 @@ Json Diagnose(const ConfigFlags& flags, const GetEnv& env) {
   for (std::string& warning : warnings)
     checks.Warn("configuration", std::move(warning), "see etc/perdure.toml for what each key does");
   Json cpu = CheckCpu(config ? config->isa : "", &checks);
-  CheckMemory(&checks);
+  const MemoryState memory = ReadMemoryState();
+  CheckMemory(memory, &checks);
+  CheckSharedMemory(memory, &checks);
   CheckArenas(&checks);
   if (config) {
+    CheckBudget(*config, env, memory, &checks);
     CheckOpenFiles(config->connections_max, &checks);
     CheckDisk("state folder", config->state_dir, "--state-dir", limits::kDoctorDiskLow, &checks);
     CheckDisk("runtime folder", config->runtime_dir, "--runtime-dir", 0, &checks);

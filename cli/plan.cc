@@ -11,8 +11,10 @@
 #include "cli/model_choice.h"
 #include "cli/model_report.h"
 #include "cli/table.h"
+#include "hub/model_size.h"
 #include "hub/model_source.h"
 #include "protocol/heritage.h"
+#include "shm/kv_least.h"
 
 namespace perdure::cli {
 namespace {
@@ -52,12 +54,17 @@ PlanModel PlanModelOf(const Config& config, const ModelConfig& model,
   const Json report = ModelReport(inputs);
   if (!report["problems"].empty()) plan.problem = report["problems"][0].get<std::string>();
   if (!report["weights"].is_object() || report["kv"]["types"].empty()) return plan;
-  plan.process_bytes = report["weights"]["memory_bytes"].get<uint64_t>() + limits::kWorkerBytes;
+  const hub::ModelSize size = hub::SizeOf(model, places, model.max_sequences);
+  const shm::KvSize kv = shm::KvSizeOf(size.kv_page_bytes, size.context, model.max_sequences,
+                                       config.conversations.conversations_max);
+  plan.process_bytes = report["weights"]["memory_bytes"].get<uint64_t>() + size.work_bytes +
+                       limits::kWorkerBytes + limits::kWorkerRequestBytes;
   const std::string type = model.cache_type.empty() ? config.cache.settings.type : model.cache_type;
   plan.kv_bytes_per_token =
       (*CacheTypeOf(report["kv"]["types"], type))["bytes_per_token"].get<uint64_t>();
-  plan.kv_least_bytes = model.kv_bytes_max > 0 ? std::min(model.kv_bytes_max, limits::kKvGrantBytes)
-                                               : limits::kKvGrantBytes;
+  plan.kv_least_bytes =
+      kv.fixed_bytes +
+      (model.kv_bytes_max > 0 ? std::min(model.kv_bytes_max, kv.least_bytes) : kv.least_bytes);
   if (report["context"]["served"].is_number()) plan.context = report["context"]["served"];
   return plan;
 }

@@ -21,6 +21,16 @@ std::string Mebibytes(const Json& object, const char* group, const char* key) {
   return fmt::format("{:.1f} MiB", it->get<double>() / (1 << 20));
 }
 
+std::string Mebibytes(uint64_t bytes) {
+  return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
+}
+
+std::string Mebibytes(const Json& object, const char* key) {
+  const auto it = object.find(key);
+  if (it == object.end() || !it->is_number()) return "-";
+  return fmt::format("{:.1f} MiB", it->get<double>() / (1 << 20));
+}
+
 int Fail(const Error& error) {
   fmt::print(stderr, "perdure: {}\n", error.message);
   return protocol::kExitSystem;
@@ -28,6 +38,32 @@ int Fail(const Error& error) {
 
 void TellChanges(const Json& answer) {
   for (const Json& change : List(answer, "changes")) fmt::print("{}.\n", change.get<std::string>());
+}
+
+// The ledger beside the kernel's figures: what was granted, what of it is in use.
+std::string FormatMemory(const Json& ps) {
+  if (!ps.contains("memory") || !ps["memory"].is_object()) return "";
+  const Json& memory = ps["memory"];
+  std::vector<std::vector<std::string>> rows{
+      {"MEMORY", "WEIGHTS", "WORK", "USED", "KV", "USED", "BY THE KERNEL"}};
+  for (const Json& each : List(memory, "processes")) {
+    const Json& kernel = each.contains("kernel") ? each["kernel"] : memory;
+    const uint64_t bytes =
+        kernel.value("own_bytes", uint64_t{0}) + kernel.value("arena_bytes", uint64_t{0});
+    if (each.contains("model"))
+      rows.push_back({TextOf(each, "process"), Mebibytes(each, "weights_bytes"),
+                      Mebibytes(each, "work", "granted_bytes"),
+                      Mebibytes(each, "work", "used_bytes"), Mebibytes(each, "kv", "granted_bytes"),
+                      Mebibytes(each, "kv", "used_bytes"), Mebibytes(bytes)});
+    else
+      rows.push_back({TextOf(each, "process"), "-", "-", Mebibytes(each, "used_bytes"), "-", "-",
+                      Mebibytes(bytes)});
+  }
+  return "\n" + Table(rows) +
+         fmt::format("\nmemory: {} of {} ({}) are granted, {} in use, by the kernel's figures {}\n",
+                     Mebibytes(memory, "held_bytes"), Mebibytes(memory, "budget_bytes"),
+                     TextOf(memory, "budget_from"), Mebibytes(memory, "used_bytes"),
+                     Mebibytes(memory, "kernel_bytes"));
 }
 
 }  // namespace
@@ -55,13 +91,7 @@ std::string FormatPs(const Json& ps) {
         reasons += fmt::format("{}: {}\n", TextOf(model, "name"), TextOf(model, "reason"));
     }
   }
-  std::string memory;
-  if (ps.contains("memory") && ps["memory"].is_object())
-    memory =
-        fmt::format("\nmemory for models: {} of {} in use, by the kernel's figures {}\n",
-                    Mebibytes(ps, "memory", "held_bytes"), Mebibytes(ps, "memory", "budget_bytes"),
-                    Mebibytes(ps, "memory", "kernel_bytes"));
-  return Table(rows) + memory + (reasons.empty() ? "" : "\n" + reasons);
+  return Table(rows) + FormatMemory(ps) + (reasons.empty() ? "" : "\n" + reasons);
 }
 
 int RunPs(const std::filesystem::path& runtime_dir, bool json) {

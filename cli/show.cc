@@ -11,6 +11,7 @@
 #include "cli/model_choice.h"
 #include "cli/model_report.h"
 #include "cli/table.h"
+#include "hub/model_size.h"
 #include "hub/model_source.h"
 #include "hub/weight_bytes.h"
 #include "protocol/heritage.h"
@@ -141,9 +142,10 @@ int RunShow(const std::string& name, const ConfigFlags& flags, const GetEnv& env
   inputs.model = choice->model;
   inputs.folder = std::move(*folder);
   inputs.memory = ReadMemoryState();
-  inputs.claimed_bytes = inputs.memory.capacity -
-                         MemoryBudget(choice->config.memory_max, inputs.memory.capacity) +
-                         hub::LoadedBytes(choice->model, places) + limits::kWorkerBytes;
+  inputs.claimed_bytes =
+      inputs.memory.capacity - MemoryBudget(choice->config.memory_max, inputs.memory.capacity) +
+      hub::LoadedBytes(choice->model, places) + limits::kWorkerBytes + limits::kWorkerRequestBytes +
+      hub::SizeOf(choice->model, places, choice->model.max_sequences).work_bytes;
   const Json report = ModelReport(inputs);
   fmt::print("{}", json ? DumpJson(report) + "\n" : FormatShow(report));
   return report["problems"].empty() ? protocol::kExitOk : protocol::kExitBadModel;

@@ -65,6 +65,7 @@ struct ModelInfo {
   // embedding that is not the head none.
   int64_t token_weights = 0;
   uint64_t token_bytes = 0;
+  uint64_t work_bytes = 0;  // buffers of the largest step, without logits
   int layers = 0;
   int vocab_size = 0;
   int max_context = 0;  // max_position_embeddings

@@ -30,6 +30,7 @@ enum class Endpoint {
   kReady,
   kCacheLook,    // of /admin/cache: what only tells
   kCacheChange,  // and what changes something
+  kMemory,
   kConversations,
   kAdminConversations,
   kConversationFiles,
@@ -48,6 +49,7 @@ Endpoint EndpointOf(std::string_view path, std::string_view method) {
   if (path == "/v1/models") return Endpoint::kModels;
   if (path == "/health") return Endpoint::kHealth;
   if (path == "/ready") return Endpoint::kReady;
+  if (path == "/admin/memory") return Endpoint::kMemory;
   if (const auto cache = CacheEndpointOf(path))
     return cache->changes ? Endpoint::kCacheChange : Endpoint::kCacheLook;
   if (const ConversationFilePath file = ConversationFilePathOf(path);
@@ -113,7 +115,8 @@ Status CheckAccess(const HttpRequest& request, Endpoint endpoint, const ApiState
   if (endpoint == Endpoint::kHealth || endpoint == Endpoint::kReady || request.method == "OPTIONS")
     return {};
   if (endpoint == Endpoint::kCacheLook || endpoint == Endpoint::kCacheChange ||
-      endpoint == Endpoint::kAdminConversations || endpoint == Endpoint::kAdminConversationFiles)
+      endpoint == Endpoint::kMemory || endpoint == Endpoint::kAdminConversations ||
+      endpoint == Endpoint::kAdminConversationFiles)
     return CheckAdmin(request, state.settings);
   return CheckKey(request, state.settings);
 }
@@ -198,7 +201,8 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
   return std::nullopt;
 }
 
-std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall, ConversationFileCall>
+std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall, ConversationFileCall,
+             MemoryCall>
 HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults) {
   const std::string_view path = PathOf(request.target);
   const Endpoint endpoint = EndpointOf(path, request.method);
@@ -227,6 +231,13 @@ HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDe
       auto call = ParseCacheCall(*CacheEndpointOf(path), request);
       if (!call) return ErrorResponse(call.error());
       return std::move(*call);
+    }
+    case Endpoint::kMemory: {
+      const auto parameters = QueryOf(request.target);
+      if (!parameters) return ErrorResponse(parameters.error());
+      if (!parameters->empty())
+        return ErrorResponse(UnknownParameter(parameters->begin()->first).value());
+      return MemoryCall{};
     }
     case Endpoint::kConversations:
     case Endpoint::kAdminConversations: {

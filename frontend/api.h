@@ -10,6 +10,7 @@
 #include "frontend/conversation_calls.h"
 #include "frontend/conversation_file_calls.h"
 #include "frontend/http_types.h"
+#include "frontend/memory_calls.h"
 #include "frontend/model_table.h"
 #include "frontend/request_parser.h"
 #include "protocol/messages.h"
@@ -29,7 +30,8 @@ std::optional<HttpResponse> CheckHead(const HttpRequest& request,
                                       const ApiState& state);
 
 // A whole request that CheckHead passed: its response, or what is to be started.
-std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall, ConversationFileCall>
+std::variant<HttpResponse, ParsedRequest, CacheCall, ConversationCall, ConversationFileCall,
+             MemoryCall>
 HandleRequest(const HttpRequest& request, const ApiState& state, const RequestDefaults& defaults);
 
 // Headers that let a page of an allowed origin read the response; none for other requests.

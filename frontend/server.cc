@@ -168,6 +168,8 @@ std::optional<HttpResponse> Server::Handle(const HttpRequest& request, protocol:
   Status started;
   if (const auto* cache = std::get_if<CacheCall>(&handled))
     started = dispatcher_.StartCacheCall(rid, *cache, sink, MonotonicMs());
+  else if (std::holds_alternative<MemoryCall>(handled))
+    started = memory_calls_.Start(rid, sink, MonotonicMs());
   else if (auto* file = std::get_if<ConversationFileCall>(&handled))
     started = dispatcher_.StartConversationFileCall(rid, std::move(*file), sink, MonotonicMs());
   else if (auto* conversation = std::get_if<ConversationCall>(&handled))
@@ -187,6 +189,7 @@ void Server::OnTaken(protocol::RequestId rid, size_t payload_bytes) {
 
 void Server::OnClientGone(protocol::RequestId rid) {
   dispatcher_.OnClientGone(rid);
+  memory_calls_.OnClientGone(rid);
   TellDemand();
 }
 
@@ -216,6 +219,11 @@ Status Server::OnControl(protocol::ReceivedFrame received) {
     case MessageType::kFrontendSettings: {
       ASSIGN_OR_RETURN(auto settings, protocol::Decode<protocol::FrontendSettings>(frame.payload));
       ApplySettings(std::move(settings));
+      return {};
+    }
+    case MessageType::kMemoryReport: {
+      ASSIGN_OR_RETURN(auto report, protocol::Decode<protocol::MemoryReport>(frame.payload));
+      memory_calls_.OnReport(std::move(report));
       return {};
     }
     case MessageType::kDrain: {
@@ -345,6 +353,7 @@ void Server::OnTick() {
   for (const auto& [raw, session] : sessions_) sessions.push_back(session);
   for (const auto& session : sessions) session->OnTick(now_ms);
   dispatcher_.OnTick(now_ms);
+  memory_calls_.OnTick(now_ms);
   TellDemand();
   WaitAccept();
   CheckDrained(now_ms);

@@ -18,6 +18,7 @@
 #include "frontend/file_thread.h"
 #include "frontend/framed_channel.h"
 #include "frontend/http_session.h"
+#include "frontend/memory_calls.h"
 #include "frontend/model_table.h"
 #include "protocol/heritage.h"
 #include "shm/status.h"
@@ -76,6 +77,8 @@ class Server final : public SessionHost {
   ModelTable models_;
   Dispatcher dispatcher_;
   std::shared_ptr<FramedChannel> control_;
+  MemoryCalls memory_calls_{
+      [this](const protocol::MemoryQuery& query) { control_->Send(protocol::MakeFrame(query)); }};
   std::unordered_map<WorkerId, std::shared_ptr<FramedChannel>> workers_;
   std::unordered_map<HttpSession*, std::shared_ptr<HttpSession>> sessions_;
   size_t refused_sessions_ = 0;

@@ -1,11 +1,14 @@
-// perdure: the command line; `perdure serve` is the supervisor.
+// perdure: the command line; `perdure serve` becomes the supervisor.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <filesystem>
 
 #include "base/config.h"
-#include "base/log.h"
 #include "cli/bench/bench.h"
 #include "cli/cache.h"
 #include "cli/command_line.h"
@@ -18,7 +21,6 @@
 #include "cli/ps.h"
 #include "cli/show.h"
 #include "protocol/heritage.h"
-#include "supervisor/supervisor.h"
 
 namespace {
 
@@ -38,7 +40,18 @@ int RunBackupOrRestore(const perdure::cli::CommandLine& line, const perdure::Get
   return perdure::cli::RunBackup(*state_dir, *runtime_dir, line.backup, line.json);
 }
 
-int Run(const perdure::cli::CommandLine& line) {
+// The same process goes on as a program that has nothing else in it.
+int BecomeSupervisor(char** argv) {
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto program = self.parent_path() / "perdure-supervisor";
+  execv(program.c_str(), argv);
+  fmt::print(stderr, "perdure: cannot start {}, which belongs beside this program: {}\n",
+             program.string(), std::strerror(errno));
+  return perdure::protocol::kExitSystem;
+}
+
+int Run(const perdure::cli::CommandLine& line, char** argv) {
   const perdure::GetEnv env = perdure::ProcessEnvironment();
   if (line.command == Command::kPs || line.command == Command::kReload ||
       line.command == Command::kStop || line.command == Command::kCache ||
@@ -70,16 +83,14 @@ int Run(const perdure::cli::CommandLine& line) {
     return perdure::cli::RunShow(line.model, line.flags, env, line.json);
   if (line.command == Command::kBench)
     return perdure::cli::RunBench(line.model, line.flags, env, line.bench);
+  if (line.command == Command::kServe) return BecomeSupervisor(argv);
   std::vector<std::string> warnings;
   const auto config = perdure::LoadConfig(line.flags, env, &warnings);
   if (!config) {
     fmt::print(stderr, "perdure: {}\n", config.error().message);
     return perdure::protocol::kExitUsage;
   }
-  if (line.command == Command::kDemo) return perdure::cli::RunDemo(*config, line.flags, line.demo);
-  perdure::InitLogging("supervisor", config->log_level);
-  for (const std::string& warning : warnings) perdure::LogWarning("{}", warning);
-  return perdure::supervisor::RunSupervisor(*config, line.flags);
+  return perdure::cli::RunDemo(*config, line.flags, line.demo);
 }
 
 }  // namespace
@@ -87,5 +98,5 @@ int Run(const perdure::cli::CommandLine& line) {
 int main(int argc, char** argv) {
   const auto parsed = perdure::cli::ParseCommandLine(argc, argv);
   if (!parsed.command_line) return parsed.exit_code;
-  return Run(*parsed.command_line);
+  return Run(*parsed.command_line, argv);
 }

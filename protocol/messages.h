@@ -42,11 +42,13 @@ enum class MessageType : uint16_t {
   kRoster = 32,
   kChannelOffer = 33,  // with one fd
   kFrontendSettings = 34,
+  kMemoryReport = 35,
   // F → S
   kFrontendReady = 48,
   kDrained = 49,        // also W → S
   kChannelBroken = 50,  // also W → S
   kDemand = 51,
+  kMemoryQuery = 52,
   // S → W
   kNewChannel = 64,  // with one fd: the frontend was replaced
   kKvLimit = 68,
@@ -146,7 +148,10 @@ struct ConversationTicket {
   CacheSchedule cache;
   std::string conversation_id;           // empty: nothing is remembered
   std::vector<uint64_t> message_hashes;  // of the request's messages, each with all before it
-  auto Fields() { return std::tie(cache, conversation_id, message_hashes); }
+  // Bits of the prompt's tokens, the lowest first: those that the model has drawn in earlier turns.
+  // The next worker may have no other way to know.
+  std::vector<uint64_t> drawn;
+  auto Fields() { return std::tie(cache, conversation_id, message_hashes, drawn); }
 };
 
 // A stream goes on with the next worker, which neither renders nor draws again what F has, and
@@ -519,6 +524,14 @@ struct FrontendSettings {
   }
 };
 
+// Answers MemoryQuery.
+struct MemoryReport {
+  static constexpr MessageType kType = MessageType::kMemoryReport;
+  uint64_t id = 0;
+  std::string json;  // an object
+  auto Fields() { return std::tie(id, json); }
+};
+
 // --- F, W → S ----------------------------------------------------------------------------------
 
 struct FrontendReady {
@@ -562,6 +575,13 @@ struct Demand {
   auto Fields() { return std::tie(models); }
 };
 
+// Who has what of the memory? `id` is the sender's.
+struct MemoryQuery {
+  static constexpr MessageType kType = MessageType::kMemoryQuery;
+  uint64_t id = 0;
+  auto Fields() { return std::tie(id); }
+};
+
 struct WorkerReady {
   static constexpr MessageType kType = MessageType::kWorkerReady;
   int32_t max_context = 0;
@@ -572,9 +592,11 @@ struct WorkerReady {
   uint64_t kv_bytes_per_token = 0;
   std::string isa;
   uint64_t kv_page_bytes = 0;  // of one page of KV, the unit of allocation; 0: not in pages
+  uint64_t kv_slab_bytes = 0;  // in which KV takes memory from the system, and gives it back
+  uint64_t work_bytes = 0;     // what computing takes at most, beside weights and KV
   auto Fields() {
     return std::tie(max_context, architecture, quantization, parameters, weight_bytes,
-                    kv_bytes_per_token, isa, kv_page_bytes);
+                    kv_bytes_per_token, isa, kv_page_bytes, kv_slab_bytes, work_bytes);
   }
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "protocol/codec.h"
 
@@ -78,6 +79,12 @@ void FrontendChild::OnFrame(protocol::ReceivedFrame received) {
       if (!demand) break;
       return context_.demand(*demand);
     }
+    case protocol::MessageType::kMemoryQuery: {
+      const auto query = protocol::Decode<protocol::MemoryQuery>(received.frame.payload);
+      if (!query || memory_asked_.size() >= limits::kMemoryCallsMax) break;
+      memory_asked_.push_back(query->id);
+      return FlushToChild();
+    }
     case protocol::MessageType::kChannelBroken: {
       const auto broken = protocol::Decode<protocol::ChannelBroken>(received.frame.payload);
       if (!broken) break;
@@ -129,6 +136,10 @@ void FrontendChild::FlushToChild() {
     roster_waits_ = false;
     process_->Send(context_.roster());
   }
+  while (!memory_asked_.empty() && process_->can_send()) {
+    process_->Send(protocol::MemoryReport{memory_asked_.back(), context_.memory()});
+    memory_asked_.pop_back();
+  }
   if (drain_timeout_s_ && process_->can_send()) {
     process_->Send(protocol::Drain{*drain_timeout_s_});
     drain_timeout_s_.reset();
@@ -138,6 +149,7 @@ void FrontendChild::FlushToChild() {
 void FrontendChild::OnGone() {
   // Offers that were not sent are still good for its replacement.
   drain_timeout_s_.reset();
+  memory_asked_.clear();
   ready_ms_.reset();
   context_.demand({});
 }

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "supervisor/managed_child.h"
 
@@ -24,6 +25,7 @@ class FrontendChild : public ManagedChild {
     std::function<void(const protocol::ChannelBroken&)> worker_misused;
     // What is asked of the models; nothing once it is gone.
     std::function<void(const protocol::Demand&)> demand;
+    std::function<std::string()> memory;  // who has what of it, as JSON
     std::function<void()> changed;
   };
 
@@ -62,6 +64,7 @@ class FrontendChild : public ManagedChild {
   bool roster_waits_ = false;
   bool settings_wait_ = false;
   std::optional<int> drain_timeout_s_;
+  std::vector<uint64_t> memory_asked_;  // ids of queries
   std::optional<int64_t> ready_ms_;
   bool drained_ = false;
 };

@@ -12,7 +12,6 @@
 #include "base/memory.h"
 #include "base/percent_encode.h"
 #include "base/processors.h"
-#include "hub/weight_bytes.h"
 #include "protocol/codec.h"
 #include "supervisor/proc.h"
 
@@ -134,7 +133,7 @@ void ModelWorker::OnFrame(protocol::ReceivedFrame received) {
       auto facts = protocol::Decode<protocol::WorkerReady>(received.frame.payload);
       if (!facts) break;
       facts_ = std::move(*facts);
-      reckoned_bytes_ = facts_->weight_bytes + limits::kWorkerBytes;
+      TakeFacts();
       present_since_ms_ = used_ms_ = MonotonicMs();
       LogInfo("{} is ready: {}, {}, {:.1f} million parameters, context {}, {} after {:.1f} s",
               who(), facts_->architecture, facts_->quantization,
@@ -230,6 +229,7 @@ void ModelWorker::OnGone() {
   kv_to_send_.reset();
   threads_ = 0;
   threads_wait_ = false;
+  used_bytes_ = 0;
   kv_asked_ = false;
   kv_serial_ = 0;
   kv_floor_until_ms_ = 0;
@@ -284,7 +284,7 @@ std::string ModelWorker::Reload(WorkerSettings settings, const Timings& timings)
   settings_ = std::move(settings);
   const bool was_retired = std::exchange(is_retired_, false);
   if (!same) {
-    measured_bytes_ = 0;
+    reckoned_bytes_ = 0;
     Reckon();
   }
   if (!wanted()) {
@@ -302,11 +302,42 @@ std::string ModelWorker::Reload(WorkerSettings settings, const Timings& timings)
 
 // --- Residency ----------------------------------------------------------------------------------
 
+// What a worker has told is better, as long as it is told of the same files.
 void ModelWorker::Reckon() {
-  reckoned_bytes_ = hub::LoadedBytes(settings_.model, context_.places) + limits::kWorkerBytes;
+  const protocol::WorkerHeritage& h = settings_.heritage;
+  const int sequences = h.max_sequences > 0 ? h.max_sequences : limits::kSequencesDefault;
+  const hub::ModelSize size = hub::SizeOf(settings_.model, context_.places, sequences);
+  if (reckoned_bytes_ > 0 && size == size_) return;
+  size_ = size;
+  measured_bytes_ = 0;
+  reckoned_bytes_ =
+      size.weight_bytes + size.work_bytes + limits::kWorkerBytes + limits::kWorkerRequestBytes;
+  kv_size_ =
+      shm::KvSizeOf(size.kv_page_bytes, size.context, sequences, h.conversations.conversations_max);
+}
+
+// It has loaded and not computed yet: what computing takes will come on top.
+void ModelWorker::TakeFacts() {
+  uint64_t loaded = facts_->weight_bytes + limits::kWorkerBytes;
+  if (const auto use = ReadMemoryUse(pid()))
+    loaded = std::max(loaded, use->rss_bytes - use->shmem_bytes);
+  reckoned_bytes_ = loaded + facts_->work_bytes + limits::kWorkerRequestBytes;
+  measured_bytes_ = 0;
+  if (facts_->kv_slab_bytes > 0) {
+    kv_size_.slab_bytes = facts_->kv_slab_bytes;
+    kv_size_.least_bytes =
+        shm::LeastKvBytes(facts_->kv_slab_bytes, facts_->kv_page_bytes, facts_->max_context);
+  }
+  SampleMemory();
 }
 
 uint64_t ModelWorker::process_bytes() const { return std::max(reckoned_bytes_, measured_bytes_); }
+
+uint64_t ModelWorker::process_used_bytes() const { return pid() > 0 ? used_bytes_ : 0; }
+
+uint64_t ModelWorker::weight_bytes() const {
+  return facts_ ? facts_->weight_bytes : size_.weight_bytes;
+}
 
 uint64_t ModelWorker::arena_bytes() const {
   constexpr uint64_t kBlock = 512;  // the unit of st_blocks, whatever the file system
@@ -317,12 +348,32 @@ uint64_t ModelWorker::arena_bytes() const {
 
 uint64_t ModelWorker::kv_bytes() const {
   const bool has_process = alive() || state() == ModelState::kBackoff;
-  return has_process ? std::max(kv_limit_, arena_bytes()) : arena_bytes();
+  return has_process ? std::max(InSlabs(kv_limit_) + KvFixed(), arena_bytes()) : arena_bytes();
+}
+
+uint64_t ModelWorker::kv_used_bytes() const {
+  if (arena_) return arena_bytes();
+  return status() != nullptr ? status()->kv_bytes_reserved.load(std::memory_order_relaxed) : 0;
 }
 
 uint64_t ModelWorker::KvLeast() const {
   const uint64_t configured = settings_.heritage.kv_bytes_max;
-  return configured > 0 ? std::min(configured, limits::kKvGrantBytes) : limits::kKvGrantBytes;
+  return configured > 0 ? InSlabs(std::min(configured, kv_size_.least_bytes))
+                        : kv_size_.least_bytes;
+}
+
+// What an arena takes for what is in it: descriptors, records of conversations.
+uint64_t ModelWorker::KvFixed() const {
+  const uint64_t slabs =
+      status() != nullptr ? status()->kv_bytes_reserved.load(std::memory_order_relaxed) : 0;
+  const uint64_t arena = arena_bytes();
+  return std::max(kv_size_.fixed_bytes, slabs > 0 && arena > slabs ? arena - slabs : 0);
+}
+
+// The worker takes memory in these, also for what is less than one.
+uint64_t ModelWorker::InSlabs(uint64_t bytes) const {
+  const uint64_t slab = kv_size_.slab_bytes;
+  return slab == 0 ? bytes : (bytes + slab - 1) / slab * slab;
 }
 
 ModelUse ModelWorker::Use(int64_t now_ms) const {
@@ -350,13 +401,10 @@ ModelUse ModelWorker::Use(int64_t now_ms) const {
   use.wants_preload = wants_preload_ && !is_retired_;
   use.process_bytes = process_bytes();
   use.kv_bytes = kv_bytes();
-  use.kv_used_bytes = arena_ ? arena_bytes()
-                      : status() != nullptr
-                          ? status()->kv_bytes_reserved.load(std::memory_order_relaxed)
-                          : 0;
-  use.kv_least_bytes = KvLeast();
-  use.kv_floor_bytes = now_ms < kv_floor_until_ms_ ? kv_floor_ : 0;
-  if (!kv_asked_) use.kv_wanted_bytes = kv_wanted_;
+  use.kv_used_bytes = kv_used_bytes();
+  use.kv_least_bytes = KvLeast() + KvFixed();
+  if (now_ms < kv_floor_until_ms_) use.kv_floor_bytes = InSlabs(kv_floor_) + KvFixed();
+  if (!kv_asked_ && kv_wanted_ > 0) use.kv_wanted_bytes = InSlabs(kv_wanted_) + KvFixed();
   use.kv_wanted_since_ms = kv_wanted_since_ms_;
   use.waiting = is_retired_ ? 0 : waiting_;
   use.running = running_;
@@ -385,7 +433,10 @@ void ModelWorker::Load() {
   wants_preload_ = false;
   keep_alive_s_.reset();
   if (!facts_) Reckon();
-  if (!alive()) kv_limit_ = std::max(KvLeast(), arena_bytes());
+  if (!alive()) {
+    const uint64_t arena = arena_bytes(), fixed = KvFixed();
+    kv_limit_ = std::max(KvLeast(), arena > fixed ? InSlabs(arena - fixed) : 0);
+  }
   if (std::exchange(has_failed_, false) && state() == ModelState::kStopped)
     RunAgain();
   else
@@ -417,13 +468,16 @@ void ModelWorker::LimitKv(uint64_t bytes) {
   if (kv_asked_) return;
   kv_asked_ = true;
   ++kv_serial_;
+  // Whole slabs, or less: a part of one would be taken whole.
+  const uint64_t fixed = KvFixed(), slab = std::max<uint64_t>(1, kv_size_.slab_bytes);
+  bytes = bytes > fixed ? (bytes - fixed) / slab * slab : 0;
   // What is taken back counts once it has come.
   kv_limit_ = std::max(kv_limit_, bytes);
   kv_to_send_ = kv_asked_bytes_ = bytes;
   FlushToChild();
 }
 
-void ModelWorker::RefuseKv() { LimitKv(kv_limit_); }
+void ModelWorker::RefuseKv() { LimitKv(InSlabs(kv_limit_) + KvFixed()); }
 
 void ModelWorker::OnKvState(const protocol::KvState& kv) {
   const int64_t now_ms = MonotonicMs();
@@ -450,8 +504,11 @@ void ModelWorker::LimitThreads(int processors) {
 }
 
 void ModelWorker::SampleMemory() {
-  if (state() != ModelState::kReady || pid() == 0) return;
-  if (const auto use = ReadMemoryUse(pid())) measured_bytes_ = use->rss_bytes - use->shmem_bytes;
+  if (pid() == 0) return;
+  const auto use = ReadMemoryUse(pid());
+  if (!use) return;
+  measured_bytes_ = use->rss_bytes - use->shmem_bytes;
+  used_bytes_ = use->own_bytes;
 }
 
 void ModelWorker::OnChanged() {

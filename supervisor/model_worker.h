@@ -5,8 +5,10 @@
 #include <optional>
 #include <string>
 
+#include "hub/model_size.h"
 #include "hub/model_source.h"
 #include "shm/arena_segment.h"
+#include "shm/kv_least.h"
 #include "supervisor/managed_child.h"
 #include "supervisor/residency.h"
 #include "supervisor/suspects.h"
@@ -74,8 +76,13 @@ class ModelWorker : public ManagedChild {
   bool is_computing() const { return state() == ModelState::kReady && running_ > 0; }
   // Looks at what its process takes.
   void SampleMemory();
-  uint64_t process_bytes() const;  // as the ledger has it
+  // As the ledger has it: what its process may take without KV, and what it took when it was looked
+  // at last; what KV may take, and what it takes.
+  uint64_t process_bytes() const;
+  uint64_t process_used_bytes() const;
   uint64_t kv_bytes() const;
+  uint64_t kv_used_bytes() const;
+  uint64_t weight_bytes() const;
   uint32_t waiting() const { return waiting_; }  // requests that no process of it has
   uint64_t arena_bytes() const;                  // as the kernel has it
 
@@ -113,7 +120,10 @@ class ModelWorker : public ManagedChild {
   std::string LastMessage() const override;
   void OpenArena();
   void Reckon();
+  void TakeFacts();
   uint64_t KvLeast() const;
+  uint64_t KvFixed() const;
+  uint64_t InSlabs(uint64_t bytes) const;
   void OnKvState(const protocol::KvState& kv);
 
   const Context& context_;
@@ -135,9 +145,13 @@ class ModelWorker : public ManagedChild {
   bool unloads_ = false;
   bool yields_ = false;
   uint64_t missing_bytes_ = 0;
-  uint64_t reckoned_bytes_ = 0;  // of its process, before it is measured
-  uint64_t measured_bytes_ = 0;
-  // Of KV: granted, wanted in all, and what it could not give back when it was asked.
+  hub::ModelSize size_;
+  uint64_t reckoned_bytes_ = 0;  // of its process, with what it may still take
+  uint64_t measured_bytes_ = 0;  // what it has, by the kernel's figures
+  uint64_t used_bytes_ = 0;      // the same without what others have, too
+  shm::KvSize kv_size_;
+  // Of KV in slabs, beside what an arena has besides: granted, wanted in all, and what it could not
+  // give back when it was asked.
   uint64_t kv_limit_ = 0, kv_wanted_ = 0, kv_floor_ = 0;
   int64_t kv_wanted_since_ms_ = 0, kv_floor_until_ms_ = 0;
   int threads_ = 0;  // that it was told last; 0: none

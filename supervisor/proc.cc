@@ -2,11 +2,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <filesystem>
 #include <string>
 
 #include "base/file.h"
+#include "base/limits.h"
 
 namespace perdure::supervisor {
 namespace {
@@ -47,7 +49,14 @@ std::optional<MemoryUse> ReadMemoryUse(int pid) {
   const auto resident = NumberOf(*text, "VmRSS:");  // kB, all of them
   const auto file = NumberOf(*text, "RssFile:"), shmem = NumberOf(*text, "RssShmem:");
   if (!resident || !file || !shmem) return std::nullopt;
-  return MemoryUse{*resident * 1024, (*file + *shmem) * 1024, *shmem * 1024};
+  MemoryUse use{*resident * 1024, (*file + *shmem) * 1024, *shmem * 1024,
+                (*resident - std::min(*resident, *shmem)) * 1024};
+  if (use.rss_bytes > limits::kSharesAskedBytesMax) return use;
+  const auto parts = ReadFile(fmt::format("/proc/{}/smaps_rollup", pid), kProcFileBytesMax);
+  if (!parts) return use;
+  const auto pss = NumberOf(*parts, "Pss:"), pss_shmem = NumberOf(*parts, "Pss_Shmem:");
+  if (pss && pss_shmem && *pss >= *pss_shmem) use.own_bytes = (*pss - *pss_shmem) * 1024;
+  return use;
 }
 
 std::optional<uint64_t> MajorFaultsFromStat(std::string_view text) {

@@ -11,6 +11,10 @@ struct MemoryUse {
   uint64_t rss_bytes = 0;
   uint64_t shared_bytes = 0;  // of these, pages of files and shared memory
   uint64_t shmem_bytes = 0;   // of those, of shared memory
+  // What would be free without this process: without shared memory, and pages that others have,
+  // too, in parts. Of a process that maps very much its whole, as the kernel would take long to
+  // tell.
+  uint64_t own_bytes = 0;
 };
 std::optional<MemoryUse> ReadMemoryUse(int pid);
 

@@ -56,19 +56,7 @@ Json PidOrNull(const ManagedChild& child) { return child.pid() > 0 ? Json(child.
 // Its process without the arena, which is counted once, whoever maps it.
 uint64_t KernelBytes(const ModelWorker& model) {
   const auto use = model.pid() > 0 ? ReadMemoryUse(model.pid()) : std::nullopt;
-  return (use ? use->rss_bytes - use->shmem_bytes : 0) + model.arena_bytes();
-}
-
-Json LedgerReport(const ReportInputs& inputs, int64_t now_ms) {
-  uint64_t held = 0, kernel = 0;
-  for (const ModelWorker* model : inputs.models) {
-    held += HeldBytes(model->Use(now_ms));
-    kernel += KernelBytes(*model);
-  }
-  return Json{{"budget_bytes", inputs.memory_budget},
-              {"held_bytes", held},
-              {"free_bytes", inputs.memory_budget > held ? inputs.memory_budget - held : 0},
-              {"kernel_bytes", kernel}};
+  return (use ? use->own_bytes : 0) + model.arena_bytes();
 }
 
 Json ModelReport(const ModelWorker& model, int64_t now_ms) {
@@ -130,6 +118,10 @@ Json ModelReport(const ModelWorker& model, int64_t now_ms) {
 
 }  // namespace
 
+std::string MemoryText(const ReportInputs& inputs) {
+  return DumpJson(MemoryReport({inputs.memory, inputs.frontend, inputs.models}));
+}
+
 std::string PsReport(const ReportInputs& inputs) {
   const int64_t now_ms = MonotonicMs();
   Json report = Json::object();
@@ -147,7 +139,7 @@ std::string PsReport(const ReportInputs& inputs) {
   AddDeaths(frontend, &front);
   front["memory"] = Memory(frontend.pid());
   report["frontend"] = std::move(front);
-  report["memory"] = LedgerReport(inputs, now_ms);
+  report["memory"] = MemoryReport({inputs.memory, inputs.frontend, inputs.models});
   report["models"] = Json::array();
   for (const ModelWorker* model : inputs.models)
     report["models"].push_back(ModelReport(*model, now_ms));

@@ -10,6 +10,7 @@
 
 #include "base/listen.h"
 #include "supervisor/frontend_child.h"
+#include "supervisor/memory_report.h"
 #include "supervisor/model_worker.h"
 
 namespace perdure::supervisor {
@@ -20,9 +21,11 @@ struct ReportInputs {
   std::string url;
   const FrontendChild* frontend = nullptr;
   std::vector<const ModelWorker*> models;
-  uint64_t memory_budget = 0;  // of all models
+  MemoryBudgetFacts memory;
 };
 std::string PsReport(const ReportInputs& inputs);
+// Its member "memory", for /admin/memory.
+std::string MemoryText(const ReportInputs& inputs);
 
 // {"url": "…", "admin_token": "…"}: how to reach /admin from this machine.
 std::string AdminReport(const Listener& listener, const std::string& admin_token);

@@ -29,6 +29,7 @@
 #include "supervisor/frontend_child.h"
 #include "supervisor/model_keeper.h"
 #include "supervisor/model_worker.h"
+#include "supervisor/proc.h"
 #include "supervisor/report.h"
 #include "supervisor/service_manager.h"
 
@@ -73,6 +74,7 @@ class Supervisor {
   std::string ReloadAndLog();
   void ReloadModels(std::vector<std::string>* changes);
   void SetMemory();
+  void SampleServices();
   void AddModel(ModelKeeper::Models* models, const ModelConfig& config);
   // The answers for the control socket.
   std::string ReplaceWorker(const std::string& name);
@@ -110,6 +112,7 @@ class Supervisor {
   std::unique_ptr<FrontendChild> frontend_;
   ModelKeeper::Models models_;  // in the order of the config
   ModelKeeper keeper_;
+  MemoryBudgetFacts memory_;
   Stage stage_ = Stage::kRunning;
   int64_t drain_at_ms_ = 0;  // of kEndsSoon
   bool end_now_ = false;
@@ -195,6 +198,7 @@ Status Supervisor::Open() {
   frontend_context_.demand = [this](const protocol::Demand& demand) {
     keeper_.OnDemand(demand, models_, MonotonicMs());
   };
+  frontend_context_.memory = [this] { return MemoryText(Inputs()); };
   frontend_context_.changed = [this] { roster_changed_ = true; };
   frontend_ = std::make_unique<FrontendChild>(loop_, frontend_context_, CurrentFrontendSettings(),
                                               CurrentTimings());
@@ -204,9 +208,27 @@ Status Supervisor::Open() {
 }
 
 void Supervisor::SetMemory() {
-  worker_context_.memory_capacity = ReadMemoryState().capacity;
+  const MemoryState memory = ReadMemoryState();
+  worker_context_.memory_capacity = memory.capacity;
   worker_context_.memory_budget = MemoryBudget(config_.memory_max, worker_context_.memory_capacity);
-  keeper_.SetLimits({worker_context_.memory_budget, int64_t{1000} * config_.residency_least_s});
+  memory_.capacity_bytes = worker_context_.memory_capacity;
+  memory_.is_limited = memory.is_limited;
+  memory_.is_configured = config_.memory_max > 0;
+  memory_.budget_bytes = worker_context_.memory_budget;
+  SampleServices();
+}
+
+// What supervisor and frontend take is not for models.
+void Supervisor::SampleServices() {
+  uint64_t bytes = 0;
+  for (const int pid : {static_cast<int>(getpid()), frontend_->pid()}) {
+    if (const auto use = pid > 0 ? ReadMemoryUse(pid) : std::nullopt) bytes += use->own_bytes;
+  }
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  memory_.service_bytes = std::max(limits::kServiceBytes, (bytes + kMiB - 1) / kMiB * kMiB);
+  const uint64_t budget = memory_.budget_bytes;
+  keeper_.SetLimits({budget > memory_.service_bytes ? budget - memory_.service_bytes : 0,
+                     int64_t{1000} * config_.residency_least_s});
 }
 
 void Supervisor::AddModel(ModelKeeper::Models* models, const ModelConfig& config) {
@@ -265,6 +287,7 @@ void Supervisor::OnTime(int64_t now_ms) {
   next_sample_ms_ = now_ms + CurrentTimings().health_sample_ms;
   keeper_.SetProcessors(UsableProcessors());  // a control group's quota may have changed
   frontend_->SampleHealth(now_ms);
+  SampleServices();
   for (const auto& model : models_) {
     model->SampleHealth(now_ms);
     model->SampleMemory();
@@ -502,7 +525,7 @@ ReportInputs Supervisor::Inputs() const {
   inputs.url = listener_.Url();
   inputs.frontend = frontend_.get();
   for (const auto& model : models_) inputs.models.push_back(model.get());
-  inputs.memory_budget = keeper_.limits().budget_bytes;
+  inputs.memory = memory_;
   return inputs;
 }
 

@@ -83,6 +83,24 @@ Status CheckVocabulary(const protocol::Resume& resume, int vocab_size) {
   return {};
 }
 
+constexpr size_t kBits = 64;
+
+std::vector<uint64_t> BitsOf(const std::vector<bool>& drawn) {
+  std::vector<uint64_t> bits;
+  for (size_t i = 0; i < drawn.size(); ++i) {
+    if (!drawn[i]) continue;
+    bits.resize(i / kBits + 1);
+    bits.back() |= uint64_t{1} << i % kBits;
+  }
+  return bits;
+}
+
+// What is beyond the prompt is ignored.
+void AddBits(const std::vector<uint64_t>& bits, std::vector<bool>* drawn) {
+  for (size_t i = 0; i < std::min(drawn->size(), bits.size() * kBits); ++i)
+    if ((bits[i / kBits] >> i % kBits & 1) != 0) (*drawn)[i] = true;
+}
+
 }  // namespace
 
 Status Generator::Submit(const protocol::Submit& submit) {
@@ -119,6 +137,7 @@ void Generator::Accept(const protocol::Submit& submit, std::vector<TokenId> prom
       Open(submit.rid, std::move(owned), &*admitted, submit.credit_bytes, submit.request);
   request->received_us = received_us;
   accepted.prompt_ids = request->prompt_ids;
+  accepted.ticket.drawn = BitsOf(request->prompt_drawn);
   sink_->Send(accepted);
   for (int i = 0; i < submit.request.choices; ++i) {
     Choice* const choice = AddChoice(request, submit.request, *admitted);
@@ -157,6 +176,7 @@ Status Generator::Resume(const protocol::Resume& resume) {
   Request* const request =
       Open(resume.rid, std::move(owned), &*admitted, resume.credit_bytes, resume.request);
   request->prompt_drawn = conversations_.DrawnOf(request->owner, request->prompt_ids);
+  AddBits(resume.ticket.drawn, &request->prompt_drawn);
   request->received_us = received_us;
   for (const protocol::ChoiceSoFar& so_far : resume.choices) {
     Choice* const choice = AddChoice(request, resume.request, *admitted);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
 #include <new>
 #include <utility>
@@ -155,6 +156,12 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   return Err(ErrorCode::out_of_memory, "not enough memory to load the model");
 }
 
+// The engine's buffers, and logits of one position a sequence.
+uint64_t WorkBytes(const engine::ModelInfo& info, int sequences) {
+  const uint64_t rows = std::bit_ceil(static_cast<unsigned>(sequences));
+  return info.work_bytes + rows * static_cast<uint64_t>(info.vocab_size) * sizeof(float);
+}
+
 // Without it the model is served all the same.
 std::unique_ptr<DiskPersistence> OpenPersistence(const WorkerHeritage& heritage,
                                                  GeneratorOptions* options) {
@@ -231,6 +238,8 @@ int Serve(const WorkerHeritage& heritage, Loaded loaded, shm::StatusShm* status,
   ready.kv_bytes_per_token = info.kv.PageBytes() / engine::kPageTokens;
   ready.kv_page_bytes = info.kv.PageBytes();
   ready.isa = engine::IsaName(loaded.options.isa);
+  ready.kv_slab_bytes = loaded.store->memory().geometry().slab_bytes;
+  ready.work_bytes = WorkBytes(info, loaded.sequences_max);
   control->Send(ready);
   if (heritage.warm_up) loop.WarmUp(options.shared_prefixes);
   return loop.Run();

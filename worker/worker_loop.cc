@@ -341,7 +341,8 @@ void WorkerLoop::OnKvLimit(const protocol::KvLimit& message) {
 void WorkerLoop::AskForKv() {
   if (std::exchange(kv_asked_, true)) return;
   const uint64_t limit = store_->limit_bytes();
-  const uint64_t more = std::max(limit / 2, limits::kKvGrantBytes);
+  // Of what is small as much again is enough.
+  const uint64_t more = std::max(limit / 2, std::min(limit, limits::kKvGrantBytes));
   control_->Send(protocol::KvState{kv_serial_, limit, std::min(limit + more, store_->bytes_max())});
 }
 

@@ -19,6 +19,44 @@ int Padded(int outputs) { return (outputs + kPanelWidth - 1) / kPanelWidth * kPa
 
 }  // namespace
 
+std::vector<WorkArray> Decoder::LayOut(Buffers* buffers, int rows) const {
+  Buffers& b = *buffers;
+  const ModelConfig& c = spec_.config;
+  const int q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
+  const auto n = static_cast<size_t>(rows);
+  b.scratch_floats = std::max(AttentionScratchFloats(c.head_dim), size_t(c.hidden_size));
+  b.scratch_floats = (b.scratch_floats + 15) / 16 * 16;
+  // Layers of experts have buffers of their own (MoeCompute).
+  const int inner = HasDenseLayers() ? c.feed_forward : 0;
+  const size_t packed =
+      std::max({PackedRowsFloats(rows, 1, c.hidden_size), PackedRowsFloats(rows, 1, q_size),
+                PackedRowsFloats(rows, 1, inner)});
+  return {
+      {&b.x, n * size_t(c.hidden_size)},
+      {&b.normed, n * size_t(c.hidden_size)},
+      {&b.q, n * size_t(Padded(q_size))},
+      {&b.k, n * size_t(Padded(kv_size))},
+      {&b.v, n * size_t(Padded(kv_size))},
+      {&b.attended, n * size_t(q_size)},
+      {&b.out, n * size_t(Padded(c.hidden_size))},
+      {&b.gate, n * size_t(Padded(inner))},
+      {&b.up, n * size_t(Padded(inner))},
+      {&b.packed, packed},
+      {&b.cosines, n * size_t(c.head_dim / 2)},
+      {&b.sines, n * size_t(c.head_dim / 2)},
+      {&b.scratch, size_t(pool_.threads()) * b.scratch_floats},
+  };
+}
+
+uint64_t Decoder::LargestWorkBytes() {
+  Buffers none;
+  const uint64_t bytes = WorkBytes(LayOut(&none, limits::kEngineRowsMax));
+  if (moe_)
+    for (const DecoderLayer& layer : layers_)
+      if (layer.experts) return bytes + moe_->LargestWorkBytes(*layer.experts);
+  return bytes;
+}
+
 void Decoder::Reserve(int rows, size_t logits_rows) {
   Buffers& b = *buffers_;
   const ModelConfig& c = spec_.config;
@@ -26,30 +64,7 @@ void Decoder::Reserve(int rows, size_t logits_rows) {
     // Powers of two: a growing batch does not allocate at every step.
     b.rows = std::min(static_cast<int>(std::bit_ceil(static_cast<unsigned>(rows))),
                       limits::kEngineRowsMax);
-    const int q_size = c.heads * c.head_dim, kv_size = c.kv_heads * c.head_dim;
-    const auto n = static_cast<size_t>(b.rows);
-    b.scratch_floats = std::max(AttentionScratchFloats(c.head_dim), size_t(c.hidden_size));
-    b.scratch_floats = (b.scratch_floats + 15) / 16 * 16;
-    // Layers of experts have buffers of their own (MoeCompute).
-    const int inner = HasDenseLayers() ? c.feed_forward : 0;
-    const size_t packed =
-        std::max({PackedRowsFloats(b.rows, 1, c.hidden_size), PackedRowsFloats(b.rows, 1, q_size),
-                  PackedRowsFloats(b.rows, 1, inner)});
-    const WorkArray arrays[] = {
-        {&b.x, n * size_t(c.hidden_size)},
-        {&b.normed, n * size_t(c.hidden_size)},
-        {&b.q, n * size_t(Padded(q_size))},
-        {&b.k, n * size_t(Padded(kv_size))},
-        {&b.v, n * size_t(Padded(kv_size))},
-        {&b.attended, n * size_t(q_size)},
-        {&b.out, n * size_t(Padded(c.hidden_size))},
-        {&b.gate, n * size_t(Padded(inner))},
-        {&b.up, n * size_t(Padded(inner))},
-        {&b.packed, packed},
-        {&b.cosines, n * size_t(c.head_dim / 2)},
-        {&b.sines, n * size_t(c.head_dim / 2)},
-        {&b.scratch, size_t(pool_.threads()) * b.scratch_floats},
-    };
+    const std::vector<WorkArray> arrays = LayOut(&b, b.rows);
     b.memory = AlignedBuffer();  // give the old one back first
     b.memory = AllocateWork(arrays);
   }

@@ -12,6 +12,7 @@
 #include "engine/kernels/kernels.h"
 #include "engine/models/moe.h"
 #include "engine/models/registry.h"
+#include "engine/models/work_memory.h"
 #include "engine/packed_matrix.h"
 #include "engine/rope.h"
 #include "engine/thread_pool.h"
@@ -90,6 +91,8 @@ class Decoder final : public Engine {
   void Norm(const float* x, const std::vector<float>& weight, int rows, float* y);
   void AddBias(const Linear& linear, float* row) const;
   bool HasDenseLayers() const;
+  std::vector<WorkArray> LayOut(Buffers* buffers, int rows) const;
+  uint64_t LargestWorkBytes();
   void Reserve(int rows, size_t logits_rows);
 
   DecoderSpec spec_;

@@ -162,6 +162,7 @@ void Decoder::FillInfo(int64_t parameters, const Checkpoint& checkpoint) {
   info_.kv = {.layers = c.layers, .kv_heads = c.kv_heads, .head_dim = c.head_dim};
   info_.eos_ids = c.eos_ids;
   info_.notes = spec_.notes;
+  info_.work_bytes = LargestWorkBytes();
 
   std::set<PanelFormat> formats;
   info_.weight_bytes = head_ ? embedding_.data.size() : 0;

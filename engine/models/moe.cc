@@ -44,25 +44,33 @@ MoeCompute::MoeCompute(const Kernels& kernels, ThreadPool& pool, Activations act
       config_(config),
       block_rows_(std::max(1, limits::kExpertSlotsMax / config.per_token)) {}
 
-void MoeCompute::Reserve(const MoeLayer& layer, int rows) {
-  if (rows <= rows_) return;
-  // Powers of two: a growing batch does not allocate at every step.
-  rows_ = std::min(static_cast<int>(std::bit_ceil(static_cast<unsigned>(rows))), block_rows_);
-  const int slots = rows_ * config_.per_token, groups = std::min(slots, config_.count);
+std::array<WorkArray, 6> MoeCompute::LayOut(const MoeLayer& layer, int rows) {
+  const int slots = rows * config_.per_token, groups = std::min(slots, config_.count);
   const size_t packed =
-      std::max({PackedRowsFloats(rows_, 1, hidden_), PackedRowsFloats(slots, groups, hidden_),
+      std::max({PackedRowsFloats(rows, 1, hidden_), PackedRowsFloats(slots, groups, hidden_),
                 PackedRowsFloats(slots, groups, config_.feed_forward)});
-  const auto n = static_cast<size_t>(rows_), m = static_cast<size_t>(slots);
-  memory_ = AlignedBuffer();  // give the old one back first
-  const WorkArray arrays[] = {
+  const auto n = static_cast<size_t>(rows), m = static_cast<size_t>(slots);
+  return {{
       {&logits_, n * static_cast<size_t>(layer.router.padded_outputs())},
       {&weights_, m},
       {&gate_, m * static_cast<size_t>(layer.gate.padded_outputs())},
       {&up_, m * static_cast<size_t>(layer.up.padded_outputs())},
       {&out_, m * static_cast<size_t>(layer.down.padded_outputs())},
       {&packed_, packed},
-  };
-  memory_ = AllocateWork(arrays);
+  }};
+}
+
+uint64_t MoeCompute::LargestWorkBytes(const MoeLayer& layer) {
+  return WorkBytes(LayOut(layer, std::min(limits::kEngineRowsMax, block_rows_)));
+}
+
+void MoeCompute::Reserve(const MoeLayer& layer, int rows) {
+  if (rows <= rows_) return;
+  // Powers of two: a growing batch does not allocate at every step.
+  rows_ = std::min(static_cast<int>(std::bit_ceil(static_cast<unsigned>(rows))), block_rows_);
+  const auto m = static_cast<size_t>(rows_) * static_cast<size_t>(config_.per_token);
+  memory_ = AlignedBuffer();  // give the old one back first
+  memory_ = AllocateWork(LayOut(layer, rows_));
   chosen_.resize(m);
   slot_of_.resize(m);
   slot_row_.resize(m);

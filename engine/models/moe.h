@@ -3,6 +3,8 @@
 // of Hugging Face transformers.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
@@ -11,6 +13,7 @@
 #include "engine/aligned_buffer.h"
 #include "engine/config.h"
 #include "engine/kernels/kernels.h"
+#include "engine/models/work_memory.h"
 #include "engine/packed_matrix.h"
 #include "engine/thread_pool.h"
 
@@ -45,6 +48,9 @@ class MoeCompute {
   MoeCompute(const Kernels& kernels, ThreadPool& pool, Activations activations, int hidden,
              const ExpertsConfig& config);
 
+  // Buffers of the largest call.
+  uint64_t LargestWorkBytes(const MoeLayer& layer);
+
   // x[row] += Σ weight · expert(normed[row]) for each row; both are [rows][hidden].
   void Add(const MoeLayer& layer, const float* normed, int rows, float* x);
 
@@ -54,6 +60,7 @@ class MoeCompute {
   void Route(const MoeLayer& layer, const float* normed, int rows);
   void MakeSlots(int rows);
   void ComputeSlots(const MoeLayer& layer, const float* normed);
+  std::array<WorkArray, 6> LayOut(const MoeLayer& layer, int rows);
   void Reserve(const MoeLayer& layer, int rows);
 
   const Kernels& kernels_;

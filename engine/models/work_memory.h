@@ -13,6 +13,9 @@ struct WorkArray {
   size_t floats = 0;
 };
 
+// What AllocateWork takes.
+size_t WorkBytes(std::span<const WorkArray> arrays);
+
 // CHECKs that there is memory: a step has no way back.
 AlignedBuffer AllocateWork(std::span<const WorkArray> arrays);
 

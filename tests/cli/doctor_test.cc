@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
@@ -79,6 +80,33 @@ TEST_F(DoctorTest, InstructionSets) {
   report = Json::parse(output.text);
   EXPECT_EQ(CheckOf(report, "instruction set")["state"], "problem");
   EXPECT_THAT(CheckOf(report, "instruction set")["found"].get<std::string>(), HasSubstr("abacus"));
+}
+
+TEST_F(DoctorTest, ModelsAreComparedWithTheMemoryForThem) {
+  const auto with = [&](const std::string& memory_max, const std::string& more = "") {
+    std::ofstream(home_.path() / "perdure.toml")
+        << "[lifecycle]\nmemory_max = \"" << memory_max << "\"\n[models.a]\nsource = \"nano\"\n"
+        << more << "[models.b]\nsource = \"nano\"\n"
+        << more;
+    const Output output =
+        Run("--json --port 0 --config '" + (home_.path() / "perdure.toml").string() + "'");
+    const Json report = Json::parse(output.text);
+    EXPECT_EQ(output.code != 0, CheckOf(report, "memory for models")["state"] == "problem");
+    return report;
+  };
+  const auto state = [](const Json& report) {
+    return CheckOf(report, "memory for models")["state"];
+  };
+  EXPECT_EQ(state(with("200MiB")), "ok");
+  EXPECT_EQ(state(with("90MiB")), "warning") << "they take turns";
+  EXPECT_EQ(state(with("90MiB", "pinned = true\n")), "problem");
+  const Json small = with("40MiB");
+  EXPECT_EQ(state(small), "problem");
+  EXPECT_THAT(CheckOf(small, "memory for models")["found"].get<std::string>(),
+              HasSubstr("a takes "));
+  EXPECT_TRUE(CheckOf(small, "memory_max").is_null());
+  EXPECT_EQ(CheckOf(with("900TiB"), "memory_max")["state"], "warning");
+  EXPECT_FALSE(CheckOf(small, "/dev/shm").is_null());
 }
 
 TEST_F(DoctorTest, APortThatIsTaken) {

@@ -617,6 +617,22 @@ TEST(Server, AsksTheWorkersOfTheirCaches) {
   EXPECT_TRUE(nano.Received<protocol::CacheCommand>().empty());
 }
 
+TEST(Server, AsksTheSupervisorOfTheMemory) {
+  FakeService service;
+  FakeClient client(service.port());
+  client.Send(GetText("/admin/memory"));
+  const auto query = service.supervisor().Expect<protocol::MemoryQuery>();
+  service.supervisor().Send(protocol::MemoryReport{query.id + 1, "{}"});
+  service.supervisor().Send(protocol::MemoryReport{query.id, R"({"budget_bytes":5})"});
+  HttpReply reply = client.ReadReply();
+  EXPECT_EQ(reply.status, 200);
+  EXPECT_EQ(reply.body, R"({"budget_bytes":5})");
+  client.Send(GetText("/admin/memory?model=nano"));
+  EXPECT_EQ(client.ReadReply().status, 400) << "it takes no parameters";
+  client.Send(PostText("/admin/memory", "{}"));
+  EXPECT_EQ(client.ReadReply().status, 405);
+}
+
 TEST(Server, ACacheCallOutlivesAWorkerThatDoesNot) {
   FakeService service;
   auto worker = std::make_optional(service.AddWorker("nano"));

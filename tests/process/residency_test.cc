@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "client.h"
+#include "kernel_memory.h"
 #include "service.h"
 
 namespace perdure::process_tests {
@@ -17,7 +18,8 @@ using testing::HasSubstr;
 
 class ResidencyTest : public testing::Test {
  protected:
-  // Models of the same weights; each takes about 70 MiB, of which 8 are for KV.
+  // Models of the same weights; each takes about 50 MiB, of which 4 are for KV to begin with, and
+  // supervisor and frontend 16.
   static std::string Models(const std::vector<std::string>& names, const std::string& more = "") {
     std::string toml;
     for (const std::string& name : names)
@@ -88,7 +90,7 @@ TEST_F(ResidencyTest, KeepAliveSaysHowLongAModelStays) {
 }
 
 TEST_F(ResidencyTest, ModelsThatDoNotFitTogetherTakeTurns) {
-  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"90MiB\"\nresidency_least_s = 0\n" +
                        Models({"a", "b"}));
   service_.StartReady();
   ASSERT_TRUE(service_.AwaitModel("a", "ready"));
@@ -114,7 +116,7 @@ TEST_F(ResidencyTest, ModelsThatDoNotFitTogetherTakeTurns) {
 }
 
 TEST_F(ResidencyTest, AnAnswerIsFinishedBeforeItsModelGoes) {
-  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"90MiB\"\nresidency_least_s = 0\n" +
                        Models({"a", "b"}));
   service_.StartReady();
   ASSERT_TRUE(service_.AwaitModel("a", "ready"));
@@ -129,7 +131,7 @@ TEST_F(ResidencyTest, AnAnswerIsFinishedBeforeItsModelGoes) {
 }
 
 TEST_F(ResidencyTest, WhatDoesNotFitIsToldHowMuchIsMissing) {
-  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\n" + Models({"a"}, "pinned = true\n") +
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"90MiB\"\n" + Models({"a"}, "pinned = true\n") +
                        Models({"b"}));
   service_.StartReady();
   const Answer refused = Chat(service_.url(), ChatBody("Hello", {{"model", "b"}}));
@@ -191,7 +193,7 @@ TEST_F(ResidencyTest, AReloadWithAliasesAndModelsLeavesStreamsAlone) {
 }
 
 TEST_F(ResidencyTest, AWorkerThatIsKilledWhileItLeavesLosesNoRequest) {
-  service_.WriteConfig("[lifecycle]\nmemory_max = \"110MiB\"\nresidency_least_s = 0\n" +
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"90MiB\"\nresidency_least_s = 0\n" +
                        Models({"a", "b"}));
   service_.StartReady();
   const Answer alone = Say("a", Asks("What is 2+2?"));
@@ -209,6 +211,72 @@ TEST_F(ResidencyTest, AWorkerThatIsKilledWhileItLeavesLosesNoRequest) {
     service_.SignalModel(kill % 2 == 0 ? "a" : "b", SIGKILL);
   }
   for (std::thread& client : clients) client.join();
+}
+
+// The process itself, as shells and package managers know it; what is in it is another program.
+TEST_F(ResidencyTest, TheSupervisorIsSmall) {
+  service_.StartReady();
+#ifndef __SANITIZE_ADDRESS__
+#ifndef __SANITIZE_THREAD__
+  EXPECT_LT(service_.Ps()["supervisor"]["memory"]["rss_bytes"], 10 << 20);
+#endif
+#endif
+}
+
+// What the ledger says is in use is what the kernel says, and what is granted is no less.
+TEST_F(ResidencyTest, TheLedgerIsTheKernelsWithinTenPercent) {
+  service_.WriteConfig("[lifecycle]\nmemory_max = \"400MiB\"\n[models.a]\nsource = \"nano\"\n" +
+                       std::string("[models.b]\nsource = \"nano\"\n"));
+  service_.StartReady(2);
+  Say("a", Asks("What is 2+2?"));
+  Say("b", Asks("Hello"), {{"max_tokens", 1500}});
+  Json memory;
+  double kernel = 0;
+  // The ledger looks once a second.
+  EXPECT_TRUE(Eventually(
+      [&] {
+        memory = Get(service_.url() + "/admin/memory").body;
+        kernel = static_cast<double>(ReadKernelMemory(service_.pid()).bytes());
+        const double used = memory["used_bytes"];
+        return used > kernel * 0.9 && used < kernel * 1.1;
+      },
+      10))
+      << memory << " and by the kernel " << kernel;
+  EXPECT_EQ(memory["budget_bytes"], 400 << 20);
+  EXPECT_EQ(memory["budget_from"], "config");
+  EXPECT_LE(memory["used_bytes"], memory["held_bytes"]);
+  EXPECT_EQ(memory["held_bytes"].get<uint64_t>() + memory["free_bytes"].get<uint64_t>(),
+            memory["budget_bytes"]);
+  ASSERT_EQ(memory["processes"].size(), 4u) << memory;
+  for (size_t i : {2, 3}) {
+    const Json& worker = memory["processes"][i];
+    EXPECT_GE(worker["work"]["granted_bytes"], worker["work"]["used_bytes"]) << worker;
+    EXPECT_GE(worker["kv"]["granted_bytes"], worker["kv"]["used_bytes"]) << worker;
+    EXPECT_GT(worker["kv"]["used_bytes"], 0) << worker;
+    // A promise of the size of the model, not of a fixed one.
+    EXPECT_LT(worker["held_bytes"], 80 << 20) << worker;
+  }
+  const Json ps = service_.Ps()["memory"];
+  EXPECT_EQ(ps["budget_bytes"], memory["budget_bytes"]);
+  EXPECT_EQ(ps["processes"].size(), memory["processes"].size());
+
+  // An unloaded model's arena has no process; it is counted all the same.
+  Say("a", Asks("Hello"), {{"keep_alive", 0}});
+  ASSERT_TRUE(service_.AwaitModel("a", "stopped"));
+  memory = Get(service_.url() + "/admin/memory").body;
+  const Json& unloaded = memory["processes"][2];
+  EXPECT_TRUE(unloaded["pid"].is_null()) << unloaded;
+  EXPECT_EQ(unloaded["weights_bytes"], 0);
+  EXPECT_EQ(unloaded["work"]["granted_bytes"], 0);
+  EXPECT_GT(unloaded["kv"]["used_bytes"], 0);
+  EXPECT_EQ(unloaded["kv"]["used_bytes"], unloaded["kernel"]["arena_bytes"]);
+}
+
+TEST_F(ResidencyTest, WhoHasTheMemoryIsForAdminsAlone) {
+  service_.WriteConfig("[server]\nadmin_keys = [\"an-admin-key-of-ours\"]\n" + Models({"nano"}));
+  service_.StartReady();
+  EXPECT_EQ(Get(service_.url() + "/admin/memory").status, 401);
+  EXPECT_EQ(Get(service_.url() + "/admin/memory?x=1").status, 401);
 }
 
 }  // namespace

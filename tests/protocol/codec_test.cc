@@ -81,6 +81,7 @@ ConversationTicket FullTicket() {
   ticket.cache = {"rotating_kv", {{0, 16, 0, 0}, {4096, 8, 4, 1000}}, 512, true};
   ticket.conversation_id = "mine";
   ticket.message_hashes = {1, ~uint64_t{0}};
+  ticket.drawn = {5, 0};
   return ticket;
 }
 
@@ -114,7 +115,9 @@ void ForEveryMessage(F f) {
   f(FrontendReady{});
   f(Drained{});
   f(ChannelBroken{"nano", 3, "an event without its request"});
-  f(WorkerReady{2048, "llama", "q8", 1'000'000, 2, 3, "avx2", 4096});
+  f(WorkerReady{2048, "llama", "q8", 1'000'000, 2, 3, "avx2", 4096, 65536, 5});
+  f(MemoryQuery{7});
+  f(MemoryReport{7, R"({"budget_bytes": 1})"});
   f(LoadFailed{21, "no"});
   f(Cleared{9});
   f(NewChannel{});

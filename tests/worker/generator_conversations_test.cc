@@ -166,6 +166,45 @@ TEST_F(GeneratorConversationsTest, HowAnOldAnswerWasDrawnIsKnownAfterADeath) {
   EXPECT_EQ(Cached(3), static_cast<int>(history.size()) - 1);
 }
 
+// The worker before has read the conversation from the disk, say, and left nothing of it in memory.
+TEST_F(GeneratorConversationsTest, HowAnOldAnswerWasDrawnComesWithTheRequest) {
+  model_options_.vocab_size = PairTokenizer::kVocabSize;
+  adapt_model_ = [](Model* model) { model->tokenizer = std::make_unique<PairTokenizer>(); };
+  StartWith(64);
+  std::string text = "tell me all that you know about the sea, and be quick.";
+  auto first = Completion(1, text, 40);
+  first.request.ignore_eos = true;
+  Say(first);
+  text += sink_[1].choices[0].text + " Why?";
+  auto second = Completion(2, text, 40);
+  second.request.ignore_eos = true;
+  Say(second);
+  text += sink_[2].choices[0].text + " And?";
+  const Ids history = History(2);
+  const Ids prompt = sink_[2].accepted->prompt_ids;
+  ASSERT_FALSE(Ticket(2).drawn.empty());
+
+  protocol::Resume resume;
+  resume.rid = 2;
+  resume.request = second.request;
+  resume.prompt_ids = prompt;
+  resume.ticket = Ticket(2);
+  resume.ticket.drawn.push_back(~uint64_t{0});  // more than there is
+  resume.credit_bytes = second.credit_bytes;
+  resume.choices.resize(1);
+  sink_ = {};
+  StartWith(64);
+  Expect(&sink_, resume);
+  ASSERT_TRUE(generator_->Resume(resume));
+  while (generator_->HasWork()) generator_->Step();
+  generator_->Release(2);
+  EXPECT_EQ(History(2), history);
+  auto third = Completion(3, text, 10);
+  third.request.ignore_eos = true;
+  Say(third);
+  EXPECT_EQ(First(sink_[3].accepted->prompt_ids, history.size()), history);
+}
+
 TEST_F(GeneratorConversationsTest, EveryChoiceCanBeGoneOnWith) {
   StartWith(128);
   auto submit = Ask(Text(100, 1), 40);
