@@ -346,16 +346,13 @@ TEST_F(SnapshotLoadingTest, MemoryIsAskedForWherePagesNeedMoreThanWasGranted) {
     return store_->limit_bytes() > before;
   };
   Boot(256);
-  const uint64_t granted = store_->SetLimit(1);
-  const size_t pages = granted / store_->page_bytes(shm::PageFormat::kFloat16);
-  const Ids history = History(Say(AskIn("mine", Text(static_cast<int>(2 * pages) * kPage, 1), 40)));
+  const Ids history = History(Say(AskIn("mine", Text(32 * kPage, 1), 40)));
   Reboot();
-  ASSERT_EQ(store_->SetLimit(1), granted);
-  asked = 0;
+  ASSERT_LT(store_->SetLimit(1), 32 * store_->page_bytes(shm::PageFormat::kFloat16));
   const auto next = AskIn("mine", history + Text(20, 2), 20);
   Say(next);
   EXPECT_GT(asked, 0u);
-  EXPECT_EQ(UsageOf(next.rid).computed, 21) << "nothing of it was given up";
+  EXPECT_GE(FromDisk(next.rid), 33 * kPage) << "but for what fills no page";
   EXPECT_EQ(Answer(next.rid), Cold(next));
   ExpectNothingLeft();
 }
