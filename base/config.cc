@@ -91,6 +91,7 @@ Status ApplyFlags(const ConfigFlags& flags, const GetEnv& env, Config* config) {
   RETURN_IF_ERROR(apply("server", "host", "--host", flags.host));
   if (flags.port) RETURN_IF_ERROR(apply("server", "port", "--port", std::to_string(*flags.port)));
   RETURN_IF_ERROR(apply("server", "log_level", "--log-level", flags.log_level));
+  RETURN_IF_ERROR(apply("server", "log_file", "--log-file", flags.log_file));
   if (flags.max_context)
     RETURN_IF_ERROR(
         apply("generation", "max_context", "--max-context", std::to_string(*flags.max_context)));

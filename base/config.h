@@ -70,6 +70,7 @@ struct Config {
   int drain_delay_s = 0;      // before it: everything is served, and /ready says that it ends
   int request_timeout_s = 0;  // 0: none
   LogLevel log_level = LogLevel::kInfo;
+  std::filesystem::path log_file;  // empty: standard error
 
   // [generation]
   int default_max_tokens = 0;  // 0: up to the context
@@ -114,7 +115,8 @@ struct Config {
 
 // What the command line said; absent where it did not.
 struct ConfigFlags {
-  std::optional<std::string> host, config, model_cache_dir, state_dir, runtime_dir, log_level;
+  std::optional<std::string> host, config, model_cache_dir, state_dir, runtime_dir, log_level,
+      log_file;
   std::optional<int> port, max_context;
   std::vector<std::string> models;
   bool insecure = false;

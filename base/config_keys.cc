@@ -64,6 +64,8 @@ constexpr ConfigKey kKeys[] = {
      "PERDURE_REQUEST_TIMEOUT_S", "", [](Config& c, const V& v) { c.request_timeout_s = Int(v); }},
     {"server", "log_level", K::kLogLevel, 0, 0, "PERDURE_LOG_LEVEL", "MLX_LOG_LEVEL",
      [](Config& c, const V& v) { ParseLogLevel(Text(v), &c.log_level); }},
+    {"server", "log_file", K::kPath, 0, 0, "PERDURE_LOG_FILE", "",
+     [](Config& c, const V& v) { c.log_file = Text(v); }},
     {"generation", "default_max_tokens", K::kInteger, 0, limits::kContextMax,
      "PERDURE_DEFAULT_MAX_TOKENS", "MLX_DEFAULT_MAX_TOKENS",
      [](Config& c, const V& v) { c.default_max_tokens = Int(v); }},

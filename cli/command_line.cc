@@ -52,6 +52,9 @@ void AddServerFlags(CLI::App* app, ConfigFlags* flags) {
   AddRuntimeDir(app, flags);
   app->add_option("--log-level", flags->log_level,
                   "debug, info, warning, error or off [PERDURE_LOG_LEVEL]");
+  app->add_option("--log-file", flags->log_file,
+                  "File to log to instead of standard error; opened again at SIGUSR1 "
+                  "[PERDURE_LOG_FILE]");
   app->add_flag("--insecure", flags->insecure,
                 "Allow an address beyond this machine without an API key");
 }

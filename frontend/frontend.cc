@@ -15,7 +15,7 @@ namespace {
 // Terminals and systemd signal the whole group; when this process ends is the supervisor's to say.
 void IgnoreGroupSignals() {
   // SIGXFSZ: a file that would grow beyond a limit is an error of its writer.
-  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ})
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGQUIT, SIGPIPE, SIGXFSZ})
     std::signal(signal, SIG_IGN);
 }
 

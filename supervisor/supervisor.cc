@@ -27,6 +27,7 @@
 #include "supervisor/control_server.h"
 #include "supervisor/event_loop.h"
 #include "supervisor/frontend_child.h"
+#include "supervisor/log_file.h"
 #include "supervisor/model_keeper.h"
 #include "supervisor/model_worker.h"
 #include "supervisor/proc.h"
@@ -63,6 +64,7 @@ class Supervisor {
   protocol::FrontendSettings CurrentFrontendSettings() const;
   Status OpenSignals();
   void OnSignal();
+  void ReopenLog();
   bool serves() const { return stage_ == Stage::kRunning || stage_ == Stage::kEndsSoon; }
   void BeginStop(std::string_view why, bool without_delay = false);
   void BeginDrain();
@@ -103,6 +105,7 @@ class Supervisor {
   // Whoever may use the control socket may use /admin, whatever keys there are.
   const std::string admin_token_ = RandomId("admin_");
   UniqueFd runtime_lock_, state_lock_;
+  LogFile log_file_;
   Listener listener_;
   UniqueFd signals_;
   EventLoop::Token signal_watch_ = 0;
@@ -137,7 +140,7 @@ protocol::FrontendSettings Supervisor::CurrentFrontendSettings() const {
 Status Supervisor::OpenSignals() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
   if (sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return ErrFromErrno("cannot block signals");
   signal(SIGPIPE, SIG_IGN);
   signals_.reset(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -155,6 +158,10 @@ Status Supervisor::Open() {
   std::error_code error;
   if (!fs::equivalent(config_.runtime_dir, config_.state_dir, error)) {
     ASSIGN_OR_RETURN(state_lock_, LockFolder(config_.state_dir, "--state-dir"));
+  }
+  if (!config_.log_file.empty()) {
+    LogInfo("the log goes to {}", config_.log_file.string());
+    RETURN_IF_ERROR(log_file_.Use(config_.log_file));
   }
   ASSIGN_OR_RETURN(listener_, ListenTcp(config_.host, config_.port));
   RETURN_IF_ERROR(OpenSignals());
@@ -302,6 +309,8 @@ void Supervisor::OnSignal() {
   while (read(signals_.get(), &info, sizeof info) == sizeof info) {
     if (info.ssi_signo == SIGHUP) {
       ReloadAndLog();
+    } else if (info.ssi_signo == SIGUSR1) {
+      ReopenLog();
     } else if (stage_ == Stage::kRunning) {
       // Who presses Ctrl-C waits in front of a terminal.
       const bool is_interrupt = info.ssi_signo == SIGINT;
@@ -311,6 +320,14 @@ void Supervisor::OnSignal() {
       end_now_ = true;
     }
   }
+}
+
+void Supervisor::ReopenLog() {
+  if (log_file_.path().empty())
+    return LogInfo("SIGUSR1: the log goes to standard error; server.log_file names a file");
+  if (const Status status = log_file_.Reopen(); !status)
+    return LogError("{}: the log goes on where it was", status.error().message);
+  LogInfo("SIGUSR1: the log goes on here");
 }
 
 void Supervisor::BeginStop(std::string_view why, bool without_delay) {
@@ -397,6 +414,14 @@ Result<std::vector<std::string>> Supervisor::Reload(std::vector<std::string>* wa
   config.state_dir = config_.state_dir;
 
   std::vector<std::string> changes;
+  if (config.log_file != config_.log_file) {
+    if (const Status status = log_file_.Use(config.log_file)) {
+      changes.push_back("the log's file");
+    } else {
+      warnings->push_back(status.error().message + ": the log goes on where it was");
+      config.log_file = config_.log_file;
+    }
+  }
   if (config.log_level != config_.log_level)
     changes.push_back(fmt::format("log level {}", LogLevelName(config.log_level)));
   config_ = std::move(config);

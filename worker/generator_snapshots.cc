@@ -25,7 +25,14 @@ void Generator::TakeStored() {
   for (const StoredConversation& conversation : options_.stored_conversations)
     stored_.Put(conversation);
   for (const StoredPage& page : options_.stored_pages) stored_pages_.Add(page);
-  // A predecessor may have left some that are not stored.
+  // What a predecessor knew by name alone, as the pages had not come yet or are gone, is read
+  // again.
+  std::vector<std::pair<uint64_t, std::string>> names;
+  for (const auto& conversation : conversations_.all())
+    if (conversation->ids.empty() && stored_.Find(conversation->owner, conversation->id) != nullptr)
+      names.emplace_back(conversation->owner, conversation->id);
+  for (const auto& [owner, id] : names) conversations_.Remove(owner, id);
+  // It may have left some that are not stored.
   for (const auto& conversation : conversations_.all()) NoteStored(*conversation);
   store_->SetOnEvict([this](PageIndex page) { KeepBeforeEviction(page); });
 }

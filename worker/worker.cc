@@ -34,10 +34,10 @@ namespace {
 
 using protocol::WorkerHeritage;
 
-// Keys of the keyboard reach the whole process group; the supervisor decides what they mean. A file
-// that would grow beyond a limit is an error of its writer.
+// Keys of the keyboard reach the whole process group, as may what is meant for the supervisor,
+// which decides what they mean. A file that would grow beyond a limit is an error of its writer.
 void IgnoreSignals() {
-  for (int number : {SIGINT, SIGHUP, SIGPIPE, SIGXFSZ}) signal(number, SIG_IGN);
+  for (int number : {SIGINT, SIGHUP, SIGUSR1, SIGPIPE, SIGXFSZ}) signal(number, SIG_IGN);
 }
 
 Result<engine::EngineOptions> OptionsOf(const WorkerHeritage& heritage, shm::StatusShm* status) {

@@ -1,5 +1,6 @@
 // Requests whose conversation or pages are being read from the disk, and what may happen to them
 // meanwhile.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -236,6 +237,19 @@ TEST_F(SnapshotLoadingTest, AConversationThatCannotBeReadBeginsAnew) {
   EXPECT_EQ(Answer(next.rid), Cold(next));
   EXPECT_TRUE(Persisted(next.rid));
   ExpectNothingLeft();
+}
+
+TEST_F(SnapshotLoadingTest, AConversationWhosePagesHadNotComeWhenTheWorkerDiedIsReadAgain) {
+  Prepare();
+  LoadPages(Next(), 0);
+  DieWithDisk();
+  disk_.fetched_turns.clear();
+  const auto again = Next();
+  Say(again);
+  EXPECT_THAT(disk_.fetched_turns, testing::ElementsAre("mine"))
+      << "memory knows its name, and not what was said";
+  EXPECT_EQ(UsageOf(again.rid).computed, 21);
+  EXPECT_EQ(Answer(again.rid), Cold(again));
 }
 
 TEST_F(SnapshotLoadingTest, APageThatCannotBeReadIsComputed) {
