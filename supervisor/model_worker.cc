@@ -331,7 +331,14 @@ void ModelWorker::TakeFacts() {
   SampleMemory();
 }
 
-uint64_t ModelWorker::process_bytes() const { return std::max(reckoned_bytes_, measured_bytes_); }
+// Of one that has loaded a little more may be reckoned than before, which nobody may have left: it
+// counts when it is loaded the next time.
+uint64_t ModelWorker::process_bytes() const {
+  const bool has_process = alive() || state() == ModelState::kBackoff;
+  const uint64_t reckoned =
+      has_process ? std::min(reckoned_bytes_, promised_bytes_) : reckoned_bytes_;
+  return std::max(reckoned, measured_bytes_);
+}
 
 uint64_t ModelWorker::process_used_bytes() const { return pid() > 0 ? used_bytes_ : 0; }
 
@@ -378,25 +385,7 @@ uint64_t ModelWorker::InSlabs(uint64_t bytes) const {
 
 ModelUse ModelWorker::Use(int64_t now_ms) const {
   ModelUse use;
-  switch (state()) {
-    case ModelState::kStopped:
-      use.presence = Presence::kAbsent;
-      break;
-    case ModelState::kStarting:
-    case ModelState::kLoading:
-    case ModelState::kBackoff:
-      use.presence = Presence::kComing;
-      break;
-    case ModelState::kReady:
-      use.presence = Presence::kReady;
-      break;
-    case ModelState::kStopping:
-      use.presence = wanted() ? Presence::kComing : Presence::kLeaving;
-      break;
-    case ModelState::kFailed:
-      use.presence = Presence::kFailed;
-      break;
-  }
+  use.presence = PresenceOf(state(), wanted());
   use.pinned = settings_.model.pinned;
   use.wants_preload = wants_preload_ && !is_retired_;
   use.process_bytes = process_bytes();
@@ -433,6 +422,7 @@ void ModelWorker::Load() {
   wants_preload_ = false;
   keep_alive_s_.reset();
   if (!facts_) Reckon();
+  promised_bytes_ = std::max(reckoned_bytes_, measured_bytes_);
   if (!alive()) {
     const uint64_t arena = arena_bytes(), fixed = KvFixed();
     kv_limit_ = std::max(KvLeast(), arena > fixed ? InSlabs(arena - fixed) : 0);

@@ -147,6 +147,7 @@ class ModelWorker : public ManagedChild {
   uint64_t missing_bytes_ = 0;
   hub::ModelSize size_;
   uint64_t reckoned_bytes_ = 0;  // of its process, with what it may still take
+  uint64_t promised_bytes_ = 0;  // what was reckoned when it was last loaded
   uint64_t measured_bytes_ = 0;  // what it has, by the kernel's figures
   uint64_t used_bytes_ = 0;      // the same without what others have, too
   shm::KvSize kv_size_;

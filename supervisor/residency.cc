@@ -279,6 +279,24 @@ class Planner {
 
 }  // namespace
 
+Presence PresenceOf(ModelState state, bool wanted) {
+  switch (state) {
+    case ModelState::kStarting:
+    case ModelState::kLoading:
+    case ModelState::kBackoff:
+      return Presence::kComing;
+    case ModelState::kReady:
+      return Presence::kReady;
+    case ModelState::kStopping:
+      return wanted ? Presence::kComing : Presence::kLeaving;
+    case ModelState::kFailed:
+      return Presence::kFailed;
+    case ModelState::kStopped:
+      break;
+  }
+  return Presence::kAbsent;
+}
+
 uint64_t HeldBytes(const ModelUse& model) {
   const bool has_process =
       model.presence != Presence::kAbsent && model.presence != Presence::kFailed;

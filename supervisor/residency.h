@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "supervisor/child_state.h"
+
 namespace perdure::supervisor {
 
 enum class Presence : uint8_t {
@@ -20,6 +22,9 @@ enum class Presence : uint8_t {
   kLeaving,  // was told to go
   kFailed,   // given up until a cool-down has passed
 };
+
+// Of its child (supervisor/child_state.h).
+Presence PresenceOf(ModelState state, bool wanted);
 
 // A model, as of now.
 struct ModelUse {
