@@ -373,8 +373,11 @@ uint64_t ModelWorker::KvLeast() const {
 uint64_t ModelWorker::KvFixed() const {
   const uint64_t slabs =
       status() != nullptr ? status()->kv_bytes_reserved.load(std::memory_order_relaxed) : 0;
-  const uint64_t arena = arena_bytes();
-  return std::max(kv_size_.fixed_bytes, slabs > 0 && arena > slabs ? arena - slabs : 0);
+  const uint64_t arena = arena_bytes(), fixed = kv_size_.fixed_bytes;
+  if (slabs == 0 || arena <= slabs + fixed) return fixed;
+  // Whole slabs are no descriptors: it has just taken them, and not told yet.
+  const uint64_t more = arena - slabs - fixed, slab = kv_size_.slab_bytes;
+  return fixed + (slab > 0 ? more % slab : more);
 }
 
 // The worker takes memory in these, also for what is less than one.
