@@ -34,6 +34,9 @@ void Generator::Step() {
     lost.push_back(place.request->rid);
   }
   if (!plan.entries.empty()) Compute(plan);
+  // Who is next needs the memory of pages that are being read (GiveWay).
+  else if (filling_ > 0)
+    options_.persistence->Wait(limits::kKvGrowPollMs);
   for (RequestId rid : lost) {
     const auto it = requests_.find(rid);
     if (it == requests_.end()) continue;

@@ -1,12 +1,24 @@
 """A llama-server of its own for a benchmark."""
 
+import argparse
 import json
 import socket
 import subprocess
 import time
 import urllib.request
+from pathlib import Path
 
 START_S = 300
+
+
+def options_of(doc):
+    """A parser with what a comparison with it needs."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--perdure", type=Path, required=True)
+    parser.add_argument("--peer", type=Path, required=True, help="folder of llama-server")
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--gguf", type=Path, required=True)
+    return parser
 
 
 class LlamaServer:

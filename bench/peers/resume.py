@@ -9,7 +9,6 @@ a prompt, ends the server, starts it again, and asks for the same prompt with 16
 the first token, in ms, medians; files are in the system's memory, 16-bit KV on both sides.
 """
 
-import argparse
 import random
 import statistics
 import sys
@@ -18,7 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
-from llama_server import LlamaServer  # noqa: E402
+from llama_server import LlamaServer, options_of  # noqa: E402
 from service import Service, stream, write_config  # noqa: E402
 
 NEW_TOKENS = 16
@@ -78,11 +77,7 @@ def llama(folder, gguf, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--perdure", type=Path, required=True)
-    parser.add_argument("--peer", type=Path, required=True, help="folder of llama-server")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--gguf", type=Path, required=True)
+    parser = options_of(__doc__)
     parser.add_argument("--sizes", default="2048,8192")
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()

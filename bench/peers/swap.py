@@ -7,7 +7,6 @@ first token of a short prompt, medians; files are in the system's memory. Then w
 that goes on after the other model was in memory: a prompt of 512 tokens, and 16 new ones.
 """
 
-import argparse
 import os
 import random
 import statistics
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
-from llama_server import LlamaServer  # noqa: E402
+from llama_server import LlamaServer, options_of  # noqa: E402
 from residency_bench import ps, start  # noqa: E402
 from service import stream  # noqa: E402
 
@@ -80,11 +79,7 @@ def text(ms):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--perdure", type=Path, required=True)
-    parser.add_argument("--peer", type=Path, required=True, help="folder of llama-server")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--gguf", type=Path, required=True)
+    parser = options_of(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     a = parser.parse_args()
     ours = perdure(a.perdure, a.model, a.rounds)

@@ -11,10 +11,11 @@ namespace {
 
 constexpr int kTransferTimeoutS = 180;
 
-Answer Perform(const std::string& url, const std::string& body, const std::string& method = "") {
+Answer Perform(const std::string& url, const std::string& body, const std::string& method = "",
+               const std::string& api_key = "") {
   const auto response = cli::Perform(cli::HttpRequest{.url = url,
                                                       .body = body,
-                                                      .api_key = {},
+                                                      .api_key = api_key,
                                                       .timeout_s = kTransferTimeoutS,
                                                       .on_data = nullptr,
                                                       .method = method});
@@ -53,6 +54,9 @@ std::string Answer::finish_reason() const { return TextAt(body, "/choices/0/fini
 
 Answer Get(const std::string& url) { return Perform(url, ""); }
 Answer Post(const std::string& url, const Json& body) { return Perform(url, DumpJson(body)); }
+Answer PostWithKey(const std::string& url, const Json& body, const std::string& api_key) {
+  return Perform(url, DumpJson(body), "", api_key);
+}
 Answer Delete(const std::string& url) { return Perform(url, "", "DELETE"); }
 Answer Chat(const std::string& base_url, const Json& body) {
   return Post(base_url + "/v1/chat/completions", body);

@@ -29,6 +29,7 @@ struct Answer {
 
 Answer Get(const std::string& url);
 Answer Post(const std::string& url, const Json& body);
+Answer PostWithKey(const std::string& url, const Json& body, const std::string& api_key);
 Answer Delete(const std::string& url);
 Answer Chat(const std::string& base_url, const Json& body);
 

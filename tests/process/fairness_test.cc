@@ -52,18 +52,8 @@ class FairnessTest : public testing::Test {
     return LongChatBody(400, {{"model", model}, {"stream", true}});
   }
   Answer Ask(const std::string& key, const std::string& model) {
-    const auto response = cli::Perform(
-        cli::HttpRequest{.url = service_.url() + "/v1/chat/completions",
-                         .body = DumpJson(ChatBody("What is 2+2?", {{"model", model}})),
-                         .api_key = key,
-                         .timeout_s = 180,
-                         .on_data = nullptr});
-    Answer answer;
-    if (!response) return answer;
-    answer.status = response->status;
-    if (auto json = ParseJson(response->body, "the answer", ErrorCode::protocol_error))
-      answer.body = std::move(*json);
-    return answer;
+    return PostWithKey(service_.url() + "/v1/chat/completions",
+                       ChatBody("What is 2+2?", {{"model", model}}), key);
   }
   // Of its sequences, running and waiting.
   bool AwaitRequests(const std::string& model, int count) {

@@ -154,16 +154,7 @@ class KeysTest : public testing::Test {
   Answer Ask(const std::string& key, const Json& more = Json::object()) {
     Json body = ChatBody("Hello", {{"max_tokens", 4}});
     for (const auto& [name, value] : more.items()) body[name] = value;
-    const auto response = cli::Perform({.url = service_.url() + "/v1/chat/completions",
-                                        .body = DumpJson(body),
-                                        .api_key = key,
-                                        .timeout_s = 60,
-                                        .on_data = nullptr});
-    Answer answer;
-    if (!response) return answer;
-    answer.status = response->status;
-    answer.body = Json::parse(response->body);
-    return answer;
+    return PostWithKey(service_.url() + "/v1/chat/completions", body, key);
   }
   bool IsStored(const Answer& answer) {
     EXPECT_EQ(answer.status, 200) << answer.body;

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <random>
+#include <set>
 
 #include "tests/shm/chains.h"
 
@@ -15,12 +16,14 @@ namespace {
 
 class RandomSlots {
  public:
-  explicit RandomSlots(uint64_t seed)
+  explicit RandomSlots(uint64_t seed, bool pins = false)
       : random_(seed),
+        pins_(pins),
         memory_(MakePrivateMemory(*ArenaGeometry::For({kMixedBytes, 80, 0})).value()),
         pool_(memory_.get(), 12, [this](SlotIndex from, SlotIndex to) { Move(from, to); }) {}
 
   void Step() {
+    if (pins_) PinSome();
     const PageFormat format = kAllFormats[Random(3)];
     const uint32_t count = 1 + Random(20);
     switch (Random(10)) {
@@ -51,10 +54,22 @@ class RandomSlots {
 
   void Move(SlotIndex from, SlotIndex to) {
     ++moves_;
+    ASSERT_FALSE(pinned_.contains(from)) << from;
     ASSERT_TRUE(slots_.contains(from) && !slots_.contains(to));
     ASSERT_EQ(pool_.format_of(from), pool_.format_of(to));
     slots_[to] = slots_[from];
     slots_.erase(from);
+  }
+  // A few, each for a while.
+  void PinSome() {
+    if (!pinned_.empty() && Random(4) == 0) {
+      pool_.Unpin(*pinned_.begin());
+      pinned_.erase(pinned_.begin());
+    }
+    if (slots_.empty() || pinned_.size() >= 3 || Random(4) != 0) return;
+    const SlotIndex slot =
+        std::next(slots_.begin(), Random(static_cast<uint32_t>(slots_.size())))->first;
+    if (pinned_.insert(slot).second) pool_.Pin(slot);
   }
   void Add(SlotIndex slot, PageFormat format) {
     ASSERT_TRUE(slots_.emplace(slot, format).second) << slot;
@@ -68,7 +83,11 @@ class RandomSlots {
     ++more[format];
     ASSERT_EQ(pool_.Fits(more), room > 0);
     const auto slot = pool_.Take(format);
-    ASSERT_EQ(slot.has_value(), room > 0);
+    // What is pinned may be in the way of what fits.
+    if (pinned_.empty())
+      ASSERT_EQ(slot.has_value(), room > 0);
+    else
+      ASSERT_LE(slot.has_value(), room > 0);
     if (slot) Add(*slot, format);
   }
   void TakeRun(PageFormat format, uint32_t count) {
@@ -77,7 +96,8 @@ class RandomSlots {
     const auto run = pool_.TakeRun(format, count);
     // One within a slab is always to be had where there is an empty slab's worth of room.
     if (run.empty()) {
-      EXPECT_FALSE(count <= per_slab && pool_.Room(format, used_) >= 2 * per_slab)
+      EXPECT_FALSE(pinned_.empty() && count <= per_slab &&
+                   pool_.Room(format, used_) >= 2 * per_slab)
           << count << " of " << pool_.Room(format, used_);
       return;
     }
@@ -93,6 +113,7 @@ class RandomSlots {
   void GiveSome(uint32_t count) {
     for (; count > 0 && !slots_.empty(); --count) {
       const auto it = std::next(slots_.begin(), Random(static_cast<uint32_t>(slots_.size())));
+      if (pinned_.contains(it->first)) continue;
       --used_[it->second];
       pool_.Give(it->first);
       slots_.erase(it);
@@ -104,6 +125,10 @@ class RandomSlots {
     while (!pool_.Compact(bytes_max)) {
     }
     pool_.ReturnEmpty();
+    if (!pinned_.empty()) {
+      EXPECT_LE(pool_.bytes_granted(), granted);
+      return;
+    }
     EXPECT_EQ(pool_.bytes_granted(), granted - spare);
     uint32_t needed = 0;
     for (const PageFormat format : kAllFormats)
@@ -116,9 +141,11 @@ class RandomSlots {
   }
 
   std::mt19937_64 random_;
+  const bool pins_;
   const std::unique_ptr<PageMemory> memory_;
   SlabPool pool_;
   std::map<SlotIndex, PageFormat> slots_;
+  std::set<SlotIndex> pinned_;
   PerFormat<uint64_t> used_;
   int runs_ = 0, moves_ = 0;
 };
@@ -138,6 +165,21 @@ TEST(SlabPool, AgreesWithTheCountsThroughRandomUse) {
   }
   EXPECT_GT(runs, 1000);
   EXPECT_GT(moves, 1000);
+}
+
+TEST(SlabPool, WhatIsPinnedStaysAndKeepsNobodyElseFromMoving) {
+  int moves = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SCOPED_TRACE(seed);
+    RandomSlots slots(seed, true);
+    for (int step = 0; step < 2000; ++step) {
+      SCOPED_TRACE(step);
+      slots.Step();
+      if (testing::Test::HasFailure()) return;
+    }
+    moves += slots.moves();
+  }
+  EXPECT_GT(moves, 500);
 }
 
 }  // namespace
