@@ -64,10 +64,11 @@ class Transaction {
   // live as long as the visit, which changes nothing.
   Status Scan(Database database, std::string_view from,
               const std::function<bool(std::string_view key, std::string_view value)>& visit);
-  // The same without copies: `look` sees them where they are, and may be left in its middle when
-  // the file cannot be read (snapshot/guarded.h), so nothing in it wants to be destroyed.
+  // Without copies, those whose keys begin with `prefix`, up to kSnapshotPageBytesMax of them read
+  // ahead: `look` sees them where they are, and may be left in its middle when the file cannot be
+  // read (snapshot/guarded.h), so nothing in it wants to be destroyed.
   Status Look(
-      Database database, std::string_view from,
+      Database database, std::string_view prefix,
       const std::function<bool(std::string_view key, std::span<const std::byte> value)>& look);
   // The same with how long the values are, without reading them.
   Status ScanSizes(Database database, std::string_view from,

@@ -351,9 +351,9 @@ Result<bool> KvFile::IsAsWritten(Transaction& transaction, const StoredPage& pag
 
 Status KvFile::GetChunks(Transaction& transaction, uint64_t chain_hash, std::span<std::byte> bytes,
                          std::string* problem) {
-  const std::string first = ChunkKey(chain_hash, 0);
+  const std::string page = PageKeyBytes(chain_hash);
   char key[kChunkKeyBytes];
-  std::memcpy(key, first.data(), first.size());
+  std::memcpy(key, page.data(), page.size());
   uint16_t chunk = 0;
   bool is_there = false;
   // What is seen is hashed first: that brings it into the caches, and it is copied from there.
@@ -375,7 +375,7 @@ Status KvFile::GetChunks(Transaction& transaction, uint64_t chain_hash, std::spa
     is_there = false;
     return !bytes.empty();
   };
-  RETURN_IF_ERROR(transaction.Look(chunks_, first, take));
+  RETURN_IF_ERROR(transaction.Look(chunks_, page, take));
   if (!bytes.empty())
     *problem = fmt::format("has {} chunk {}", is_there ? "a damaged" : "no", chunk);
   return {};

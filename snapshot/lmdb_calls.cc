@@ -194,10 +194,21 @@ void ReadAhead(const MDB_val& value) {
   if (value.mv_size <= kReadAheadBytes) return;
   const auto begin = reinterpret_cast<uintptr_t>(value.mv_data) & ~(kPage - 1);
   const auto end = reinterpret_cast<uintptr_t>(value.mv_data) + value.mv_size;
-  // Where the beginning is in memory the rest was read with it.
-  unsigned char is_there = 0;
-  if (mincore(reinterpret_cast<void*>(begin), kPage, &is_there) == 0 && (is_there & 1) != 0) return;
+  // Where both ends are in memory what is between them was read with them.
+  const auto is_there = [](uintptr_t at) {
+    unsigned char there = 0;
+    return mincore(reinterpret_cast<void*>(at), kPage, &there) == 0 && (there & 1) != 0;
+  };
+  if (is_there(begin) && is_there((end - 1) & ~(kPage - 1))) return;
   madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
+bool Extend(MDB_val* value, const MDB_val& next) {
+  const auto begin = reinterpret_cast<uintptr_t>(value->mv_data), end = begin + value->mv_size;
+  const auto next_begin = reinterpret_cast<uintptr_t>(next.mv_data);
+  if (value->mv_size == 0 || next_begin < end || next_begin - end > kPage) return false;
+  value->mv_size = next_begin + next.mv_size - begin;
+  return true;
 }
 
 int CopyValue(const MDB_val& from, std::string* value) {

@@ -45,8 +45,10 @@ void Abandon(const void* object);
 // What plain work below had begun when it was left.
 void AbandonUnderway();
 
-// Where that is much; within a guarded call.
+// Where that is much, and not in memory; within a guarded call.
 void ReadAhead(const MDB_val& value);
+// With a value that begins on the page where this one ends, or on the next; false for any other.
+bool Extend(MDB_val* value, const MDB_val& next);
 // A copy of LMDB's data, in a guarded call.
 int CopyValue(const MDB_val& from, std::string* value);
 

@@ -76,25 +76,45 @@ Status Transaction::ScanKeys(Database database, std::string_view from,
 }
 
 Status Transaction::Look(
-    Database database, std::string_view from,
+    Database database, std::string_view prefix,
     const std::function<bool(std::string_view key, std::span<const std::byte> value)>& look) {
   MDB_cursor* cursor = nullptr;
   int code = environment_->Call([&] { return mdb_cursor_open(transaction_, database, &cursor); });
-  if (code == 0) {
-    code = environment_->Call([&] {
-      MDB_val key = ValOf(from), found{};
-      for (int got = mdb_cursor_get(cursor, &key, &found, MDB_SET_RANGE); got == 0;
-           got = mdb_cursor_get(cursor, &key, &found, MDB_NEXT)) {
-        if (key.mv_size > kKeyBytesMax || found.mv_size > limits::kSnapshotValueBytesMax)
-          return kMakesNoSense;
-        ReadAhead(found);
-        if (!look({static_cast<const char*>(key.mv_data), key.mv_size},
-                  {static_cast<const std::byte*>(found.mv_data), found.mv_size}))
-          return 0;
+  MDB_val key{}, found{};
+  const auto get = [&](MDB_cursor_op step) {
+    if (step == MDB_SET_RANGE) key = ValOf(prefix);
+    const int got = mdb_cursor_get(cursor, &key, &found, step);
+    if (got != 0) return got;
+    if (key.mv_size > kKeyBytesMax || found.mv_size > limits::kSnapshotValueBytesMax)
+      return kMakesNoSense;
+    const bool is_one =
+        std::string_view(static_cast<const char*>(key.mv_data), key.mv_size).starts_with(prefix);
+    return is_one ? 0 : MDB_NOTFOUND;
+  };
+  // All that is there at once, what lies side by side together. A damaged tree may lead in circles.
+  const auto read_ahead = [&] {
+    MDB_val row{};
+    size_t bytes = 0;
+    int got = get(MDB_SET_RANGE);
+    for (; got == 0 && bytes < limits::kSnapshotPageBytesMax; got = get(MDB_NEXT)) {
+      bytes += found.mv_size + 1;
+      if (!Extend(&row, found)) {
+        ReadAhead(row);
+        row = found;
       }
-      return 0;
-    });
-  }
+    }
+    ReadAhead(row);
+    return got == MDB_NOTFOUND ? 0 : got;
+  };
+  const auto look_at_all = [&] {
+    int got = get(MDB_SET_RANGE);
+    while (got == 0 && look({static_cast<const char*>(key.mv_data), key.mv_size},
+                            {static_cast<const std::byte*>(found.mv_data), found.mv_size}))
+      got = get(MDB_NEXT);
+    return got;
+  };
+  if (code == 0) code = environment_->Call(read_ahead);
+  if (code == 0) code = environment_->Call(look_at_all);
   return EndScan(cursor, code);
 }
 
