@@ -46,7 +46,7 @@ constexpr int64_t kWaitMsMax = 30'000;
 // More on demand: bench/residency_storm.sh.
 int StormSeconds() {
   const char* text = std::getenv("PERDURE_STORM_SECONDS");
-  return text == nullptr ? 45 : std::atoi(text);
+  return text == nullptr ? 60 : std::atoi(text);
 }
 
 std::string ModelName(int model) { return std::string(1, static_cast<char>('a' + model)); }
