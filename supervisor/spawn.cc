@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string_view>
@@ -76,6 +77,20 @@ Result<SpawnedProcess> Spawn(const SpawnRequest& request) {
     return error;
   }
   return process;
+}
+
+int ReapAdopted(std::span<const int> own) {
+  int found = 0;
+  for (;;) {
+    siginfo_t info{};
+    // The kernel names one after the other; an own one in front of the rest is gone at the next
+    // look.
+    if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0 ||
+        std::ranges::find(own, info.si_pid) != own.end())
+      return found;
+    waitpid(info.si_pid, nullptr, WNOHANG);
+    ++found;
+  }
 }
 
 }  // namespace perdure::supervisor

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -25,5 +26,10 @@ struct SpawnedProcess {
 // The child gets default signal handling, an empty signal mask, /dev/null as standard input, and
 // dies with the calling thread. Where exec fails the child says so on output_fd and exits with 111.
 Result<SpawnedProcess> Spawn(const SpawnRequest& request);
+
+// As process 1 of a container the supervisor is handed processes whose parents have ended. Takes
+// note of those of them that are dead, so that none stays as a zombie; `own` are left to their
+// owners. Returns how many it found. Does not wait.
+int ReapAdopted(std::span<const int> own);
 
 }  // namespace perdure::supervisor

@@ -33,6 +33,7 @@
 #include "supervisor/proc.h"
 #include "supervisor/report.h"
 #include "supervisor/service_manager.h"
+#include "supervisor/spawn.h"
 
 namespace perdure::supervisor {
 namespace {
@@ -295,6 +296,9 @@ void Supervisor::OnTime(int64_t now_ms) {
   keeper_.SetProcessors(UsableProcessors());  // a control group's quota may have changed
   frontend_->SampleHealth(now_ms);
   SampleServices();
+  std::vector<int> own = {frontend_->pid()};
+  for (const auto& model : models_) own.push_back(model->pid());
+  ReapAdopted(own);
   for (const auto& model : models_) {
     model->SampleHealth(now_ms);
     model->SampleMemory();

@@ -115,6 +115,49 @@ TEST_F(ResidencyTest, ModelsThatDoNotFitTogetherTakeTurns) {
   EXPECT_EQ(service_.Model("b")["deaths"], 0);
 }
 
+// KV grows with what is asked for, and is given back, stored, when another model needs the memory.
+TEST_F(ResidencyTest, KvGrowsAndIsTakenBackForAnotherModel) {
+  service_.WriteConfig(
+      "[lifecycle]\nmemory_max = \"125MiB\"\n[models.a]\nsource = \"nano\"\npinned = true\n"
+      "[models.b]\nsource = \"nano\"\npreload = false\n");
+  service_.StartReady();
+  const auto granted = [&] {
+    const Json a = Get(service_.url() + "/admin/memory").body["processes"][2];
+    return a["kv"]["granted_bytes"].get<uint64_t>();
+  };
+  const uint64_t before = granted();
+  const pid_t pid = service_.ModelPid("a");
+  std::vector<Json> talks(8);
+  std::vector<std::thread> clients;
+  for (size_t i = 0; i < talks.size(); ++i)
+    clients.emplace_back([&, i] {
+      talks[i] = Asks("My name is Anna, and my number is " + std::to_string(i));
+      const Answer answer = Say("a", talks[i], {{"max_tokens", 1500}});
+      talks[i].push_back(Message("assistant", answer.content()));
+    });
+  for (std::thread& client : clients) client.join();
+  const uint64_t grown = granted();
+  EXPECT_GT(grown, before + (16 << 20)) << before;
+
+  Say("b", Asks("Hello"));
+  EXPECT_LT(granted(), grown);
+  EXPECT_GE(granted(), before);
+  EXPECT_EQ(service_.ModelPid("a"), pid) << "it stayed";
+  const Json memory = service_.Ps()["memory"];
+  EXPECT_LE(memory["held_bytes"], memory["budget_bytes"]) << memory;
+
+  // What was given back comes from the disk.
+  int snapshot = 0;
+  for (Json& talk : talks) {
+    talk.push_back(Message("user", "What is my name?"));
+    const Answer answer = Say("a", talk);
+    snapshot += From(answer, "snapshot");
+    EXPECT_LE(From(answer, "computed"), 32 + 12) << answer.body["timings"];
+  }
+  EXPECT_GT(snapshot, 0);
+  EXPECT_EQ(service_.Model("a")["deaths"], 0);
+}
+
 TEST_F(ResidencyTest, AnAnswerIsFinishedBeforeItsModelGoes) {
   service_.WriteConfig("[lifecycle]\nmemory_max = \"90MiB\"\nresidency_least_s = 0\n" +
                        Models({"a", "b"}));

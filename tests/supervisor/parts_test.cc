@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -185,6 +186,33 @@ TEST(Spawn, AProgramThatCannotBeStartedSaysSo) {
   const Ran ran = RunProgram(request);
   EXPECT_EQ(WEXITSTATUS(ran.status), 111);
   EXPECT_EQ(ran.output, "cannot start /nonexistent/program: No such file or directory\n");
+}
+
+TEST(Spawn, AdoptedProcessesDoNotStayAsZombies) {
+  ASSERT_EQ(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+  const auto child = [] {
+    const pid_t pid = fork();
+    if (pid == 0) _exit(7);
+    return pid;
+  };
+  const pid_t parent = fork();
+  if (parent == 0) {
+    child();
+    child();
+    _exit(0);
+  }
+  ASSERT_EQ(waitpid(parent, nullptr, 0), parent);
+  const pid_t own = child();
+  const int known[] = {0, own};
+  int found = 0;
+  for (int i = 0; i < 500 && found < 2; ++i, usleep(10'000)) found += ReapAdopted(known);
+  int status = 0;
+  EXPECT_EQ(waitpid(own, &status, 0), own) << "its owner learns how it ended";
+  EXPECT_EQ(WEXITSTATUS(status), 7);
+  found += ReapAdopted(known);
+  EXPECT_EQ(found, 2);
+  EXPECT_EQ(waitpid(-1, nullptr, WNOHANG), -1) << "nobody is left";
+  prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 TEST(ControlLine, IsAnObjectWithAnOp) {
