@@ -350,6 +350,9 @@ inline constexpr uint64_t kKvGrantBytes = uint64_t{64} << 20;
 inline constexpr int64_t kKvAskPauseMs = 5'000;
 inline constexpr int64_t kKvGrowWaitMs = 10'000;
 inline constexpr int kKvGrowPollMs = 100;
+// Memory that a worker gives back waits so long for the disk, a part at a time; then it goes
+// unstored.
+inline constexpr int64_t kKvStoreWaitMs = 2'000;
 // A worker that has given back what it could is not asked again for so long.
 inline constexpr int64_t kKvShrinkPauseMs = 10'000;
 // What is running has so long to end when its model is unloaded: nothing should be.
@@ -426,8 +429,8 @@ inline constexpr int kPersistencePeriodMs = 1'000;
 inline constexpr size_t kKeepPagesBytes = size_t{8} << 20;
 // Pages of a request that are read from the disk and wait for their places in memory.
 inline constexpr size_t kFetchBytes = size_t{16} << 20;
-// Pages that are copied for the disk and wait for it.
-inline constexpr size_t kKeepingBytesMax = size_t{64} << 20;
+// Pages that are copied for the disk and wait for it: part of kWorkerRequestBytes.
+inline constexpr size_t kKeepingBytesMax = size_t{16} << 20;
 // What a worker that stops has left for storing pages when its time to drain is over: part of
 // kDrainGraceMs.
 inline constexpr int kKeepAllMs = 4'000;

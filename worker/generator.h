@@ -122,6 +122,8 @@ class Generator : private PrefixFinder {
   // How long whose conversations are kept. Before the first call none is too old.
   void SetTenants(const protocol::TenantSettings& settings);
   bool IsDeleting() const { return !deletions_.empty(); }
+  // Of pages that were copied for the disk and are not stored yet.
+  size_t storing_bytes() const { return keeping_bytes_; }
   // What such a command has begun goes on, beside requests and where there are none.
   bool HasUpkeep() const {
     return HasChainsToForget() || operator_.HasWork(!HasWork()) || HasPagesToKeep();

@@ -71,6 +71,7 @@ int WorkerLoop::Run() {
     if (exit_code_) break;
     generator_.FailSlowClients();
     generator_.Tick();
+    GoOnWithKvLimit();
     if (drain_deadline_ms_ && FinishDraining()) return protocol::kExitOk;
     if (generator_.HasWork()) {
       generator_.Step();
@@ -115,6 +116,7 @@ void WorkerLoop::CloseFrontend() {
 int WorkerLoop::PollTimeoutMs() const {
   if (generator_.HasWork() || generator_.HasUpkeep()) return 0;
   int64_t timeout_ms = generator_.NeedsScrub() ? limits::kScrubPauseMs : limits::kHeartbeatMs;
+  if (kv_goal_) timeout_ms = std::min<int64_t>(timeout_ms, limits::kKvGrowPollMs);
   if (drain_deadline_ms_)
     timeout_ms = std::clamp<int64_t>(*drain_deadline_ms_ - MonotonicMs(), 1, timeout_ms);
   return static_cast<int>(timeout_ms);
@@ -329,16 +331,35 @@ void WorkerLoop::Send(const protocol::Cleared& message) { control_->Send(message
 // --- Memory for KV ------------------------------------------------------------------------------
 
 void WorkerLoop::OnKvLimit(const protocol::KvLimit& message) {
-  const uint64_t before = store_->limit_bytes();
   kv_serial_ = message.serial;
-  const uint64_t limit = store_->SetLimit(message.bytes);
+  const uint64_t before = store_->limit_bytes();
+  kv_goal_ = message.bytes;
+  kv_goal_next_ms_ = MonotonicMs() + limits::kKvStoreWaitMs;
+  GoOnWithKvLimit();
   if (std::exchange(kv_asked_, false))
     kv_refused_ms_ = store_->limit_bytes() > before ? 0 : MonotonicMs();
-  LogDebug("KV may take {} MiB, {} MiB before", limit >> 20, before >> 20);
+}
+
+// What is given back and not stored yet is copied for the disk: in parts, as the copies are memory,
+// too.
+void WorkerLoop::GoOnWithKvLimit() {
+  if (!kv_goal_) return;
+  const uint64_t used = store_->used_bytes();
+  if (*kv_goal_ < used && generator_.storing_bytes() >= limits::kKeepPagesBytes &&
+      MonotonicMs() < kv_goal_next_ms_)
+    return;
+  const uint64_t part =
+      std::max(*kv_goal_, used - std::min<uint64_t>(used, limits::kKeepPagesBytes));
+  const uint64_t limit = store_->SetLimit(part);
+  kv_goal_next_ms_ = MonotonicMs() + limits::kKvStoreWaitMs;
+  if (part > *kv_goal_ && store_->used_bytes() <= part) return;
+  LogDebug("KV may take {} MiB", limit >> 20);
+  kv_goal_.reset();
   control_->Send(protocol::KvState{kv_serial_, limit, 0});
 }
 
 void WorkerLoop::AskForKv() {
+  if (kv_goal_) return;  // it is giving back
   if (std::exchange(kv_asked_, true)) return;
   const uint64_t limit = store_->limit_bytes();
   // Of what is small as much again is enough.
@@ -359,7 +380,7 @@ void WorkerLoop::AskForKvInTime() {
 
 bool WorkerLoop::GrowKv() {
   const uint64_t before = store_->limit_bytes();
-  if (before >= store_->bytes_max()) return false;
+  if (before >= store_->bytes_max() || kv_goal_) return false;
   if (kv_refused_ms_ != 0 && MonotonicMs() < kv_refused_ms_ + limits::kKvAskPauseMs) return false;
   AskForKv();
   const int64_t deadline_ms = MonotonicMs() + limits::kKvGrowWaitMs;
