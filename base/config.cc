@@ -130,6 +130,7 @@ void ApplyDirectoryDefaults(const GetEnv& env, Config* config) {
 Result<fs::path> ConfigFile(const ConfigFlags& flags, const GetEnv& env) {
   std::optional<std::string> named = flags.config;
   if (!named) named = Variable(env, "PERDURE_CONFIG");
+  if (named == "/dev/null") return fs::path();  // as elsewhere: none, also of the usual places
   if (named) return Absolute(*named, env);
   std::vector<fs::path> usual;
   if (auto xdg = Variable(env, "XDG_CONFIG_HOME"))

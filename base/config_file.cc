@@ -353,7 +353,7 @@ Status ReadConfigFile(const std::filesystem::path& path, const GetEnv& env, Conf
     return Err(ErrorCode::bad_config, fmt::format("cannot read the config file {}: {}",
                                                   path.string(), std::strerror(errno)));
   }
-  if ((st.st_mode & S_IWOTH) != 0)
+  if (S_ISREG(st.st_mode) && (st.st_mode & S_IWOTH) != 0)
     return Err(ErrorCode::bad_config,
                fmt::format("{} may be written by everybody: run chmod o-w {}", path.string(),
                            path.string()));

@@ -79,6 +79,7 @@ std::vector<std::string> Names(const Config& config) {
 }
 
 TEST_F(ConfigTest, DefaultsServeNanoOnLoopback) {
+  variables_["PERDURE_CONFIG"] = "/dev/null";  // this machine may have one
   const auto config = Load();
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_EQ(config->host, "127.0.0.1");
@@ -565,6 +566,28 @@ TEST_F(ConfigTest, AFileThatOthersMayWriteIsRefused) {
   EXPECT_THAT(Load(flags).error().message, HasSubstr("chmod o-w"));
 }
 
+TEST_F(ConfigTest, DevNullIsNoFileWhateverTheUsualPlacesHave) {
+  ConfigFlags flags;
+  flags.config = "/dev/null";
+  const auto config = Load(flags);
+  ASSERT_TRUE(config.has_value()) << config.error().message;
+  EXPECT_EQ(config->config_file, "");
+}
+
+// It would be a bad one for /tmp.
+TEST_F(ConfigTest, WhatIsNoFileGetsNoAdviceForFiles) {
+  ConfigFlags flags;
+  flags.config = File("") + ".folder";
+  fs::create_directory(*flags.config);
+  fs::permissions(*flags.config, fs::perms::all);
+  for (const std::string& path : {*flags.config, std::string("/dev/zero")}) {
+    flags.config = path;
+    const std::string message = Load(flags).error().message;
+    EXPECT_THAT(message, HasSubstr(path));
+    EXPECT_THAT(message, testing::Not(HasSubstr("chmod")));
+  }
+}
+
 TEST_F(ConfigTest, KeysThatOthersMayReadAreAWarning) {
   ConfigFlags flags;
   flags.config = File("[server]\napi_keys = [\"secret\"]\n");
@@ -734,6 +757,7 @@ TEST_F(ConfigTest, TheAnnotatedFileHasEveryKeyAtItsDefault) {
   const fs::path path = fs::path(PERDURE_SOURCE_DIR) / "etc/perdure.toml";
   ConfigFlags flags;
   flags.config = path;
+  variables_["PERDURE_CONFIG"] = "/dev/null";  // this machine may have one
   const auto config = Load(flags), defaults = Load();
   ASSERT_TRUE(config.has_value()) << config.error().message;
   EXPECT_EQ(config->host, defaults->host);

@@ -51,6 +51,10 @@ TEST_F(DoctorTest, AHealthyMachineHasNothingToSay) {
   EXPECT_GE(report["cpu"]["threads"], 1);
   EXPECT_THAT(CheckOf(report, "model")["found"].get<std::string>(), HasSubstr("nano: qwen3"));
   EXPECT_TRUE(std::filesystem::is_empty(home_.path())) << "it only looks";
+  for (const char* folder : {"state folder", "runtime folder"})
+    EXPECT_THAT(CheckOf(report, folder)["found"].get<std::string>(),
+                HasSubstr(home_.path().string()))
+        << "not that of a service that this machine has";
 }
 
 TEST_F(DoctorTest, ArenasOfKilledServices) {

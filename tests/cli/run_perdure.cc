@@ -8,7 +8,10 @@ namespace perdure::cli {
 
 Output RunPerdure(const std::filesystem::path& home, const std::string& arguments,
                   const std::string& environment) {
-  const std::string command = "env -i HOME='" + home.string() + "' " + environment +
+  const std::string at_home = "='" + home.string();
+  const std::string command = "env -i HOME" + at_home + "' PERDURE_RUNTIME_DIR" + at_home +
+                              "/run' PERDURE_STATE_DIR" + at_home +
+                              "/state' PERDURE_CONFIG=/dev/null " + environment +
                               " '" PERDURE_BIN_DIR "/perdure' " + arguments + " 2>&1";
   Output output;
   FILE* pipe = popen(command.c_str(), "r");

@@ -12,7 +12,7 @@ struct Output {
 };
 
 // `perdure ARGUMENTS` with a home of its own and, beside `environment` ("NAME=value …"), nothing
-// else in its environment.
+// else in its environment: a service that this machine has, and its configuration, are not met.
 Output RunPerdure(const std::filesystem::path& home, const std::string& arguments,
                   const std::string& environment = "");
 

@@ -57,11 +57,12 @@ TEST(PsProcess, LooksWhereTheConfigSays) {
   fs::create_directories(home.path() / ".config/perdure");
   engine::WriteText(home.path() / ".config/perdure/perdure.toml",
                     "[paths]\nruntime_dir = \"/nowhere/special\"\n");
-  const Output output = RunPerdure(home.path(), "ps");
+  const std::string usual_places = "PERDURE_CONFIG= PERDURE_RUNTIME_DIR=";
+  const Output output = RunPerdure(home.path(), "ps", usual_places);
   EXPECT_EQ(output.code, protocol::kExitSystem);
   EXPECT_THAT(output.text, HasSubstr("no service is running at /nowhere/special"));
   engine::WriteText(home.path() / ".config/perdure/perdure.toml", "[paths\n");
-  EXPECT_THAT(RunPerdure(home.path(), "ps").text, HasSubstr("--runtime-dir"));
+  EXPECT_THAT(RunPerdure(home.path(), "ps", usual_places).text, HasSubstr("--runtime-dir"));
 }
 
 }  // namespace

@@ -70,7 +70,8 @@ class Service {
  private:
   std::filesystem::path folder_;
   std::filesystem::path programs_ = PERDURE_BIN_DIR;
-  std::map<std::string, std::string> environment_;
+  // Not what this machine is configured to serve.
+  std::map<std::string, std::string> environment_{{"PERDURE_CONFIG", "/dev/null"}};
   bool has_config_ = false;
   pid_t pid_ = -1;
   std::string url_;
