@@ -350,9 +350,9 @@ inline constexpr uint64_t kKvGrantBytes = uint64_t{64} << 20;
 inline constexpr int64_t kKvAskPauseMs = 5'000;
 inline constexpr int64_t kKvGrowWaitMs = 10'000;
 inline constexpr int kKvGrowPollMs = 100;
-// Memory that a worker gives back waits so long for the disk, a part at a time; then it goes
-// unstored.
-inline constexpr int64_t kKvStoreWaitMs = 2'000;
+// A worker that gives memory back stores what it drops, as far as the disk takes it in this time:
+// the model that waits for it has a client.
+inline constexpr int64_t kKvStoreWaitMs = 5'000;
 // A worker that has given back what it could is not asked again for so long.
 inline constexpr int64_t kKvShrinkPauseMs = 10'000;
 // What is running has so long to end when its model is unloaded: nothing should be.

@@ -187,6 +187,13 @@ uint64_t PageStore::SetLimit(uint64_t bytes) {
   return std::max(limit_bytes_, pool_.bytes_granted());
 }
 
+bool PageStore::EvictTo(uint64_t bytes, const std::function<bool()>& pauses) {
+  do {
+    if (used_bytes_ <= bytes || evict_next_.empty()) return false;
+  } while (!pauses() && Evict());
+  return true;
+}
+
 // --- Sealing and finding -----------------------------------------------------------------------
 
 PageIndex PageStore::Seal(PageIndex index, PageIndex parent, const PageKey& key,

@@ -116,6 +116,9 @@ class PageStore : private PageTree::Nodes {
   // referenced is dropped, and its memory returned to the system. What it keeps to: more where
   // referenced pages take more.
   uint64_t SetLimit(uint64_t bytes);
+  // Drops what is not referenced, least recently used first, until pages in use take `bytes` or
+  // nothing is left to drop: false; or until `pauses`, which is asked before each: true.
+  bool EvictTo(uint64_t bytes, const std::function<bool()>& pauses);
   uint64_t limit_bytes() const { return limit_bytes_; }
 
   // Compares pages with their checksums: one, and more up to `bytes_max` bytes. After BeginCheck

@@ -71,7 +71,7 @@ int WorkerLoop::Run() {
     if (exit_code_) break;
     generator_.FailSlowClients();
     generator_.Tick();
-    GoOnWithKvLimit();
+    GiveBackKv();
     if (drain_deadline_ms_ && FinishDraining()) return protocol::kExitOk;
     if (generator_.HasWork()) {
       generator_.Step();
@@ -334,27 +334,26 @@ void WorkerLoop::OnKvLimit(const protocol::KvLimit& message) {
   kv_serial_ = message.serial;
   const uint64_t before = store_->limit_bytes();
   kv_goal_ = message.bytes;
-  kv_goal_next_ms_ = MonotonicMs() + limits::kKvStoreWaitMs;
-  GoOnWithKvLimit();
+  kv_goal_deadline_ms_ = MonotonicMs() + limits::kKvStoreWaitMs;
+  GiveBackKv();
   if (std::exchange(kv_asked_, false))
     kv_refused_ms_ = store_->limit_bytes() > before ? 0 : MonotonicMs();
 }
 
-// What is given back and not stored yet is copied for the disk: in parts, as the copies are memory,
-// too.
-void WorkerLoop::GoOnWithKvLimit() {
+// What is dropped and not stored yet is copied for the disk; copies are memory, too, so it goes on
+// when some are stored.
+void WorkerLoop::GiveBackKv() {
   if (!kv_goal_) return;
-  const uint64_t used = store_->used_bytes();
-  if (*kv_goal_ < used && generator_.storing_bytes() >= limits::kKeepPagesBytes &&
-      MonotonicMs() < kv_goal_next_ms_)
-    return;
-  const uint64_t part =
-      std::max(*kv_goal_, used - std::min<uint64_t>(used, limits::kKeepPagesBytes));
-  const uint64_t limit = store_->SetLimit(part);
-  kv_goal_next_ms_ = MonotonicMs() + limits::kKvStoreWaitMs;
-  if (part > *kv_goal_ && store_->used_bytes() <= part) return;
+  const bool waits = store_->EvictTo(*kv_goal_, [this] {
+    return generator_.storing_bytes() >= limits::kKeepPagesBytes &&
+           MonotonicMs() < kv_goal_deadline_ms_;
+  });
+  if (!waits) KeepToKvGoal();
+}
+
+void WorkerLoop::KeepToKvGoal() {
+  const uint64_t limit = store_->SetLimit(*std::exchange(kv_goal_, std::nullopt));
   LogDebug("KV may take {} MiB", limit >> 20);
-  kv_goal_.reset();
   control_->Send(protocol::KvState{kv_serial_, limit, 0});
 }
 
@@ -379,8 +378,10 @@ void WorkerLoop::AskForKvInTime() {
 }
 
 bool WorkerLoop::GrowKv() {
+  // Nothing is left to be dropped, or the disk is too slow for who waits.
+  if (kv_goal_) KeepToKvGoal();
   const uint64_t before = store_->limit_bytes();
-  if (before >= store_->bytes_max() || kv_goal_) return false;
+  if (before >= store_->bytes_max()) return false;
   if (kv_refused_ms_ != 0 && MonotonicMs() < kv_refused_ms_ + limits::kKvAskPauseMs) return false;
   AskForKv();
   const int64_t deadline_ms = MonotonicMs() + limits::kKvGrowWaitMs;

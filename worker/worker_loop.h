@@ -55,7 +55,8 @@ class WorkerLoop : private EventSink {
   Status OnFrontendFrame(protocol::ReceivedFrame received);
   // Memory for KV: what it may take, and asking for more before it is short.
   void OnKvLimit(const protocol::KvLimit& message);
-  void GoOnWithKvLimit();
+  void GiveBackKv();
+  void KeepToKvGoal();
   void AskForKv();
   void AskForKvInTime();
   // Waits for it: for a request that is alone, and cannot go on without.
@@ -75,7 +76,7 @@ class WorkerLoop : private EventSink {
   Generator generator_;
   uint32_t kv_serial_ = 0;                      // of the newest KvLimit
   std::optional<uint64_t> kv_goal_;             // bytes to give back down to
-  int64_t kv_goal_next_ms_ = 0;                 // when the next part goes, stored or not
+  int64_t kv_goal_deadline_ms_ = 0;             // when it goes, stored or not
   bool kv_asked_ = false;                       // for more, without an answer yet
   int64_t kv_refused_ms_ = 0;                   // when it did not get what it asked for; 0: it did
   std::vector<protocol::ReceivedFrame> later_;  // came while GrowKv waited

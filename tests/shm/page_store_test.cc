@@ -617,6 +617,26 @@ TEST(PageStoreDeathTest, RefusesMisuse) {
   EXPECT_DEATH(store.Release(99), "pages_.size");
 }
 
+TEST(PageStore, EvictsInPartsLeastRecentlyUsedFirst) {
+  PageStore store(Memory(8, {{kMiB}}), 8);
+  std::vector<PageIndex> pages;
+  for (TokenId id = 0; id < 8; ++id) {
+    const PageIndex page = store.Allocate().value();
+    pages.push_back(store.Seal(page, kNoPage, {}, std::vector<TokenId>(kArenaPageTokens, id)));
+  }
+  for (size_t i = 1; i < 8; ++i) store.Release(pages[i]);  // the first stays in use
+  int left = 2;
+  EXPECT_TRUE(store.EvictTo(5 * kMiB, [&] { return left-- == 0; }));
+  EXPECT_EQ(store.used_bytes(), 6 * kMiB);
+  EXPECT_TRUE(store.is_loaded(pages[0]));
+  EXPECT_TRUE(store.is_loaded(pages[3]));
+  EXPECT_FALSE(store.EvictTo(5 * kMiB, [] { return false; }));
+  EXPECT_EQ(store.used_bytes(), 5 * kMiB);
+  EXPECT_FALSE(store.EvictTo(5 * kMiB, [] { return true; })) << "it is done";
+  EXPECT_FALSE(store.EvictTo(0, [] { return false; }));
+  EXPECT_EQ(store.used_bytes(), kMiB) << "what is in use stays";
+}
+
 TEST(PageStore, ALimitIsKeptToAndMayMove) {
   // Slabs of 8 MiB with 8 pages each.
   PageStore store(Memory(64, {{kMiB}}), 64);

@@ -59,6 +59,7 @@ class Peer {
   RecordingSink received;
   std::optional<protocol::WorkerReady> ready;
   std::optional<protocol::LoadFailed> load_failed;
+  std::vector<protocol::KvState> kv_states;
   bool drained = false;
   bool closed = false;
 
@@ -90,6 +91,9 @@ class Peer {
         break;
       case MessageType::kLoadFailed:
         load_failed = protocol::Decode<protocol::LoadFailed>(frame.payload).value();
+        break;
+      case MessageType::kKvState:
+        kv_states.push_back(protocol::Decode<protocol::KvState>(frame.payload).value());
         break;
       case MessageType::kDrained:
         drained = true;

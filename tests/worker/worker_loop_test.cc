@@ -2,6 +2,7 @@
 #include "worker/worker_loop.h"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <atomic>
@@ -19,6 +20,7 @@
 #include "shm/arena.h"
 #include "shm/status.h"
 #include "tests/worker/fake_model.h"
+#include "tests/worker/memory_persistence.h"
 #include "tests/worker/peer.h"
 #include "tests/worker/test_store.h"
 
@@ -59,13 +61,14 @@ class WorkerLoopTest : public testing::Test {
       options.scheduler = {4, 64, limits::kSequencesMax};
       options.slow_client_timeout_us = int64_t{kGenerousMs} * 1000;
       options.now_us = &MonotonicUs;
+      options.persistence = persistence_;
       const auto store = make_store_();
       protocol::Hello hello;
       hello.model = "fake";
       hello.epoch = 3;
       hello.max_context = model_options_.max_context;
       WorkerLoop loop(hello, &fake_.model, options, store.get(), &*status_, &to_supervisor,
-                      UniqueFd(fd));
+                      UniqueFd(fd), kv_granted_bytes_);
       exit_code_ = loop.Run();
     });
   }
@@ -81,6 +84,8 @@ class WorkerLoopTest : public testing::Test {
   static bool Ended(Peer& peer, protocol::RequestId rid) { return peer.Ended(rid); }
 
   FakeModelOptions model_options_;
+  Persistence* persistence_ = nullptr;
+  uint64_t kv_granted_bytes_ = UINT64_MAX;
   std::function<std::unique_ptr<shm::PageStore>()> make_store_ = [] {
     return MakeStore(kFakeKv, 1 << 16);
   };
@@ -238,6 +243,87 @@ TEST_F(WorkerLoopTest, ASupervisorThatSpeaksNonsenseEndsIt) {
   Start();
   supervisor_->Send(Completion(1, 5));
   EXPECT_EQ(Join(), protocol::kExitBug);
+}
+
+// A disk that stores turns, and of pages none: nor does it say that it cannot.
+class HangingDisk : public MemoryPersistence {
+ public:
+  std::vector<PersistenceAnswer> TakeAnswers() override {
+    while (DoTurnJob()) {
+    }
+    return MemoryPersistence::TakeAnswers();
+  }
+  int fd() const override { return always_.get(); }
+
+ private:
+  UniqueFd always_{eventfd(1, EFD_CLOEXEC)};
+};
+
+// A worker of 24 MiB of KV, two thirds of which a prompt has taken, whose disk answers nothing: 8
+// MiB are on their way to it.
+class GivingBackTest : public WorkerLoopTest {
+ protected:
+  static constexpr uint64_t kMiB = uint64_t{1} << 20;
+  static constexpr uint64_t kPageBytes = kMiB / 2;  // more than the fake model writes
+  GivingBackTest() {
+    model_options_.max_context = 1 << 20;
+    persistence_ = &disk_;
+    kv_granted_bytes_ = 24 * kMiB;
+    make_store_ = [] {
+      shm::ArenaShape shape;
+      for (const shm::PageFormat format : shm::kAllFormats) shape.page_bytes[format] = kPageBytes;
+      shape.pages_max = 256;
+      shape.conversations_max = 20;
+      auto memory = shm::MakePrivateMemory(shm::ArenaGeometry::For(shape).value()).value();
+      return std::make_unique<shm::PageStore>(std::move(memory), shape.pages_max);
+    };
+    Start();
+    frontend_->Send(Prompt(1, 16));
+    EXPECT_TRUE(Ended(*frontend_, 1));
+  }
+  ~GivingBackTest() override {
+    supervisor_.reset();
+    if (thread_.joinable()) thread_.join();
+  }
+  // Of so many MiB of KV.
+  static protocol::Submit Prompt(protocol::RequestId rid, size_t mib) {
+    protocol::Submit submit = Completion(rid, 1);
+    submit.request.prompt_ids.emplace();
+    const size_t tokens = mib * kMiB / kPageBytes * shm::kArenaPageTokens;
+    for (size_t i = 0; i + 1 < tokens; ++i)
+      submit.request.prompt_ids->push_back(static_cast<TokenId>((rid + i / 64 + i) % 64));
+    return submit;
+  }
+
+  HangingDisk disk_;
+};
+
+TEST_F(GivingBackTest, ADiskThatHangsKeepsNoMemory) {
+  supervisor_->Send(protocol::KvLimit{1, kMiB});
+  ASSERT_TRUE(supervisor_->ReadUntil([&] { return !supervisor_->kv_states.empty(); }));
+  EXPECT_EQ(supervisor_->kv_states[0].serial, 1u);
+  EXPECT_LE(supervisor_->kv_states[0].limit_bytes, 8 * kMiB) << "slabs are whole";
+  supervisor_.reset();
+  EXPECT_EQ(Join(), protocol::kExitOk);
+  uint64_t copied = 0;
+  for (const snapshot::StoredPage& page : disk_.given_pages) copied += page.data_bytes;
+  EXPECT_GE(copied, limits::kKeepPagesBytes);
+  EXPECT_LE(copied, limits::kKeepingBytesMax + kMiB);
+}
+
+TEST_F(GivingBackTest, ARequestThatCannotGoOnWithoutMoreStillGetsIt) {
+  supervisor_->Send(protocol::KvLimit{1, kMiB});
+  frontend_->Send(Completion(2, 3));
+  ASSERT_TRUE(Ended(*frontend_, 2));  // it knows of the limit
+  EXPECT_TRUE(supervisor_->kv_states.empty());
+  frontend_->Send(Prompt(3, 40));
+  ASSERT_TRUE(supervisor_->ReadUntil([&] {
+    return !supervisor_->kv_states.empty() && supervisor_->kv_states.back().wanted_bytes > 0;
+  }));
+  EXPECT_GT(supervisor_->kv_states.size(), 1u) << "what was asked of it is answered first";
+  supervisor_->Send(protocol::KvLimit{2, 64 * kMiB});
+  ASSERT_TRUE(Ended(*frontend_, 3));
+  EXPECT_FALSE(frontend_->received[3].failed.has_value());
 }
 
 }  // namespace
