@@ -39,7 +39,7 @@ void ModelKeeper::Keep(const Models& models, int64_t now_ms) {
         LogInfo("{} is unloaded: {}", model.who(),
                 use.idle_deadline_ms && now_ms >= *use.idle_deadline_ms && use.waiting == 0
                     ? "nobody has asked it anything for a while"
-                    : "another model needs the memory");
+                    : "its memory is needed");
         model.Unload();
         break;
       case ResidencyAction::kYield:

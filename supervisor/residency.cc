@@ -16,6 +16,8 @@ struct Candidate {
   int64_t from_ms = 0;  // not before
 };
 
+constexpr size_t kNobody = SIZE_MAX;  // no model: the budget itself is short
+
 class Planner {
  public:
   Planner(std::span<const ModelUse> models, const ResidencyLimits& limits, int64_t now_ms)
@@ -27,7 +29,7 @@ class Planner {
     DropIdle();
     Reckon();
     for (size_t i = 0; i < models_.size(); ++i) plan_.missing_bytes[i] = Missing(i);
-    ServeWaiting();
+    ServeWaiting(GiveUpExcess());
     return std::move(plan_);
   }
 
@@ -103,7 +105,13 @@ class Planner {
     return Minus(m.process_bytes + m.kv_least_bytes + stays, limits_.budget_bytes);
   }
 
-  void ServeWaiting() {
+  // More is held than may be. True: some of it goes now, or will.
+  bool GiveUpExcess() {
+    const int64_t excess = -free_ - static_cast<int64_t>(coming_);
+    return excess > 0 && MakeRoom(kNobody, static_cast<uint64_t>(excess), true);
+  }
+
+  void ServeWaiting(bool is_blocked) {
     std::vector<size_t> order;
     for (size_t i = 0; i < models_.size(); ++i) {
       const ModelUse& m = models_[i];
@@ -116,7 +124,6 @@ class Planner {
                                                       : models_[i].kv_wanted_since_ms;
     };
     std::ranges::stable_sort(order, {}, since);
-    bool is_blocked = false;
     for (const size_t i : order) {
       const ModelUse& m = models_[i];
       if (settled_[i]) continue;
@@ -207,7 +214,8 @@ class Planner {
 
   // It has come for a request that waits for longer, and is about to get it.
   bool GoesBefore(size_t i, size_t other) const {
-    return models_[i].waiting > 0 && models_[i].waiting_since_ms <= models_[other].waiting_since_ms;
+    return other != kNobody && models_[i].waiting > 0 &&
+           models_[i].waiting_since_ms <= models_[other].waiting_since_ms;
   }
 
   // False: it cannot be made.

@@ -86,13 +86,16 @@ struct ResidencyPlan {
 
 // Rules, in this order:
 //  1. What was idle for too long is unloaded; an arena that was kept for too long is dropped.
-//  2. The model whose request waits for the longest time is served first: nobody takes from it what
+//  2. Where more is held than the budget has, which may have become smaller, the excess goes as in
+//  4,
+//     and until then nobody gets more.
+//  3. The model whose request waits for the longest time is served first: nobody takes from it what
 //     is free, so that everybody is served in the end. It is loaded if it fits.
-//  3. Else room is made: arenas of absent models go, least recently used first; then KV that was
+//  4. Else room is made: arenas of absent models go, least recently used first; then KV that was
 //     granted and is not used; then idle models, least recently used first; then KV that is used
 //     but could be had from the disk; then the models that serve for the longest time yield. Of all
 //     these no more than is needed; pinned models and running answers are never touched.
-//  4. A model that asks for more KV gets it by the same means, but nobody yields for it.
+//  5. A model that asks for more KV gets it by the same means, but nobody yields for it.
 ResidencyPlan PlanResidency(std::span<const ModelUse> models, const ResidencyLimits& limits,
                             int64_t now_ms);
 

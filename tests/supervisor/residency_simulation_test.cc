@@ -1,7 +1,7 @@
 // Models that come and go as PlanResidency says, as children of ChildCore, under seeded requests,
-// deaths, hangs, failed starts and stops by hand: the budget is never exceeded, no process is
-// without its child, every request is answered once, nobody waits for ever, and nothing is left at
-// the end.
+// deaths, hangs, failed starts, stops by hand and reloads that change the budget: it is never
+// exceeded but by what was held before, which goes; no process is without its child, every request
+// is answered once, nobody waits for ever, and nothing is left at the end.
 
 #include <gtest/gtest.h>
 
@@ -43,7 +43,7 @@ class World {
       if (Draw(0, 1) == 0) model.idle_ms = static_cast<int64_t>(Draw(100, 5'000));
       model.is_bad = Draw(0, 19) == 0;
     }
-    limits_ = {.budget_bytes = Draw(70, 140),
+    limits_ = {.budget_bytes = DrawBudget(),
                .residency_least_ms = static_cast<int64_t>(Draw(0, 1) * Draw(1, kResidencyMsMax))};
   }
 
@@ -51,6 +51,7 @@ class World {
   bool Run() {
     for (const int64_t end_ms = 60'000; now_ms_ < end_ms;) {
       if (now_ms_ < end_ms / 2) Ask();
+      if (now_ms_ < end_ms / 2 && Draw(0, 300) == 0) limits_.budget_bytes = DrawBudget();
       if (!Step()) return false;
     }
     for (size_t id = 0; id < answers_.size(); ++id)
@@ -98,6 +99,7 @@ class World {
   uint64_t Draw(uint64_t low, uint64_t high) {
     return std::uniform_int_distribution<uint64_t>(low, high)(random_);
   }
+  uint64_t DrawBudget() { return Draw(70, 140); }  // of the largest model at least
   int64_t In(int64_t ms_max) {
     return now_ms_ + static_cast<int64_t>(Draw(1, static_cast<uint64_t>(ms_max)));
   }
@@ -327,18 +329,26 @@ class World {
       model.use.presence = PresenceOf(model.core.state(), model.core.wanted());
       held += HeldBytes(model.use);
     }
-    EXPECT_LE(held, limits_.budget_bytes) << Text();
+    EXPECT_LE(held, std::max(limits_.budget_bytes, held_bytes_)) << Text();
+    held_bytes_ = held;
+    uint64_t pinned = 0;
+    for (const Model& model : models_)
+      if (model.use.pinned) pinned += model.use.process_bytes + model.use.kv_least_bytes;
+    if (held <= limits_.budget_bytes || pinned > limits_.budget_bytes) excess_ms_ = now_ms_;
+    EXPECT_LE(now_ms_ - excess_ms_, BoundMs()) << "too much is held " << Text();
   }
 
   // The models before it have their turns, one after another: each a load, the shortest residency,
   // the longest answer, and its end, perhaps by force; and each may die on the way.
-  void CheckWaits() const {
+  int64_t BoundMs() const {
     const int64_t turn_ms = kLoadMsMax + kResidencyMsMax + kAnswerMsMax + kUnloadMsMax +
                             kStopGraceMs + kKillMsMax + kNewsMsMax + 200;
-    const int64_t bound_ms = 2 * turn_ms * static_cast<int64_t>(models_.size() + 1);
+    return 2 * turn_ms * static_cast<int64_t>(models_.size() + 1);
+  }
+  void CheckWaits() const {
     for (const Model& model : models_) {
       if (model.waits.empty()) continue;
-      ASSERT_LE(now_ms_ - model.waits.front().ms, bound_ms) << Text();
+      ASSERT_LE(now_ms_ - model.waits.front().ms, BoundMs()) << Text();
     }
   }
 
@@ -358,6 +368,8 @@ class World {
 
   std::mt19937_64 random_;
   ResidencyLimits limits_;
+  uint64_t held_bytes_ = 0;  // when it was last looked at
+  int64_t excess_ms_ = 0;    // since when too much is held, if it is
   std::deque<Model> models_;
   std::vector<int> answers_;  // by request
   int64_t now_ms_ = 1'000;

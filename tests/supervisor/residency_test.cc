@@ -175,6 +175,29 @@ TEST(Residency, KvGrowsAsFarAsThereIsRoom) {
   EXPECT_THAT(Steps({grows, Running(Ready(50))}), ElementsAre(Step(0, Action::kRefuse)));
 }
 
+// The budget was made smaller, or somebody takes more than was reckoned.
+TEST(Residency, WhatIsHeldBeyondTheBudgetGoes) {
+  EXPECT_THAT(Steps({UsedAt(Ready(50), 7), UsedAt(Ready(50), 5)}),
+              ElementsAre(Step(1, Action::kUnload)));
+  EXPECT_THAT(Steps({Ready(70), Absent(30, 30)}), ElementsAre(Step(1, Action::kDropArena)));
+  EXPECT_THAT(Steps({Pinned(Ready(70, 40))}), ElementsAre(Step(0, Action::kShrink, 10)));
+  EXPECT_THAT(Steps({Pinned(Ready(95))}), IsEmpty()) << "it is pinned";
+  EXPECT_THAT(Steps({Running(Ready(70, 40))}), ElementsAre(Step(0, Action::kShrink, 10)));
+  // Answers are finished.
+  const ModelUse busy = Running(Ready(50));
+  EXPECT_THAT(Steps({busy, busy}), ElementsAre(Step(0, Action::kYield)));
+  ModelUse leaving = Ready(50);
+  leaving.presence = Presence::kLeaving;
+  EXPECT_THAT(Steps({busy, leaving}), IsEmpty()) << "it has gone already";
+}
+
+TEST(Residency, NobodyGetsMoreWhileTooMuchIsHeld) {
+  ModelUse grows = Running(Ready(50));
+  grows.kv_wanted_bytes = 20;
+  EXPECT_THAT(Steps({grows, Ready(45), Asked(Absent(1), 1)}),
+              testing::UnorderedElementsAre(Step(0, Action::kRefuse), Step(1, Action::kUnload)));
+}
+
 TEST(Residency, AFailedModelHoldsNothing) {
   ModelUse failed = Ready(60, 0);
   failed.presence = Presence::kFailed;
