@@ -154,6 +154,14 @@ inline constexpr int kWordPieceCharsMax = 1024;
 inline constexpr uint32_t kRegexHeapBytesMax = uint32_t{64} << 20;
 inline constexpr size_t kRegexJitStackBytesMax = size_t{4} << 20;
 
+// --- Calls of tools in answers -----------------------------------------------------------------
+
+// Containers in containers in a call's arguments: what a request's JSON may nest, so that a client
+// can send back what it got.
+inline constexpr int kCallJsonDepthMax = 64;
+// A parameter's name in a call that is written as markup: real ones are below 64 bytes.
+inline constexpr size_t kCallParameterNameBytesMax = 256;
+
 // --- Worker ------------------------------------------------------------------------------------
 
 // Requests that one worker holds, waiting or running: kQueueTimes of kQueueMax. It guards the

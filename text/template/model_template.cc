@@ -144,6 +144,7 @@ class Loader {
     }
     std::erase_if(model_.templates, [&](const NamedTemplate& old) { return old.name == name; });
     entry.name = std::move(name);
+    entry.source = source;
     entry.file = where;
     model_.templates.push_back(std::move(entry));
   }

@@ -20,6 +20,7 @@ struct NamedTemplate {
   // nullptr where the file cannot be used; then `problem` says why.
   std::unique_ptr<ChatTemplate> chat;
   std::string problem;
+  std::string source;  // as it was read; FindChatForm looks at what it writes
   ToolCallForm tool_calls;
 };
 
