@@ -172,6 +172,26 @@ TEST(OutputFold, SpecialTokensDoNotSplitCharacters) {
             (Strings{"", "", "", "", "你"}));
 }
 
+std::vector<int> TokensOut(const std::vector<OutputPiece>& pieces);
+
+TEST(OutputFold, MarkupIsTextThoughItIsSpecial) {
+  const FakeTokenizer tokenizer({"a", "[CALLS]", "<s>", "\xE4", "\xBD\xA0", "</s>"}, {1, 2, 5});
+  OutputSettings settings = Stop({"CALLS]a"});
+  settings.markup_ids = {1, 5};
+  settings.eos_ids = {5};
+  auto pieces = Fold(OutputFold(&tokenizer, settings), {0, 1, 2, 3, 4, 5});
+  EXPECT_EQ(Texts(pieces), (Strings{"a", "[", "", "", "CALLS]你", ""}));
+  EXPECT_EQ(TokensOut(pieces), (std::vector<int>{1, 1, 1, 1, 5, 5}));
+  EXPECT_EQ(pieces.back().finish, OutputFinish::kStop);
+  // A stop string may begin inside of it.
+  pieces = Fold(OutputFold(&tokenizer, settings), {1, 0, 0});
+  EXPECT_EQ(Texts(pieces), (Strings{"[", ""}));
+  EXPECT_EQ(TokensOut(pieces), (std::vector<int>{0, 1}));
+  // It ends a character that was begun, as any text does.
+  pieces = Fold(OutputFold(&tokenizer, settings), {3, 1, 4});
+  EXPECT_EQ(TextOf(pieces), "\uFFFD[CALLS]\uFFFD\uFFFD");
+}
+
 std::vector<int> TokensOut(const std::vector<OutputPiece>& pieces) {
   std::vector<int> out;
   for (const OutputPiece& piece : pieces) out.push_back(piece.tokens_out);

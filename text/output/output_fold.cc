@@ -27,8 +27,13 @@ bool OutputFold::IsEos(TokenId token) const {
   return !settings_->ignore_eos && std::find(ids.begin(), ids.end(), token) != ids.end();
 }
 
+bool OutputFold::GivesText(TokenId token) const {
+  const std::vector<TokenId>& ids = settings_->markup_ids;
+  return !tokenizer_->IsSpecial(token) || std::find(ids.begin(), ids.end(), token) != ids.end();
+}
+
 std::string_view OutputFold::BytesOfNext(TokenId token) const {
-  const bool first = settings_->own_text && !text_begun_ && !tokenizer_->IsSpecial(token);
+  const bool first = settings_->own_text && !text_begun_ && GivesText(token);
   return first ? tokenizer_->FirstTokenBytes(token) : tokenizer_->TokenBytes(token);
 }
 
@@ -65,7 +70,7 @@ OutputPiece OutputFold::Push(TokenId token) {
   } else {
     const int64_t begin = characters_made_;
     std::string characters;
-    if (!tokenizer_->IsSpecial(token)) {
+    if (GivesText(token)) {
       const std::string_view bytes = BytesOfNext(token);
       text_begun_ = text_begun_ || !tokenizer_->TokenBytes(token).empty();
       characters_.Push(bytes, &characters);

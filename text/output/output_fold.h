@@ -4,8 +4,7 @@
 //
 //   token → bytes (tokenizer) → characters (Utf8Assembler) → text up to a stop string (StopScanner)
 //
-// Parsers of reasoning and tool calls read the text that comes out of the last stage: they will
-// stand behind it in OutputFold and turn its text into more than one field of a piece.
+// Parsers of reasoning and tool calls (text/chat) read the text that comes out of the last stage.
 #pragma once
 
 #include <climits>
@@ -29,6 +28,9 @@ struct OutputSettings {
   bool include_stop_in_output = false;  // else the text ends before the stop string
   std::vector<TokenId> eos_ids;         // these end an answer and give no text
   bool ignore_eos = false;              // they are tokens like others then
+  // Special tokens that are text all the same, as a parser behind reads it: in every respect, so
+  // stop strings are looked for in it, too, as in markup that is spelled by ordinary tokens.
+  std::vector<TokenId> markup_ids;
   bool own_text = false;  // a chat's answer, which does not continue the prompt's text
   // The answer ends with this many tokens, whichever is less; both are positive.
   int max_tokens = INT_MAX;
@@ -53,7 +55,8 @@ class OutputFold {
  public:
   OutputFold(const Tokenizer* tokenizer, OutputSettings settings);
 
-  // The next token of the answer. Special tokens and ids that no token has give no text, but count.
+  // The next token of the answer. Special tokens, unless they are markup, and ids that no token has
+  // give no text, but count.
   // Must not be called after a piece with `finish`.
   OutputPiece Push(TokenId token);
 
@@ -74,6 +77,7 @@ class OutputFold {
     int64_t end;
   };
   bool IsEos(TokenId token) const;
+  bool GivesText(TokenId token) const;
   // Characters that a token has completed go on to the stop strings; true if they complete one.
   bool Scan(const std::string& characters, std::string* out);
   // Ends the text; true if its very last character completed a stop string.
