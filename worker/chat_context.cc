@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/hash.h"
+
 namespace perdure::worker {
 namespace {
 
@@ -126,6 +128,98 @@ Status NormalizeMessage(const text::ToolCallForm& form, Json* message) {
   return {};
 }
 
+bool IsToolResult(const Json& message) {
+  const auto role = message.find("role");
+  return role != message.end() && *role == "tool";
+}
+
+// The id of a call, or the one that a result is of; empty where there is none.
+std::string IdIn(const Json& object, const char* key) {
+  const auto id = object.find(key);
+  return id != object.end() && id->is_string() ? id->get<std::string>() : std::string();
+}
+
+// Some templates show whose result it is; OpenAI's API leaves that to the id.
+void NameResults(Json* messages) {
+  std::map<std::string, std::string> names;
+  for (Json& message : *messages) {
+    if (CallsTools(message)) {
+      for (const Json& call : message["tool_calls"]) {
+        const auto function = call.is_object() ? call.find("function") : call.end();
+        if (function == call.end() || !function->is_object()) continue;
+        names[IdIn(call, "id")] = IdIn(*function, "name");
+      }
+    }
+    if (!IsToolResult(message) || message.contains("name")) continue;
+    const auto name = names.find(IdIn(message, "tool_call_id"));
+    if (name != names.end() && !name->first.empty() && !name->second.empty())
+      message["name"] = name->second;
+  }
+}
+
+// Each call in a message of its own, with its results behind it, for templates that take one.
+Json CallsApart(const text::ToolCallForm& form, Json messages) {
+  Json apart = Json::array();
+  for (size_t at = 0; at < messages.size(); ++at) {
+    if (!CallsTools(messages[at]) || messages[at]["tool_calls"].size() < 2) {
+      apart.push_back(std::move(messages[at]));
+      continue;
+    }
+    const Json calls = std::exchange(messages[at]["tool_calls"], Json::array());
+    size_t end = at + 1;
+    while (end < messages.size() && IsToolResult(messages[end])) ++end;
+    std::vector<bool> taken(end - at, false);
+    for (size_t i = 0; i < calls.size(); ++i) {
+      Json message = {{"role", "assistant"}};
+      if (i == 0)
+        message = std::move(messages[at]);
+      else if (form.empty_content == EmptyContent::kNull)
+        message["content"] = nullptr;
+      else if (form.empty_content == EmptyContent::kText)
+        message["content"] = "";
+      message["tool_calls"] = Json::array({calls[i]});
+      apart.push_back(std::move(message));
+      const std::string id = calls[i].is_object() ? IdIn(calls[i], "id") : std::string();
+      for (size_t result = at + 1; result < end; ++result) {
+        if (taken[result - at] || IdIn(messages[result], "tool_call_id") != id) continue;
+        taken[result - at] = true;
+        apart.push_back(std::move(messages[result]));
+      }
+    }
+    for (size_t result = at + 1; result < end; ++result)
+      if (!taken[result - at]) apart.push_back(std::move(messages[result]));
+    at = end - 1;
+  }
+  return apart;
+}
+
+// Nine letters and digits for any other id, the same ones each time.
+std::string ShortId(const std::string& id) {
+  constexpr std::string_view kDigits =
+      "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+  constexpr size_t kLength = 9;
+  if (id.size() == kLength && id.find_first_not_of(kDigits) == std::string::npos) return id;
+  uint64_t hash = Hash64(id);
+  std::string digits;
+  for (size_t i = 0; i < kLength; ++i, hash /= kDigits.size())
+    digits += kDigits[hash % kDigits.size()];
+  return digits;
+}
+
+void ShortenIds(Json* messages) {
+  const auto shorten = [](Json* object, const char* key) {
+    const auto id = object->find(key);
+    if (id != object->end() && id->is_string()) *id = ShortId(id->get_ref<const std::string&>());
+  };
+  for (Json& message : *messages) {
+    if (CallsTools(message)) {
+      for (Json& call : message["tool_calls"])
+        if (call.is_object()) shorten(&call, "id");
+    }
+    shorten(&message, "tool_call_id");
+  }
+}
+
 tl::unexpected<Error> BadKwarg(const std::string& key, std::string_view why) {
   return Err(ErrorCode::invalid_request, fmt::format("chat_template_kwargs.{} {}", key, why),
              "chat_template_kwargs");
@@ -194,8 +288,11 @@ Result<ChatContext> MakeChatContext(std::string_view chat_json, const text::Mode
   ASSIGN_OR_RETURN(const Json kwargs, TakeKwargs(request, chat, &name));
   ChatContext result;
   ASSIGN_OR_RETURN(result.chat, chat.Choose(name, has_tools));
-  for (Json& message : *messages)
-    RETURN_IF_ERROR(NormalizeMessage(result.chat->tool_calls, &message));
+  const text::ToolCallForm& form = result.chat->tool_calls;
+  for (Json& message : *messages) RETURN_IF_ERROR(NormalizeMessage(form, &message));
+  NameResults(&*messages);
+  if (form.one_call_a_message) *messages = CallsApart(form, std::move(*messages));
+  if (form.short_ids) ShortenIds(&*messages);
   Json& variables = result.variables;
   variables = Json::object();
   for (const auto& [key, token] : chat.special_tokens) variables[key] = token;

@@ -81,17 +81,41 @@ TEST(ToolCallForm, TemplatesWithoutToolsGetTheDefaults) {
   }
 }
 
+TEST(ToolCallForm, IdsOfNineCharacters) {
+  const std::string calls = Calls("c.function.arguments|tojson");
+  EXPECT_FALSE(FormOf(kLoop + calls + kEnd).short_ids);
+  EXPECT_TRUE(FormOf(kLoop +
+                     "{% for c in m.tool_calls or [] if c.id|length != 9 %}"
+                     "{{ raise_exception('9!') }}{% endfor %}" +
+                     calls + kEnd)
+                  .short_ids);
+}
+
+TEST(ToolCallForm, OneCallAMessage) {
+  const std::string first =
+      "{% if m.tool_calls %}{{ m.tool_calls[0].function.arguments|tojson }}{% endif %}";
+  EXPECT_TRUE(FormOf(kLoop + first + kEnd).one_call_a_message);
+  EXPECT_TRUE(FormOf(kLoop +
+                     "{% if m.tool_calls and m.tool_calls|length > 1 %}"
+                     "{{ raise_exception('1!') }}{% endif %}" +
+                     first + kEnd)
+                  .one_call_a_message);
+  EXPECT_FALSE(FormOf(kLoop + Calls("c.function.arguments|tojson") + kEnd).one_call_a_message);
+}
+
 TEST(ToolCallForm, OfFamilies) {
   struct Row {
     const char* family;
     EmptyContent content;
     bool as_text;
+    bool short_ids = false;
+    bool one_call = false;
   };
   const Row rows[] = {
       {"qwen3_thinking", EmptyContent::kAbsent, false},
       {"qwen25_tools", EmptyContent::kAbsent, false},
-      {"llama31_tools", EmptyContent::kAbsent, false},
-      {"mistral_nemo", EmptyContent::kAbsent, false},
+      {"llama31_tools", EmptyContent::kAbsent, false, false, true},
+      {"mistral_nemo", EmptyContent::kAbsent, false, true},
       {"deepseek_r1", EmptyContent::kNull, false},
       {"deepseek_v3_tools", EmptyContent::kNull, false},
       {"chatml", EmptyContent::kText, false},
@@ -105,6 +129,8 @@ TEST(ToolCallForm, OfFamilies) {
     const ToolCallForm form = FormOf(*source);
     EXPECT_EQ(form.empty_content, row.content) << row.family;
     EXPECT_EQ(form.arguments_as_text, row.as_text) << row.family;
+    EXPECT_EQ(form.short_ids, row.short_ids) << row.family;
+    EXPECT_EQ(form.one_call_a_message, row.one_call) << row.family;
   }
 }
 

@@ -17,6 +17,10 @@ struct ToolCallForm {
   bool takes_empty_text = true;
   // The JSON text instead of the object that it stands for.
   bool arguments_as_text = false;
+  // Ids that are not of nine letters and digits are refused, as Mistral's templates do.
+  bool short_ids = false;
+  // Of several calls in a message all but the first are refused, or not shown.
+  bool one_call_a_message = false;
 };
 
 // Renders a short conversation in each form and takes the first that shows the call; the defaults
