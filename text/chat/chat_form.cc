@@ -46,9 +46,11 @@ bool Has(std::string_view text, std::string_view part) {
 std::optional<ToolFormat> WrittenBy(std::string_view source) {
   if (Has(source, "[TOOL_CALLS]"))
     return Has(source, "[ARGS]") ? ToolFormat::kDevstral : ToolFormat::kMistral;
-  if (Has(source, "<function=") && Has(source, "<parameter=")) return ToolFormat::kQwen3Coder;
-  // GLM writes keys and values as markup between the same tags.
-  if (Has(source, "<tool_call>") && !Has(source, "<arg_key>")) return ToolFormat::kHermes;
+  if (Has(source, "<tool_call>")) {
+    if (Has(source, "<function=") && Has(source, "<parameter=")) return ToolFormat::kQwen3Coder;
+    // GLM writes keys and values as markup of its own between the same tags.
+    if (!Has(source, "<arg_key>")) return ToolFormat::kHermes;
+  }
   const bool ipython = Has(source, "ipython") && Has(source, "\"parameters\": ");
   if (Has(source, "<|python_tag|>") || ipython) return ToolFormat::kLlama3;
   return std::nullopt;
