@@ -28,6 +28,7 @@ struct ModelConfig {
   int max_sequences = 8;
   uint64_t kv_bytes_max = 0;  // 0: derived from memory
   std::string activations;    // of quantized weights: "int8", "float32"; empty: int8
+  std::string tool_format;    // in which it calls tools; empty: as its chat template says
   std::optional<float> default_temperature;
   int quantize_bits = 0;   // 8, 4; 0: weights stay as they are
   std::string cache_type;  // of its conversations; empty: [cache] says

@@ -169,6 +169,8 @@ constexpr ModelKey kModelKeys[] = {
      [](ModelConfig& m, const V& v) { m.kv_bytes_max = U64(v); }},
     {"activations", K::kActivations, 0, 0,
      [](ModelConfig& m, const V& v) { m.activations = Text(v); }},
+    {"tool_format", K::kToolFormat, 0, 0,
+     [](ModelConfig& m, const V& v) { m.tool_format = Text(v); }},
     {"default_temperature", K::kNumber, 0, 2,
      [](ModelConfig& m, const V& v) { m.default_temperature = Number(v); }},
     {"quantize", K::kQuantize, 0, 0,
@@ -250,6 +252,18 @@ Result<ConfigValue> CheckChoice(const ConfigValue& value, std::string_view one,
   return value;
 }
 
+// Those of text/chat/chat_form.h, which a worker of the model would refuse otherwise.
+constexpr std::string_view kToolFormats[] = {"none",     "hermes", "qwen3_coder", "mistral",
+                                             "devstral", "llama3", "json"};
+
+Result<ConfigValue> CheckToolFormat(const ConfigValue& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  if (text != nullptr &&
+      (text->empty() || std::ranges::find(kToolFormats, *text) != std::end(kToolFormats)))
+    return value;
+  return NotAllowed(value, fmt::format("one of {}", fmt::join(kToolFormats, ", ")));
+}
+
 std::string Lower(std::string_view text) {
   std::string lower(text);
   for (char& c : lower) {
@@ -327,6 +341,8 @@ Result<ConfigValue> CheckConfigValue(ConfigKind kind, double min, double max,
       return CheckChoice(value, "q8", "q4");
     case K::kActivations:
       return CheckChoice(value, "int8", "float32");
+    case K::kToolFormat:
+      return CheckToolFormat(value);
     case K::kDurability:
       return CheckChoice(value, "sync", "async");
     case K::kKvCompression:
@@ -390,6 +406,7 @@ Result<ConfigValue> ConfigValueFromText(ConfigKind kind, const std::string& text
     case K::kLogLevel:
     case K::kQuantize:
     case K::kActivations:
+    case K::kToolFormat:
     case K::kDurability:
     case K::kSecret:
     case K::kKvCompression:

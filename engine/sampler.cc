@@ -403,6 +403,13 @@ SampledToken Sampler::Sample(std::span<const float> logits, const SamplingParams
   return {id, Logprob(logits[static_cast<size_t>(id)], maximum, sum)};
 }
 
+SampledToken Sampler::Score(std::span<const float> logits, TokenId id) {
+  CHECK(id >= 0 && static_cast<size_t>(id) < logits.size());
+  const float maximum = Maximum(logits);
+  const double sum = SumBlocks(logits, {maximum, 1.0f}, &blocks_);
+  return {id, Logprob(logits[static_cast<size_t>(id)], maximum, sum)};
+}
+
 std::vector<SampledToken> Sampler::Top(std::span<const float> logits, int count) {
   const float maximum = Maximum(logits);
   const double sum = SumBlocks(logits, {maximum, 1.0f}, &blocks_);

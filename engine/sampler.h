@@ -43,6 +43,9 @@ class Sampler {
   SampledToken Sample(std::span<const float> logits, const SamplingParams& params,
                       std::span<const TokenId> prompt, std::span<const TokenId> answer);
 
+  // This token with its log-probability.
+  SampledToken Score(std::span<const float> logits, TokenId id);
+
   // The `count` most probable tokens of the model's own distribution, lowest id first on ties.
   std::vector<SampledToken> Top(std::span<const float> logits, int count);
 

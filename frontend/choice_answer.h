@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "frontend/logprobs_text.h"
 #include "protocol/messages.h"
@@ -20,20 +21,23 @@ class ChoiceAnswer {
   // The next event, which the ledger has passed.
   void Add(protocol::Event event);
   // Something can be taken.
-  bool has_part() const { return !text_.empty() || (logprobs_ && !logprobs_->empty()); }
+  bool has_part() const { return !parts_.empty() || (logprobs_ && !logprobs_->empty()); }
   // Bytes of all that is kept.
   size_t bytes() const;
 
   struct Part {
-    std::string text;
-    std::string logprobs = "null";  // JSON; of the tokens whose last text has come by now
+    std::vector<protocol::AnswerPart> parts;  // in their order; neighbours are of different kinds
+    std::string logprobs = "null";            // JSON; of the tokens whose last text has come by now
   };
   Part Take();
 
   std::optional<protocol::End> end;
 
  private:
-  std::string text_;
+  void Append(protocol::AnswerPart part);
+
+  std::vector<protocol::AnswerPart> parts_;
+  size_t parts_bytes_ = 0;
   std::optional<LogprobsText> logprobs_;  // absent: not wanted
   // Logprobs of tokens whose text a stop string may still cut off, or which are half a character.
   std::deque<protocol::TokenLogprobs> held_;

@@ -160,11 +160,42 @@ Status RefuseUnsupported(const Json& body) {
   return {};
 }
 
+// Tokens of reasoning that an effort allows; bounds that people can overrule by
+// max_reasoning_tokens.
+struct Effort {
+  std::string_view name;
+  std::optional<int32_t> tokens_max;  // absent: as many as the model likes
+};
+constexpr Effort kEfforts[] = {{"none", 0},      {"minimal", 256},       {"low", 1024},
+                               {"medium", 4096}, {"high", std::nullopt}, {"xhigh", std::nullopt}};
+
+Status ReadReasoning(const Json& body, GenerationRequest& generation) {
+  if (const Json* value = FindField(body, "reasoning_effort")) {
+    const auto* effort = std::ranges::find_if(
+        kEfforts, [value](const Effort& each) { return *value == std::string(each.name); });
+    if (effort == std::end(kEfforts))
+      return Err(FieldError("reasoning_effort", "one of none, minimal, low, medium, high and xhigh",
+                            *value));
+    generation.reasoning_tokens_max = effort->tokens_max;
+  }
+  ASSIGN_OR_RETURN(const std::optional<int64_t> tokens,
+                   ReadInteger(body, "max_reasoning_tokens", 0, INT32_MAX));
+  if (tokens) generation.reasoning_tokens_max = static_cast<int32_t>(*tokens);
+  return {};
+}
+
+// Templates learn of the effort where they ask; "none" is what some of them have a switch for.
+void TellTemplateOfEffort(const Json& body, Json* chat) {
+  const Json* effort = FindField(body, "reasoning_effort");
+  if (!effort) return;
+  Json& kwargs = (*chat)["chat_template_kwargs"];
+  if (!kwargs.is_object()) kwargs = Json::object();
+  if (!kwargs.contains("reasoning_effort")) kwargs["reasoning_effort"] = *effort;
+  if (*effort == "none" && !kwargs.contains("enable_thinking")) kwargs["enable_thinking"] = false;
+}
+
 // Fields that change nothing in the answer of this version, but have a type all the same.
 Status CheckIgnored(const Json& body) {
-  const Json* effort = FindField(body, "reasoning_effort");
-  if (effort && !effort->is_string())
-    return Err(FieldError("reasoning_effort", "a string", *effort));
   ASSIGN_OR_RETURN([[maybe_unused]] const auto parallel, ReadBool(body, "parallel_tool_calls"));
   return {};
 }
@@ -332,6 +363,7 @@ Result<ParsedRequest> ParseChatRequest(std::string_view text, const RequestDefau
   ASSIGN_OR_RETURN(Json body, ParseBody(text));
   ASSIGN_OR_RETURN(ParsedRequest parsed, ReadCommon(body, RequestKind::kChat, defaults));
   RETURN_IF_ERROR(ReadChatLogprobs(body, parsed.generation));
+  RETURN_IF_ERROR(ReadReasoning(body, parsed.generation));
 
   Json chat = Json::object();
   if (!FindField(body, "messages"))
@@ -358,6 +390,7 @@ Result<ParsedRequest> ParseChatRequest(std::string_view text, const RequestDefau
     }
     if (!kwargs->empty()) chat["chat_template_kwargs"] = std::move(body["chat_template_kwargs"]);
   }
+  TellTemplateOfEffort(body, &chat);
   if (const ModelAlias* const alias = FindAlias(defaults.aliases, parsed.alias))
     ApplyToChat(*alias, &chat);
   parsed.generation.chat_json = DumpJson(chat);

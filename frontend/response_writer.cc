@@ -9,7 +9,9 @@
 namespace perdure::frontend {
 namespace {
 
+using protocol::AnswerPart;
 using protocol::FinishReason;
+using protocol::PartKind;
 using protocol::RequestKind;
 using protocol::RosterEntry;
 using protocol::Usage;
@@ -21,7 +23,8 @@ Json UsageJson(const Usage& usage) {
           {"completion_tokens", usage.completion_tokens},
           {"total_tokens", int64_t{usage.prompt_tokens} + usage.completion_tokens},
           {"prompt_tokens_details",
-           {{"cached_tokens", int64_t{usage.from_arena} + usage.from_snapshot}}}};
+           {{"cached_tokens", int64_t{usage.from_arena} + usage.from_snapshot}}},
+          {"completion_tokens_details", {{"reasoning_tokens", usage.reasoning_tokens}}}};
 }
 
 Json TimingsJson(const AnswerEnd& end) {
@@ -46,7 +49,9 @@ Json TimingsJson(const AnswerEnd& end) {
 }
 
 std::string_view ReasonName(FinishReason reason) {
-  return reason == FinishReason::kLength ? "\"length\"" : "\"stop\"";
+  return reason == FinishReason::kLength      ? "\"length\""
+         : reason == FinishReason::kToolCalls ? "\"tool_calls\""
+                                              : "\"stop\"";
 }
 
 // A JSON object as text: what an answer may have much of is not made a DOM.
@@ -97,6 +102,77 @@ ObjectText ChoiceEnd(const AnswerIdentity& identity, int choice, FinishReason re
   return Chunk(identity, choice, IsChat(identity) ? "{}" : "\"\"", "null", ReasonName(reason));
 }
 
+// Of an answer's parts those of one kind, one behind the other.
+std::string TextOf(std::span<const AnswerPart> parts, PartKind kind) {
+  std::string text;
+  for (const AnswerPart& part : parts)
+    if (part.kind == kind) text += part.text;
+  return text;
+}
+
+// The elements of `tool_calls`; a call's arguments come before the next call.
+std::string ToolCalls(const AnswerIdentity& identity, int choice,
+                      std::span<const AnswerPart> parts) {
+  std::string list, arguments;
+  const AnswerPart* begin = nullptr;
+  const auto end_call = [&] {
+    if (begin == nullptr) return;
+    const std::string function =
+        ObjectText().Add("name", Quote(begin->text)).Add("arguments", Quote(arguments)).Text();
+    list += list.empty() ? "" : ",";
+    list += ObjectText()
+                .Add("id", Quote(protocol::ToolCallId(identity.rid, choice, begin->call)))
+                .Add("type", "\"function\"")
+                .Add("function", function)
+                .Text();
+    arguments.clear();
+  };
+  for (const AnswerPart& part : parts) {
+    if (part.kind == PartKind::kCallArguments) arguments += part.text;
+    if (part.kind != PartKind::kCallBegin) continue;
+    end_call();
+    begin = &part;
+  }
+  end_call();
+  return list;
+}
+
+std::string Message(const AnswerIdentity& identity, int choice, std::span<const AnswerPart> parts) {
+  const std::string content = TextOf(parts, PartKind::kContent);
+  const std::string reasoning = TextOf(parts, PartKind::kReasoning);
+  const std::string calls = ToolCalls(identity, choice, parts);
+  ObjectText message;
+  message.Add("role", "\"assistant\"");
+  message.Add("content", content.empty() && !calls.empty() ? "null" : Quote(content));
+  if (!reasoning.empty()) message.Add("reasoning_content", Quote(reasoning));
+  if (!calls.empty()) message.Add("tool_calls", '[' + calls + ']');
+  return message.Add("refusal", "null").Text();
+}
+
+// The delta of one part.
+std::string Delta(const AnswerIdentity& identity, int choice, const AnswerPart& part) {
+  switch (part.kind) {
+    case PartKind::kContent:
+      return ObjectText().Add("content", Quote(part.text)).Text();
+    case PartKind::kReasoning:
+      return ObjectText().Add("reasoning_content", Quote(part.text)).Text();
+    case PartKind::kCallBegin:
+    case PartKind::kCallArguments:
+      break;
+  }
+  ObjectText call, function;
+  call.Add("index", fmt::format("{}", part.call));
+  if (part.kind == PartKind::kCallBegin) {
+    call.Add("id", Quote(protocol::ToolCallId(identity.rid, choice, part.call)));
+    call.Add("type", "\"function\"");
+    function.Add("name", Quote(part.text)).Add("arguments", "\"\"");
+  } else {
+    function.Add("arguments", Quote(part.text));
+  }
+  call.Add("function", function.Text());
+  return ObjectText().Add("tool_calls", '[' + call.Text() + ']').Text();
+}
+
 Json ModelJson(const RosterEntry& model) {
   Json out = {{"id", model.name},
               {"object", "model"},
@@ -128,13 +204,10 @@ std::string WholeAnswer(const AnswerIdentity& identity, std::span<const WholeCho
     ObjectText choice;
     choice.Add("index", fmt::format("{}", &whole - choices.data()));
     if (IsChat(identity)) {
-      choice.Add("message", ObjectText()
-                                .Add("role", "\"assistant\"")
-                                .Add("content", Quote(whole.part.text))
-                                .Add("refusal", "null")
-                                .Text());
+      choice.Add("message",
+                 Message(identity, static_cast<int>(&whole - choices.data()), whole.part.parts));
     } else {
-      choice.Add("text", Quote(whole.part.text));
+      choice.Add("text", Quote(TextOf(whole.part.parts, PartKind::kContent)));
     }
     choice.Add("logprobs", whole.part.logprobs);
     choice.Add("finish_reason", ReasonName(whole.reason));
@@ -157,9 +230,16 @@ std::string StreamStart(const AnswerIdentity& identity, int choices) {
 
 std::string StreamDelta(const AnswerIdentity& identity, int choice,
                         const ChoiceAnswer::Part& part) {
-  const std::string text = Quote(part.text);
-  return Data(Chunk(identity, choice, IsChat(identity) ? "{\"content\":" + text + '}' : text,
-                    part.logprobs, "null"));
+  if (!IsChat(identity))
+    return Data(Chunk(identity, choice, Quote(TextOf(part.parts, PartKind::kContent)),
+                      part.logprobs, "null"));
+  if (part.parts.empty())
+    return Data(Chunk(identity, choice, R"({"content":""})", part.logprobs, "null"));
+  std::string out;
+  for (const AnswerPart& one : part.parts)
+    out += Data(Chunk(identity, choice, Delta(identity, choice, one),
+                      &one == &part.parts.back() ? part.logprobs : "null", "null"));
+  return out;
 }
 
 std::string StreamChoiceEnd(const AnswerIdentity& identity, int choice, FinishReason reason) {

@@ -40,6 +40,7 @@ struct WorkerHeritage {
   int32_t prefill_tokens_per_step = 0;
   std::string isa;          // empty: the best of this CPU
   std::string activations;  // as in base/config.h
+  std::string tool_format;  // the same
   std::optional<float> default_temperature;
   int32_t default_max_tokens = 0;
   int32_t slow_client_timeout_s = 0;
@@ -59,8 +60,8 @@ struct WorkerHeritage {
                     max_sequences, kv_bytes_max, memory_claimed_bytes, kv_granted_bytes,
                     prefill_tokens_per_step, isa, activations, default_temperature,
                     default_max_tokens, slow_client_timeout_s, quantize_bits, prepared_dir,
-                    prepared_bytes_max, cache, cache_types, conversations, shared_prompts, warm_up,
-                    snapshots, snapshot_dir, saved_dir);
+                    tool_format, prepared_bytes_max, cache, cache_types, conversations,
+                    shared_prompts, warm_up, snapshots, snapshot_dir, saved_dir);
   }
 };
 

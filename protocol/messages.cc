@@ -1,6 +1,12 @@
 #include "protocol/messages.h"
 
+#include <fmt/format.h>
+
 namespace perdure::protocol {
+
+std::string ToolCallId(RequestId rid, int32_t choice, int32_t call) {
+  return fmt::format("call_{:016x}_{}_{}", rid, choice, call);
+}
 
 std::string_view ModelStateName(ModelState state) {
   switch (state) {

@@ -115,11 +115,12 @@ struct GenerationRequest {
   CacheChoice cache;            // as the client has it
   bool store = true;            // false: its turn stays in memory
   std::string user;             // whom the client says it is for; may be empty
-  bool remembers = true;        // false: its conversation was deleted meanwhile; it leaves nothing
+  std::optional<int32_t> reasoning_tokens_max;  // of a chat's answer; then it is closed
+  bool remembers = true;  // false: its conversation was deleted meanwhile; it leaves nothing
   auto Fields() {
     return std::tie(kind, chat_json, prompt, prompt_ids, sampling, seed, choices, max_tokens, stop,
                     ignore_eos, echo, unix_time, top_logprobs, tenant, client, conversation_id,
-                    cache, store, user, remembers);
+                    cache, store, user, reasoning_tokens_max, remembers);
   }
 };
 
@@ -142,8 +143,16 @@ struct ChoiceSoFar {
   auto Fields() { return std::tie(last_seq, token_ids, ended, from_arena, from_snapshot); }
 };
 
-// Which conversation a request's turns become part of, and how its KV is kept: made by the worker
-// that accepts it, kept by F for the next one.
+// How what a model writes is read: text::ChatForm and text::ReasoningStart by their numbers.
+struct AnswerForm {
+  uint8_t tool_format = 0;
+  std::string reasoning_open, reasoning_close;  // both empty: it shows none
+  uint8_t reasoning_start = 0;
+  auto Fields() { return std::tie(tool_format, reasoning_open, reasoning_close, reasoning_start); }
+};
+
+// Which conversation a request's turns become part of, how its KV is kept and its answer read: made
+// by the worker that accepts it, kept by F for the next one.
 struct ConversationTicket {
   CacheSchedule cache;
   std::string conversation_id;           // empty: nothing is remembered
@@ -151,7 +160,8 @@ struct ConversationTicket {
   // Bits of the prompt's tokens, the lowest first: those that the model has drawn in earlier turns.
   // The next worker may have no other way to know.
   std::vector<uint64_t> drawn;
-  auto Fields() { return std::tie(cache, conversation_id, message_hashes, drawn); }
+  AnswerForm form{};
+  auto Fields() { return std::tie(cache, conversation_id, message_hashes, drawn, form); }
 };
 
 // A stream goes on with the next worker, which neither renders nor draws again what F has, and
@@ -208,7 +218,27 @@ struct TokenLogprobs {
   auto Fields() { return std::tie(token, top, text_offset); }
 };
 
-// One or more new tokens of a choice and what the fold made of them; `text` may be empty.
+// Of a chat's answer.
+enum class PartKind : uint8_t {
+  kContent = 0,
+  kReasoning = 1,
+  kCallBegin = 2,      // text: the tool's name
+  kCallArguments = 3,  // text: the next part of the arguments, an object as JSON
+};
+
+struct AnswerPart {
+  PartKind kind = PartKind::kContent;
+  int32_t call = 0;  // number of the call, from 0 in each choice
+  std::string text;
+  auto Fields() { return std::tie(kind, call, text); }
+  bool operator==(const AnswerPart&) const = default;
+};
+
+// The same in all workers, and at the client: "call_…", unique for the life of the service.
+std::string ToolCallId(RequestId rid, int32_t choice, int32_t call);
+
+// One or more new tokens of a choice and what the fold made of them: `text` is content, and what
+// comes behind it stands in `parts`. Both may be empty.
 struct Event {
   static constexpr MessageType kType = MessageType::kEvent;
   RequestId rid = 0;
@@ -221,10 +251,12 @@ struct Event {
   // string cut them off, or they are the end token.
   std::vector<TokenLogprobs> logprobs{};
   uint32_t tokens_out = 0;
-  auto Fields() { return std::tie(rid, choice, seq, token_ids, text, logprobs, tokens_out); }
+  std::vector<AnswerPart> parts{};
+  auto Fields() { return std::tie(rid, choice, seq, token_ids, text, logprobs, tokens_out, parts); }
 };
 
-enum class FinishReason : uint8_t { kStop = 0, kLength = 1 };
+// kToolCalls: as kStop, of an answer that calls tools.
+enum class FinishReason : uint8_t { kStop = 0, kLength = 1, kToolCalls = 2 };
 
 struct Usage {
   int32_t prompt_tokens = 0;
@@ -237,9 +269,10 @@ struct Usage {
   int64_t queue_us = 0;
   int64_t prefill_us = 0;
   int64_t decode_us = 0;
+  int32_t reasoning_tokens = 0;  // of completion_tokens
   auto Fields() {
     return std::tie(prompt_tokens, completion_tokens, from_arena, from_snapshot, computed, queue_us,
-                    prefill_us, decode_us);
+                    prefill_us, decode_us, reasoning_tokens);
   }
 };
 

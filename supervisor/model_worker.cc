@@ -34,6 +34,7 @@ WorkerSettings WorkerSettingsOf(const Config& config, const ModelConfig& model) 
   h.prefill_tokens_per_step = config.prefill_tokens_per_step;
   h.isa = config.isa;
   h.activations = model.activations;
+  h.tool_format = model.tool_format;
   h.default_temperature =
       model.default_temperature ? model.default_temperature : config.default_temperature;
   h.default_max_tokens = config.default_max_tokens;

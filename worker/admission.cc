@@ -7,6 +7,7 @@
 #include <span>
 
 #include "base/limits.h"
+#include "worker/answer_form.h"
 #include "worker/chat_context.h"
 
 namespace perdure::worker {
@@ -58,7 +59,7 @@ std::string WithoutBrokenUtf8(std::string_view bytes) {
   return out;
 }
 
-Result<std::vector<TokenId>> RenderChat(const Model& model, const GenerationRequest& request) {
+Result<Prompt> RenderChat(const Model& model, const GenerationRequest& request) {
   if (model.chat.templates.empty())
     return Err(
         ErrorCode::unsupported,
@@ -66,9 +67,15 @@ Result<std::vector<TokenId>> RenderChat(const Model& model, const GenerationRequ
                     "prompt, or add a chat_template.jinja to the model's folder",
                     model.name),
         "messages");
-  ASSIGN_OR_RETURN(const text::RenderedPrompt rendered,
+  ASSIGN_OR_RETURN(RenderedChat rendered,
                    RenderConversation(model.chat, request.chat_json, request.unix_time));
-  return model.tokenizer->Encode(rendered.text, rendered.input);
+  const text::ChatForm& form = FormOf(model, *rendered.chat);
+  Prompt prompt;
+  prompt.form = TicketForm(form, text::ReasoningStartOf(form, rendered.prompt));
+  prompt.tools = std::move(rendered.tools);
+  ASSIGN_OR_RETURN(prompt.ids,
+                   model.tokenizer->Encode(rendered.prompt.text, rendered.prompt.input));
+  return prompt;
 }
 
 // What the model expects before a text, unless its author has written it.
@@ -78,13 +85,17 @@ void AddPrefix(std::span<const TokenId> prefix, std::vector<TokenId>* ids) {
   ids->insert(ids->begin(), prefix.begin(), prefix.end());
 }
 
-Result<std::vector<TokenId>> Tokenize(const Model& model, const GenerationRequest& request) {
+Result<Prompt> Tokenize(const Model& model, const GenerationRequest& request) {
   if (request.kind == RequestKind::kChat) return RenderChat(model, request);
-  if (request.prompt_ids) return *request.prompt_ids;
+  Prompt prompt;
+  if (request.prompt_ids) {
+    prompt.ids = *request.prompt_ids;
+    return prompt;
+  }
   // A raw prompt is its author's to the last byte: the text of a special token is that token.
-  ASSIGN_OR_RETURN(std::vector<TokenId> ids, model.tokenizer->Encode(request.prompt));
-  AddPrefix(model.tokenizer->prefix_ids(), &ids);
-  return ids;
+  ASSIGN_OR_RETURN(prompt.ids, model.tokenizer->Encode(request.prompt));
+  AddPrefix(model.tokenizer->prefix_ids(), &prompt.ids);
+  return prompt;
 }
 
 // The text of a completion's prompt; its ids, if it came as such, are known to be tokens.
@@ -168,8 +179,8 @@ Status CheckRequest(const GenerationRequest& request) {
 
 }  // namespace
 
-Result<std::vector<TokenId>> TakePrompt(const Model& model, const AdmissionSettings& settings,
-                                        const GenerationRequest& request) {
+Result<Prompt> TakePrompt(const Model& model, const AdmissionSettings& settings,
+                          const GenerationRequest& request) {
   RETURN_IF_ERROR(CheckRequest(request));
   // Cheap, and an error in it is told before anything is rendered.
   RETURN_IF_ERROR(MergeSampling(model, settings, request));

@@ -6,10 +6,12 @@
 #pragma once
 
 #include <cstdint>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/result.h"
 #include "base/token.h"
 #include "engine/sampler.h"
@@ -32,9 +34,16 @@ struct AdmittedRequest {
   std::string echo;                 // UTF-8; empty unless the request asks for it
 };
 
-// The prompt's tokens. Errors: invalid_request, bad_template, unsupported (no template).
-Result<std::vector<TokenId>> TakePrompt(const Model& model, const AdmissionSettings& settings,
-                                        const protocol::GenerationRequest& request);
+struct Prompt {
+  std::vector<TokenId> ids;
+  // Of a chat: how its answer is read, and with which tools; null: none.
+  protocol::AnswerForm form;
+  Json tools;
+};
+
+// Errors: invalid_request, bad_template, unsupported (no template).
+Result<Prompt> TakePrompt(const Model& model, const AdmissionSettings& settings,
+                          const protocol::GenerationRequest& request);
 
 // What else there is to a request with this prompt, which may have been rendered by another worker.
 // Prompt and answer have max_context tokens at most, and no more than memory allows,

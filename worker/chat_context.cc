@@ -305,13 +305,24 @@ Result<ChatContext> MakeChatContext(std::string_view chat_json, const text::Mode
   return result;
 }
 
-Result<text::RenderedPrompt> RenderConversation(const text::ModelTemplate& chat,
-                                                std::string_view chat_json, int64_t unix_time) {
-  ASSIGN_OR_RETURN(const ChatContext context, MakeChatContext(chat_json, chat));
+Result<RenderedChat> RenderConversation(const text::ModelTemplate& chat, std::string_view chat_json,
+                                        int64_t unix_time) {
+  ASSIGN_OR_RETURN(ChatContext context, MakeChatContext(chat_json, chat));
   std::vector<std::string> trusted = {"add_generation_prompt"};
   for (const auto& [key, token] : chat.special_tokens) trusted.push_back(key);
-  return context.chat->chat->Render(context.variables, trusted,
-                                    text::TemplateTime(unix_time, UtcOffsetAt(unix_time)));
+  RenderedChat rendered;
+  rendered.chat = context.chat;
+  ASSIGN_OR_RETURN(rendered.prompt, context.chat->chat->Render(
+                                        context.variables, trusted,
+                                        text::TemplateTime(unix_time, UtcOffsetAt(unix_time))));
+  rendered.tools = std::move(context.variables["tools"]);
+  return rendered;
+}
+
+Json ToolsOf(std::string_view chat_json) {
+  auto request = ParseJson(chat_json, "the chat request", ErrorCode::invalid_request);
+  if (!request || !request->is_object() || !request->contains("tools")) return {};
+  return std::move((*request)["tools"]);
 }
 
 }  // namespace perdure::worker

@@ -11,7 +11,9 @@
 #include "base/log.h"
 #include "protocol/codec.h"
 #include "shm/status.h"
+#include "worker/answer_form.h"
 #include "worker/cache_schedule.h"
+#include "worker/chat_context.h"
 #include "worker/generator_state.h"
 #include "worker/generator_transfers.h"
 
@@ -111,24 +113,24 @@ Status Generator::Submit(const protocol::Submit& submit) {
     return {};
   }
   const Suspicion suspicion(status_, step_ + 1, submit.rid);
-  auto prompt_ids = TakePrompt(*model_, options_.admission, submit.request);
-  if (!prompt_ids) {
-    FailUnknown(submit.rid, prompt_ids.error());
+  auto prompt = TakePrompt(*model_, options_.admission, submit.request);
+  if (!prompt) {
+    FailUnknown(submit.rid, prompt.error());
     return {};
   }
-  if (!FetchConversation(submit, &*prompt_ids, received_us))
-    Accept(submit, std::move(*prompt_ids), received_us);
+  if (!FetchConversation(submit, &*prompt, received_us))
+    Accept(submit, std::move(*prompt), received_us);
   PublishCounts();
   return {};
 }
 
-void Generator::Accept(const protocol::Submit& submit, std::vector<TokenId> prompt_ids,
-                       int64_t received_us) {
+void Generator::Accept(const protocol::Submit& submit, Prompt prompt, int64_t received_us) {
   const Suspicion suspicion(status_, step_ + 1, submit.rid);
   auto owned = std::make_unique<Request>();
   owned->rid = submit.rid;
-  protocol::Accepted accepted = Recognize(submit.request, &prompt_ids, owned.get());
-  auto admitted = Admit(*model_, options_.admission, submit.request, std::move(prompt_ids),
+  protocol::Accepted accepted = Recognize(submit.request, &prompt.ids, owned.get());
+  owned->ticket.form = accepted.ticket.form = prompt.form;
+  auto admitted = Admit(*model_, options_.admission, submit.request, std::move(prompt.ids),
                         MemoryTokens(owned->ticket.cache));
   if (admitted && prompt_tokens_ + admitted->prompt_ids.size() > limits::kWorkerPromptTokensMax)
     admitted = Err(ErrorCode::overloaded, "the prompts that wait for this model are too long");
@@ -139,8 +141,9 @@ void Generator::Accept(const protocol::Submit& submit, std::vector<TokenId> prom
   accepted.prompt_ids = request->prompt_ids;
   accepted.ticket.drawn = BitsOf(request->prompt_drawn);
   sink_->Send(accepted);
+  const text::AnswerSettings answer = AnswerSettingsOf(*request, submit.request, prompt.tools);
   for (int i = 0; i < submit.request.choices; ++i) {
-    Choice* const choice = AddChoice(request, submit.request, *admitted);
+    Choice* const choice = AddChoice(request, answer, *admitted);
     SendEcho(request, choice, admitted->echo);
     if (admitted->answer_tokens_max == 0) Finish(request, choice, protocol::FinishReason::kLength);
   }
@@ -153,9 +156,11 @@ Status Generator::Resume(const protocol::Resume& resume) {
     return Err(ErrorCode::protocol_error,
                fmt::format("request {:016x} has {} choices, {} are to go on", resume.rid,
                            resume.request.choices, resume.choices.size()));
-  if (!IsSound(resume.ticket.cache))
+  if (!IsSound(resume.ticket.cache) || !IsSound(resume.ticket.form))
     return Err(ErrorCode::protocol_error,
-               fmt::format("request {:016x} has a cache schedule that there is not", resume.rid));
+               fmt::format("request {:016x} has a cache schedule or a form of answers that there "
+                           "is not",
+                           resume.rid));
   const int64_t received_us = options_.now_us();
   if (const auto refusal = Refusal()) {
     FailUnknown(resume.rid, *refusal);
@@ -178,8 +183,11 @@ Status Generator::Resume(const protocol::Resume& resume) {
   request->prompt_drawn = conversations_.DrawnOf(request->owner, request->prompt_ids);
   AddBits(resume.ticket.drawn, &request->prompt_drawn);
   request->received_us = received_us;
+  const bool is_chat = request->kind == protocol::RequestKind::kChat;
+  const text::AnswerSettings answer = AnswerSettingsOf(
+      *request, resume.request, is_chat ? ToolsOf(resume.request.chat_json) : Json());
   for (const protocol::ChoiceSoFar& so_far : resume.choices) {
-    Choice* const choice = AddChoice(request, resume.request, *admitted);
+    Choice* const choice = AddChoice(request, answer, *admitted);
     choice->sent_seq = so_far.last_seq;
     choice->from_arena = so_far.from_arena;
     choice->from_snapshot = so_far.from_snapshot;
@@ -228,17 +236,26 @@ Generator::Request* Generator::Open(RequestId rid, std::unique_ptr<Request> owne
   return request;
 }
 
-Generator::Choice* Generator::AddChoice(Request* request, const protocol::GenerationRequest& asked,
+text::AnswerSettings Generator::AnswerSettingsOf(const Request& request,
+                                                 const protocol::GenerationRequest& asked,
+                                                 const Json& tools) const {
+  text::AnswerSettings settings;
+  settings.output.stop = asked.stop;
+  settings.output.eos_ids = model_->eos_ids;
+  settings.output.ignore_eos = asked.ignore_eos;
+  if (asked.kind != protocol::RequestKind::kChat) return settings;
+  settings.output.own_text = true;
+  settings.chat = ParserSettings(request.ticket.form, tools);
+  settings.reasoning_tokens_max = asked.reasoning_tokens_max;
+  return settings;
+}
+
+Generator::Choice* Generator::AddChoice(Request* request, text::AnswerSettings answer,
                                         const AdmittedRequest& admitted) {
-  text::OutputSettings output;
-  output.stop = asked.stop;
-  output.eos_ids = model_->eos_ids;
-  output.ignore_eos = asked.ignore_eos;
-  output.own_text = asked.kind == protocol::RequestKind::kChat;
-  output.max_tokens = admitted.answer_tokens_max;
+  answer.output.max_tokens = admitted.answer_tokens_max;
   const auto index = static_cast<int>(request->choices.size());
   Choice& choice = request->choices.emplace_back(
-      index, text::OutputFold(model_->tokenizer.get(), std::move(output)));
+      index, text::AnswerFold(model_->tokenizer.get(), std::move(answer)));
   choice.sampling = admitted.sampling;
   choice.sampling.seed = SeedOfChoice(admitted.sampling.seed, index);
   return &choice;
@@ -315,6 +332,7 @@ void Generator::Finish(Request* request, Choice* choice, protocol::FinishReason 
   end.usage.queue_us = begin_us - request->received_us;
   end.usage.prefill_us = token_us - begin_us;
   end.usage.decode_us = now_us - token_us;
+  end.usage.reasoning_tokens = choice->fold.reasoning_tokens();
   if (request->stores && !conversation_id.empty())
     return KeepTurn({request, choice}, conversation_id, end);
   choice->unsent_end = end;

@@ -30,6 +30,7 @@
 #include "protocol/messages.h"
 #include "shm/layout.h"
 #include "shm/page_store.h"
+#include "text/chat/answer_fold.h"
 #include "text/output/output_fold.h"
 #include "worker/admission.h"
 #include "worker/cache_operator.h"
@@ -173,8 +174,10 @@ class Generator : private PrefixFinder {
   Request* Open(protocol::RequestId rid, std::unique_ptr<Request> request,
                 AdmittedRequest* admitted, uint32_t credit_bytes,
                 const protocol::GenerationRequest& asked);
-  Choice* AddChoice(Request* request, const protocol::GenerationRequest& asked,
-                    const AdmittedRequest& admitted);
+  text::AnswerSettings AnswerSettingsOf(const Request& request,
+                                        const protocol::GenerationRequest& asked,
+                                        const Json& tools) const;
+  Choice* AddChoice(Request* request, text::AnswerSettings answer, const AdmittedRequest& admitted);
   void Schedule(Request* request, Choice* choice, bool suspect);
   void Replay(Request* request, Choice* choice, const AdmittedRequest& admitted,
               const protocol::ChoiceSoFar& so_far);
@@ -188,11 +191,10 @@ class Generator : private PrefixFinder {
   void Forget(protocol::RequestId rid);
   void Compute(const StepPlan& plan);
 
-  void Accept(const protocol::Submit& submit, std::vector<TokenId> prompt_ids, int64_t received_us);
+  void Accept(const protocol::Submit& submit, Prompt prompt, int64_t received_us);
 
   // Of what is on disk (generator_snapshots.cc).
-  bool FetchConversation(const protocol::Submit& submit, std::vector<TokenId>* prompt_ids,
-                         int64_t received_us);
+  bool FetchConversation(const protocol::Submit& submit, Prompt* prompt, int64_t received_us);
   void OnAnswer(TurnFetched answer);
   void OnAnswer(TurnKept answer);
   void OnAnswer(PageFetched answer);

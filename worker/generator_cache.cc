@@ -390,7 +390,7 @@ std::string Generator::Commit(const Place& place) {
   turn.drawn = request.prompt_drawn;
   turn.drawn.resize(turn.ids.size(), true);
   turn.messages = request.ticket.message_hashes;
-  if (!turn.messages.empty()) AddAnswer(choice.text, &turn.messages);
+  if (!turn.messages.empty()) AddAnswer(choice.said, &turn.messages);
   turn.schedule = request.ticket.cache;
   if (choice.sequence != 0) {
     const int computed = scheduler_.computed(choice.sequence);

@@ -48,7 +48,7 @@ void Generator::TakeAnswers() {
 // --- Conversations -----------------------------------------------------------------------------
 
 // True: the conversation that this request goes on with is read first, as it is not in memory.
-bool Generator::FetchConversation(const protocol::Submit& submit, std::vector<TokenId>* prompt_ids,
+bool Generator::FetchConversation(const protocol::Submit& submit, Prompt* prompt,
                                   int64_t received_us) {
   const ConversationSettings& settings = options_.conversations;
   const protocol::GenerationRequest& asked = submit.request;
@@ -60,7 +60,7 @@ bool Generator::FetchConversation(const protocol::Submit& submit, std::vector<To
   else if (settings.auto_detect)
     stored = stored_.FindBehind(owner, MessageHashes(asked.chat_json));
   if (stored == nullptr || conversations_.Get(owner, stored->id) != nullptr) return false;
-  fetching_.emplace(submit.rid, Fetching{submit, std::move(*prompt_ids), received_us, *stored});
+  fetching_.emplace(submit.rid, Fetching{submit, std::move(*prompt), received_us, *stored});
   options_.persistence->FetchTurn(submit.rid, owner, stored->id);
   return true;
 }
@@ -99,7 +99,7 @@ void Generator::OnAnswer(TurnFetched answer) {
     }
     conversations_.Adopt(std::move(conversation));
   }
-  Accept(fetching.submit, std::move(fetching.prompt_ids), fetching.received_us);
+  Accept(fetching.submit, std::move(fetching.prompt), fetching.received_us);
 }
 
 // --- Turns -------------------------------------------------------------------------------------
@@ -121,9 +121,9 @@ void Generator::KeepTurn(const Place& place, const std::string& conversation_id,
   turn.drawn.resize(turn.ids.size(), true);
   turn.prompt_tokens = static_cast<uint32_t>(request.prompt_ids.size());
   turn.messages = request.messages;
-  turn.messages.push_back(AnswerMessage(request.kind, choice.text));
+  turn.messages.push_back(AnswerMessage(request.kind, choice.said, request.rid, choice.index));
   std::vector<uint64_t> hashes = request.ticket.message_hashes;
-  AddAnswer(choice.text, &hashes);
+  AddAnswer(choice.said, &hashes);
   turn.message_hashes.resize(turn.messages.size() - std::min(hashes.size(), turn.messages.size()));
   turn.message_hashes.insert(turn.message_hashes.end(), hashes.begin(), hashes.end());
   turn.message_hashes.resize(turn.messages.size());

@@ -15,8 +15,10 @@
 #include "engine/kv_view.h"
 #include "engine/sampler.h"
 #include "protocol/messages.h"
-#include "text/output/output_fold.h"
+#include "text/chat/answer_fold.h"
+#include "worker/admission.h"
 #include "worker/generator.h"
+#include "worker/said_answer.h"
 
 namespace perdure::worker {
 
@@ -32,10 +34,10 @@ inline uint32_t Seconds(int64_t unix_ms) { return static_cast<uint32_t>(unix_ms 
 
 // One answer to a request.
 struct Generator::Choice {
-  Choice(int index_, text::OutputFold fold_) : index(index_), fold(std::move(fold_)) {}
+  Choice(int index_, text::AnswerFold fold_) : index(index_), fold(std::move(fold_)) {}
 
   int index;
-  text::OutputFold fold;
+  text::AnswerFold fold;
   engine::SamplingParams sampling;
   std::vector<TokenId> ids;
   std::vector<float> logprobs;
@@ -49,7 +51,7 @@ struct Generator::Choice {
   bool ended = false;       // End is sent
   // Of its pages in residence: these are in the cache, full and found by others.
   size_t sealed_pages = 0;
-  std::string text;  // of the answer so far
+  SaidAnswer said;
   // Tokens of the prompt, where this or an earlier worker began.
   std::optional<int32_t> from_arena;
   int32_t from_snapshot = 0;
@@ -74,7 +76,7 @@ struct Generator::PageLoad {
 // A request whose conversation is being read from the disk.
 struct Generator::Fetching {
   protocol::Submit submit;
-  std::vector<TokenId> prompt_ids;
+  Prompt prompt;
   int64_t received_us = 0;
   snapshot::StoredConversation stored;
   bool is_deleted = false;  // meanwhile

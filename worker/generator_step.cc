@@ -14,6 +14,33 @@ namespace perdure::worker {
 
 using protocol::RequestId;
 
+namespace {
+
+void AddPieces(std::vector<text::ChatPiece> pieces, protocol::Event* event) {
+  using Kind = text::ChatPiece::Kind;
+  for (text::ChatPiece& piece : pieces) {
+    if (piece.kind == Kind::kCallEnd) continue;  // the next call, or the answer's end, tells it
+    if (piece.kind == Kind::kContent && event->parts.empty()) {
+      event->text += piece.text;
+      continue;
+    }
+    const protocol::PartKind kind =
+        piece.kind == Kind::kContent     ? protocol::PartKind::kContent
+        : piece.kind == Kind::kReasoning ? protocol::PartKind::kReasoning
+        : piece.kind == Kind::kCallBegin ? protocol::PartKind::kCallBegin
+                                         : protocol::PartKind::kCallArguments;
+    event->parts.push_back({kind, piece.index, std::move(piece.text)});
+  }
+}
+
+protocol::FinishReason ReasonOf(text::AnswerFinish finish) {
+  return finish == text::AnswerFinish::kToolCalls ? protocol::FinishReason::kToolCalls
+         : finish == text::AnswerFinish::kLength  ? protocol::FinishReason::kLength
+                                                  : protocol::FinishReason::kStop;
+}
+
+}  // namespace
+
 Generator::Place Generator::PlaceOf(SequenceId id) const {
   const auto it = places_.find(id);
   CHECK(it != places_.end());
@@ -139,8 +166,10 @@ std::span<const TokenId> Generator::TokensOf(const Place& place, size_t start, s
 
 void Generator::Draw(const Place& place, std::span<const float> logits) {
   Choice& choice = *place.choice;
+  const std::optional<TokenId> forced = choice.fold.Forced();
   const engine::SampledToken token =
-      sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
+      forced ? sampler_.Score(logits, *forced)
+             : sampler_.Sample(logits, choice.sampling, place.request->prompt_ids, choice.ids);
   if (choice.first_token_us == 0) choice.first_token_us = options_.now_us();
   if (choice.comeback) LogComeback(place);
   ShareTail(place);
@@ -190,20 +219,17 @@ void Generator::Take(const Place& place, TokenId id, float logprob,
   Choice& choice = *place.choice;
   choice.ids.push_back(id);
   choice.logprobs.push_back(logprob);
-  text::OutputPiece piece = choice.fold.Push(id);
+  text::AnswerStep step = choice.fold.Push(id);
   protocol::Event event;
   event.token_ids = {id};
-  event.text = std::move(piece.text);
+  AddPieces(std::move(step.pieces), &event);
   if (logprobs) {
     event.logprobs.push_back(std::move(*logprobs));
-    event.tokens_out = static_cast<uint32_t>(piece.tokens_out);
+    event.tokens_out = static_cast<uint32_t>(step.tokens_out);
   }
-  if (!place.request->ticket.conversation_id.empty()) choice.text += event.text;
+  if (!place.request->ticket.conversation_id.empty()) choice.said.Add(event);
   Deliver(place.request, &choice, std::move(event));
-  if (piece.finish)
-    Finish(place.request, &choice,
-           *piece.finish == text::OutputFinish::kStop ? protocol::FinishReason::kStop
-                                                      : protocol::FinishReason::kLength);
+  if (step.finish) Finish(place.request, &choice, ReasonOf(*step.finish));
 }
 
 }  // namespace perdure::worker

@@ -34,6 +34,27 @@ std::string TextOf(const Json& content) {
   return text;
 }
 
+void AppendCall(std::string_view name, std::string_view arguments, std::string* calls) {
+  const auto parsed = ParseJson(arguments, "arguments", ErrorCode::invalid_request);
+  calls->append(name).push_back('\0');
+  calls->append(parsed ? DumpJson(*parsed) : std::string(arguments)).push_back('\0');
+}
+
+std::string CallsOf(const Json& message) {
+  std::string text;
+  const auto calls = message.find("tool_calls");
+  if (calls == message.end() || !calls->is_array()) return text;
+  for (const Json& call : *calls) {
+    const auto function = call.is_object() ? call.find("function") : call.end();
+    if (function == call.end() || !function->is_object()) continue;
+    const Json name = function->value("name", Json());
+    const Json arguments = function->value("arguments", Json());
+    AppendCall(name.is_string() ? name.get<std::string>() : std::string(),
+               arguments.is_string() ? arguments.get<std::string>() : DumpJson(arguments), &text);
+  }
+  return text;
+}
+
 uint64_t Behind(uint64_t before, std::string_view role, std::string_view text,
                 std::string_view calls) {
   const uint64_t parts[] = {before, Hash64(role), Hash64(Essence(text)), Hash64(calls)};
@@ -53,19 +74,21 @@ std::vector<uint64_t> MessageHashes(std::string_view chat_json) {
     if (!message.is_object()) continue;
     const auto role = message.find("role");
     const auto content = message.find("content");
-    const auto calls = message.find("tool_calls");
     const std::string by =
         role != message.end() && role->is_string() ? role->get<std::string>() : std::string();
     hash = Behind(hash, by, content != message.end() ? TextOf(*content) : std::string(),
-                  calls != message.end() && !calls->empty() ? DumpJson(*calls) : std::string());
+                  CallsOf(message));
     if (hashes.empty() && (by == "system" || by == "developer")) continue;
     hashes.push_back(hash);
   }
   return hashes;
 }
 
-void AddAnswer(std::string_view text, std::vector<uint64_t>* hashes) {
-  if (!hashes->empty()) hashes->push_back(Behind(hashes->back(), "assistant", text, {}));
+void AddAnswer(const SaidAnswer& answer, std::vector<uint64_t>* hashes) {
+  if (hashes->empty()) return;
+  std::string calls;
+  for (const SaidAnswer::Call& call : answer.calls) AppendCall(call.name, call.arguments, &calls);
+  hashes->push_back(Behind(hashes->back(), "assistant", answer.content, calls));
 }
 
 }  // namespace perdure::worker

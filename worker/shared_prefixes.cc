@@ -17,9 +17,9 @@ Result<std::vector<TokenId>> ChatAfter(const Model& model, const std::string& sy
   const Json chat = {
       {"messages",
        {{{"role", "system"}, {"content", system}}, {{"role", "user"}, {"content", question}}}}};
-  ASSIGN_OR_RETURN(const text::RenderedPrompt rendered,
+  ASSIGN_OR_RETURN(const RenderedChat rendered,
                    RenderConversation(model.chat, DumpJson(chat), UnixSeconds()));
-  return model.tokenizer->Encode(rendered.text, rendered.input);
+  return model.tokenizer->Encode(rendered.prompt.text, rendered.prompt.input);
 }
 
 Result<std::vector<TokenId>> PrefixOf(const Model& model, const std::string& file) {

@@ -16,9 +16,21 @@ std::vector<std::string> MessagesOf(const protocol::GenerationRequest& request) 
   return messages;
 }
 
-std::string AnswerMessage(protocol::RequestKind kind, std::string_view text) {
-  if (kind == protocol::RequestKind::kCompletion) return DumpJson(Json{{"completion", text}});
-  return DumpJson(Json{{"role", "assistant"}, {"content", text}});
+std::string AnswerMessage(protocol::RequestKind kind, const SaidAnswer& answer,
+                          protocol::RequestId rid, int32_t choice) {
+  if (kind == protocol::RequestKind::kCompletion)
+    return DumpJson(Json{{"completion", answer.content}});
+  Json message = {{"role", "assistant"}, {"content", answer.content}};
+  if (answer.content.empty() && !answer.calls.empty()) message["content"] = nullptr;
+  if (!answer.reasoning.empty()) message["reasoning_content"] = answer.reasoning;
+  for (const SaidAnswer::Call& call : answer.calls) {
+    const auto index = static_cast<int32_t>(&call - answer.calls.data());
+    message["tool_calls"].push_back(
+        {{"id", protocol::ToolCallId(rid, choice, index)},
+         {"type", "function"},
+         {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+  }
+  return DumpJson(message);
 }
 
 }  // namespace perdure::worker

@@ -7,13 +7,15 @@
 #include <vector>
 
 #include "protocol/messages.h"
+#include "worker/said_answer.h"
 
 namespace perdure::worker {
 
 // The request's messages as they came; of a completion {"prompt": …}, without a text where it came
 // as tokens.
 std::vector<std::string> MessagesOf(const protocol::GenerationRequest& request);
-// The answer to it: an assistant's message, or {"completion": …}.
-std::string AnswerMessage(protocol::RequestKind kind, std::string_view text);
+// The answer to it, as its client got it: an assistant's message, or {"completion": …}.
+std::string AnswerMessage(protocol::RequestKind kind, const SaidAnswer& answer,
+                          protocol::RequestId rid, int32_t choice);
 
 }  // namespace perdure::worker

@@ -111,7 +111,8 @@ Result<Loaded> Load(const WorkerHeritage& heritage, shm::StatusShm* status) try 
   Loaded loaded;
   const int64_t begin_ms = MonotonicMs();
   ASSIGN_OR_RETURN(loaded.options, OptionsOf(heritage, status));
-  ASSIGN_OR_RETURN(loaded.model, LoadModel(heritage.model, heritage.model_dir, loaded.options));
+  ASSIGN_OR_RETURN(loaded.model, LoadModel(heritage.model, heritage.model_dir, heritage.tool_format,
+                                           loaded.options));
   loaded.sequences_max = heritage.max_sequences > 0
                              ? std::min(heritage.max_sequences, limits::kSequencesMax)
                              : limits::kSequencesDefault;

@@ -37,6 +37,15 @@ protocol::Event EventOf(const std::string& text, std::vector<TokenLogprobs> logp
   return event;
 }
 
+std::string ContentOf(const ChoiceAnswer::Part& part) {
+  std::string text;
+  for (const protocol::AnswerPart& each : part.parts) {
+    EXPECT_EQ(each.kind, protocol::PartKind::kContent);
+    text += each.text;
+  }
+  return text;
+}
+
 TokenLogprobs Token(const std::string& bytes, float logprob = -0.5f) {
   TokenLogprobs token;
   token.token = {logprob, bytes, false};
@@ -50,9 +59,30 @@ TEST(ChoiceAnswer, GivesTextAloneWhereNoLogprobsAreWanted) {
   answer.Add(EventOf("b", {}, 0));
   EXPECT_TRUE(answer.has_part());
   const ChoiceAnswer::Part part = answer.Take();
-  EXPECT_EQ(part.text, "ab");
+  EXPECT_EQ(ContentOf(part), "ab");
   EXPECT_EQ(part.logprobs, "null");
   EXPECT_FALSE(answer.has_part());
+  EXPECT_EQ(answer.bytes(), 0u);
+}
+
+TEST(ChoiceAnswer, PartsKeepTheirOrderAndNeighboursOfAKindAreOne) {
+  using protocol::PartKind;
+  ChoiceAnswer answer{protocol::GenerationRequest()};
+  protocol::Event event = EventOf("a", {}, 0);
+  event.parts = {{PartKind::kCallBegin, 0, "f"}, {PartKind::kCallArguments, 0, "{"}};
+  answer.Add(event);
+  event.text.clear();
+  event.parts = {{PartKind::kCallArguments, 0, "}"},
+                 {PartKind::kCallBegin, 1, "f"},
+                 {PartKind::kCallBegin, 2, "f"},
+                 {PartKind::kContent, 0, "b"}};
+  answer.Add(event);
+  EXPECT_GT(answer.bytes(), 7u);
+  const std::vector<protocol::AnswerPart> wanted = {
+      {PartKind::kContent, 0, "a"},        {PartKind::kCallBegin, 0, "f"},
+      {PartKind::kCallArguments, 0, "{}"}, {PartKind::kCallBegin, 1, "f"},
+      {PartKind::kCallBegin, 2, "f"},      {PartKind::kContent, 0, "b"}};
+  EXPECT_EQ(answer.Take().parts, wanted);
   EXPECT_EQ(answer.bytes(), 0u);
 }
 
@@ -63,14 +93,14 @@ TEST(ChoiceAnswer, HoldsLogprobsUntilTheirTextIsOutAndGivesEachOnce) {
   EXPECT_GT(answer.bytes(), 0u);
   answer.Add(EventOf("a", {Token("b")}, 1));
   ChoiceAnswer::Part part = answer.Take();
-  EXPECT_EQ(part.text, "a");
+  EXPECT_EQ(ContentOf(part), "a");
   EXPECT_EQ(
       part.logprobs,
       R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[]}],"refusal":null})");
   // Part of a token's text.
   answer.Add(EventOf("b", {Token("cd")}, 1));
   part = answer.Take();
-  EXPECT_EQ(part.text, "b");
+  EXPECT_EQ(ContentOf(part), "b");
   EXPECT_EQ(part.logprobs, R"({"content":[],"refusal":null})");
   // A special token has no text of its own.
   answer.Add(EventOf("", {}, 2));

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/limits.h"
 
 namespace perdure::frontend {
@@ -122,7 +123,8 @@ std::vector<Refused> FieldRows() {
       {"1", "[]", "\"x\"", "{\"messages\":[]}", "{\"tools\":[]}", "{\"messages\":null}"});
   add("conversation_id", {"1", "{}"});
   add("user", {"1"});
-  add("reasoning_effort", {"1", "true"});
+  add("reasoning_effort", {"1", "true", R"("huge")"});
+  add("max_reasoning_tokens", {"-1", "1.5", R"("1")"});
   add("store", {"1", "\"no\""});
   add("parallel_tool_calls", {"0"});
   add("tools", {"1", "{}", "\"x\""});
@@ -366,6 +368,29 @@ TEST(ChatRequest, SaysHowItsCacheIsKept) {
   EXPECT_EQ(parsed->generation.cache, expected);
   EXPECT_EQ(Chat(With(R"("cache":"chunked_kv")"))->generation.cache.settings.type, "chunked_kv");
   EXPECT_EQ(Chat(With(R"("n":1)"))->generation.cache, CacheChoice());
+}
+
+TEST(ChatRequest, AnEffortBoundsTheReasoningAndTheTemplateLearnsOfIt) {
+  const auto bound = [](const std::string& fields) {
+    return Chat(With(fields))->generation.reasoning_tokens_max;
+  };
+  EXPECT_EQ(bound(R"("n":1)"), std::nullopt);
+  EXPECT_EQ(bound(R"("reasoning_effort":"none")"), 0);
+  EXPECT_EQ(bound(R"("reasoning_effort":"minimal")"), 256);
+  EXPECT_EQ(bound(R"("reasoning_effort":"low")"), 1024);
+  EXPECT_EQ(bound(R"("reasoning_effort":"medium")"), 4096);
+  EXPECT_EQ(bound(R"("reasoning_effort":"high")"), std::nullopt);
+  EXPECT_EQ(bound(R"("reasoning_effort":"low","max_reasoning_tokens":7)"), 7);
+  const auto kwargs = [](const std::string& fields) {
+    return Json::parse(Chat(With(fields))->generation.chat_json)
+        .value("chat_template_kwargs", Json());
+  };
+  EXPECT_TRUE(kwargs(R"("max_reasoning_tokens":7)").is_null());
+  EXPECT_EQ(kwargs(R"("reasoning_effort":"low")"), Json({{"reasoning_effort", "low"}}));
+  EXPECT_EQ(kwargs(R"("reasoning_effort":"none")"),
+            Json({{"reasoning_effort", "none"}, {"enable_thinking", false}}));
+  EXPECT_EQ(kwargs(R"("reasoning_effort":"none","chat_template_kwargs":{"enable_thinking":true})"),
+            Json({{"enable_thinking", true}, {"reasoning_effort", "none"}}));
 }
 
 TEST(ChatRequest, AcceptsWhatIsHarmless) {

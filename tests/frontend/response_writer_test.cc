@@ -20,7 +20,7 @@ AnswerIdentity Completion(bool include_usage = false) {
 AnswerEnd End() {
   AnswerEnd end;
   end.usage = {
-      10, 4, 3, 2, 5, 1'500, 2'000'000, 1'000'000,
+      10, 4, 3, 2, 5, 1'500, 2'000'000, 1'000'000, 3,
   };
   end.waited_ms = 7;
   end.cache_type = "kv";
@@ -30,12 +30,28 @@ AnswerEnd End() {
 }
 
 constexpr auto kLength = protocol::FinishReason::kLength;
-std::vector<WholeChoice> One(const std::string& text) { return {{{text, "null"}, kLength}}; }
+using protocol::PartKind;
+
+ChoiceAnswer::Part Content(const std::string& text, const std::string& logprobs = "null") {
+  return {{{PartKind::kContent, 0, text}}, logprobs};
+}
+std::vector<WholeChoice> One(const std::string& text) { return {{Content(text), kLength}}; }
+
+// Reasoning, content, two calls.
+ChoiceAnswer::Part WithCalls() {
+  return {{{PartKind::kReasoning, 0, "Hm."},
+           {PartKind::kContent, 0, "I look."},
+           {PartKind::kCallBegin, 0, "find"},
+           {PartKind::kCallArguments, 0, R"({"a": "b"})"},
+           {PartKind::kCallBegin, 1, "tell"},
+           {PartKind::kCallArguments, 1, "{}"}},
+          "null"};
+}
 
 constexpr char kTimings[] =
     R"("timings":{"queue_ms":8.5,"prefill_ms":2000.0,"decode_ms":1000.0,"prompt_tokens":10,"completion_tokens":4,"prefill_tokens_per_second":2.5,"decode_tokens_per_second":4.0,"cache":{"arena":3,"snapshot":2,"computed":5,"spliced":1,"stored":false,"type":"kv","conversation_id":"conv_1"}})";
 constexpr char kUsage[] =
-    R"("usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":5}})";
+    R"("usage":{"prompt_tokens":10,"completion_tokens":4,"total_tokens":14,"prompt_tokens_details":{"cached_tokens":5},"completion_tokens_details":{"reasoning_tokens":3}})";
 
 TEST(ResponseWriter, WholeChat) {
   EXPECT_EQ(
@@ -73,7 +89,7 @@ TEST(ResponseWriter, ChatStream) {
       std::string(kChunk) +
           R"([{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"
           "\n\n");
-  EXPECT_EQ(StreamDelta(Chat(), 0, {"é", "null"}),
+  EXPECT_EQ(StreamDelta(Chat(), 0, Content("é")),
             std::string(kChunk) +
                 R"([{"index":0,"delta":{"content":"é"},"logprobs":null,"finish_reason":null}]})"
                 "\n\n");
@@ -85,7 +101,7 @@ TEST(ResponseWriter, ChatStream) {
 
 TEST(ResponseWriter, ChatStreamWithUsage) {
   EXPECT_EQ(
-      StreamDelta(Chat(true), 0, {"x", "null"}),
+      StreamDelta(Chat(true), 0, Content("x")),
       std::string(kChunk) +
           R"([{"index":0,"delta":{"content":"x"},"logprobs":null,"finish_reason":null}],"usage":null})"
           "\n\n");
@@ -99,14 +115,14 @@ TEST(ResponseWriter, ChatStreamWithUsage) {
 TEST(ResponseWriter, CompletionStream) {
   EXPECT_EQ(StreamStart(Completion(), 3), "");
   EXPECT_EQ(
-      StreamDelta(Completion(), 0, {"x", "null"}),
+      StreamDelta(Completion(), 0, Content("x")),
       R"(data: {"id":"cmpl-0000000000000abc","object":"text_completion","created":1700000000,"model":"m","choices":[{"index":0,"text":"x","logprobs":null,"finish_reason":null}]})"
       "\n\n");
 }
 
 TEST(ResponseWriter, SeveralChoices) {
-  const std::vector<WholeChoice> choices = {{{"a", "null"}, kLength},
-                                            {{"b", "{}"}, protocol::FinishReason::kStop}};
+  const std::vector<WholeChoice> choices = {{Content("a"), kLength},
+                                            {Content("b", "{}"), protocol::FinishReason::kStop}};
   EXPECT_EQ(
       WholeAnswer(Chat(), choices, End()),
       std::string(
@@ -119,7 +135,7 @@ TEST(ResponseWriter, SeveralChoices) {
   };
   EXPECT_EQ(StreamStart(Chat(), 2), start(0) + start(1));
   EXPECT_EQ(
-      StreamDelta(Chat(), 1, {"x", R"({"content":[]})"}),
+      StreamDelta(Chat(), 1, Content("x", R"({"content":[]})")),
       std::string(kChunk) +
           R"([{"index":1,"delta":{"content":"x"},"logprobs":{"content":[]},"finish_reason":null}]})"
           "\n\n");
@@ -127,6 +143,57 @@ TEST(ResponseWriter, SeveralChoices) {
             std::string(kChunk) +
                 R"([{"index":1,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"
                 "\n\n");
+}
+
+TEST(ResponseWriter, ReasoningAndCallsOfTools) {
+  const std::string id = "call_0000000000000abc_";
+  const std::vector<WholeChoice> choices = {{WithCalls(), protocol::FinishReason::kToolCalls}};
+  const std::string whole = WholeAnswer(Chat(), choices, End());
+  EXPECT_NE(
+      whole.find(
+          R"({"role":"assistant","content":"I look.","reasoning_content":"Hm.","tool_calls":[{"id":")" +
+          id +
+          R"(0_0","type":"function","function":{"name":"find","arguments":"{\"a\": \"b\"}"}},{"id":")" +
+          id +
+          R"(0_1","type":"function","function":{"name":"tell","arguments":"{}"}}],"refusal":null})"),
+      std::string::npos)
+      << whole;
+  EXPECT_NE(whole.find(R"("finish_reason":"tool_calls")"), std::string::npos) << whole;
+
+  const auto delta = [](const std::string& content) {
+    return std::string(kChunk) + R"([{"index":1,"delta":)" + content +
+           R"(,"logprobs":null,"finish_reason":null}]})" + "\n\n";
+  };
+  EXPECT_EQ(StreamDelta(Chat(), 1, WithCalls()),
+            delta(R"({"reasoning_content":"Hm."})") + delta(R"({"content":"I look."})") +
+                delta(R"({"tool_calls":[{"index":0,"id":")" + id +
+                      R"(1_0","type":"function","function":{"name":"find","arguments":""}}]})") +
+                delta(R"({"tool_calls":[{"index":0,"function":{"arguments":"{\"a\": \"b\"}"}}]})") +
+                delta(R"({"tool_calls":[{"index":1,"id":")" + id +
+                      R"(1_1","type":"function","function":{"name":"tell","arguments":""}}]})") +
+                delta(R"({"tool_calls":[{"index":1,"function":{"arguments":"{}"}}]})"));
+}
+
+TEST(ResponseWriter, ContentIsNullOnlyBesideCalls) {
+  const ChoiceAnswer::Part call = {{{PartKind::kCallBegin, 0, "f"}}, "null"};
+  const std::vector<WholeChoice> choices = {{call, protocol::FinishReason::kToolCalls},
+                                            {{}, protocol::FinishReason::kStop}};
+  const std::string whole = WholeAnswer(Chat(), choices, End());
+  EXPECT_NE(whole.find(R"("content":null,"tool_calls":[{)"), std::string::npos) << whole;
+  EXPECT_NE(whole.find(R"("content":"","refusal":null)"), std::string::npos) << whole;
+}
+
+TEST(ResponseWriter, LogprobsOfSeveralPartsComeWithTheLast) {
+  ChoiceAnswer::Part part = WithCalls();
+  part.parts.resize(2);
+  part.logprobs = "{}";
+  EXPECT_EQ(
+      StreamDelta(Chat(), 0, part),
+      std::string(kChunk) +
+          R"([{"index":0,"delta":{"reasoning_content":"Hm."},"logprobs":null,"finish_reason":null}]})" +
+          "\n\n" + kChunk +
+          R"([{"index":0,"delta":{"content":"I look."},"logprobs":{},"finish_reason":null}]})" +
+          "\n\n");
 }
 
 TEST(ResponseWriter, Errors) {

@@ -38,6 +38,7 @@ GenerationRequest FullRequest() {
   r.unix_time = -1;
   r.top_logprobs = 20;
   r.tenant = "0123456789abcdef";
+  r.reasoning_tokens_max = 5;
   r.conversation_id = "mine";
   r.cache.settings.type = "kv";
   r.cache.settings.compression_ratio = 0.5f;
@@ -82,6 +83,7 @@ ConversationTicket FullTicket() {
   ticket.conversation_id = "mine";
   ticket.message_hashes = {1, ~uint64_t{0}};
   ticket.drawn = {5, 0};
+  ticket.form = {1, "<think>", "</think>", 2};
   return ticket;
 }
 
@@ -101,8 +103,9 @@ void ForEveryMessage(F f) {
           {4, 5},
           "text",
           {{{-0.5f, "a", false}, {{-0.25f, "b", true}, {-1.0f, "\xE2", false}}, 7}, {}},
-          1});
-  f(End{1, 2, 3, FinishReason::kLength, {1, 2, 3, 4, 5, 6, 7, 8}, true});
+          1,
+          {{PartKind::kReasoning, 0, "Hm."}, {PartKind::kCallBegin, 1, "f"}}});
+  f(End{1, 2, 3, FinishReason::kLength, {1, 2, 3, 4, 5, 6, 7, 8, 9}, true});
   f(Failed{1, 2, "message", "param"});
   f(Release{1});
   f(Cancel{2});

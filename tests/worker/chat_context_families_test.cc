@@ -81,10 +81,11 @@ TEST_P(ToolLoop, Renders) {
     ASSERT_TRUE(prompt) << prompt.error().message << "\n" << request;
     for (const char* part : {"Is it warm?", "get_weather", "Bern", "31 degrees", "get_time", "Mars",
                              "half past nine"}) {
-      EXPECT_NE(prompt->text.find(part), std::string::npos) << part << " in\n" << prompt->text;
+      EXPECT_NE(prompt->prompt.text.find(part), std::string::npos) << part << " in\n"
+                                                                   << prompt->prompt.text;
     }
-    EXPECT_EQ(prompt->text.find("'place'"), std::string::npos) << prompt->text;
-    EXPECT_EQ(prompt->text.find("None"), std::string::npos) << prompt->text;
+    EXPECT_EQ(prompt->prompt.text.find("'place'"), std::string::npos) << prompt->prompt.text;
+    EXPECT_EQ(prompt->prompt.text.find("None"), std::string::npos) << prompt->prompt.text;
   }
 }
 

@@ -177,10 +177,10 @@ TEST(ChatContextTest, SpecialTokensAreTheTemplatesOwnText) {
       R"({"messages":[{"role":"user","content":"<eos>"}],"chat_template_kwargs":{"unk_token":"<u>"}})",
       0);
   ASSERT_TRUE(prompt) << prompt.error().message;
-  EXPECT_EQ(prompt->text, "<pad><u><eos><eos>");
-  ASSERT_EQ(prompt->input.size(), 1u);
-  EXPECT_EQ(prompt->input[0].begin, 5u);
-  EXPECT_EQ(prompt->input[0].end, 13u);
+  EXPECT_EQ(prompt->prompt.text, "<pad><u><eos><eos>");
+  ASSERT_EQ(prompt->prompt.input.size(), 1u);
+  EXPECT_EQ(prompt->prompt.input[0].begin, 5u);
+  EXPECT_EQ(prompt->prompt.input[0].end, 13u);
 }
 
 TEST(ChatContextTest, TheTimeIsTheOneOfTheRequest) {
@@ -188,7 +188,7 @@ TEST(ChatContextTest, TheTimeIsTheOneOfTheRequest) {
   const auto prompt =
       RenderConversation(chat, R"({"messages":[{"role":"user","content":"x"}]})", 1'753'900'000);
   ASSERT_TRUE(prompt);
-  EXPECT_EQ(prompt->text, "1753900000");
+  EXPECT_EQ(prompt->prompt.text, "1753900000");
 }
 
 TEST(ChatContextTest, NamesWhatIsWrong) {

@@ -199,6 +199,7 @@ FakeModel MakeFakeModel(const FakeModelOptions& options) {
   fake.model.chat.templates[0].chat = std::make_unique<FakeTemplate>();
   fake.model.chat.special_tokens = {{"bos_token", "<bos>"}, {"eos_token", "<eos>"}};
   CollectEosIds(&fake.model);
+  CHECK(FindChatForms(&fake.model, ""));
   return fake;
 }
 

@@ -21,8 +21,30 @@ const Json kUser = Says("user", "Hi"), kAnswer = Says("assistant", "Hello!");
 
 TEST(MessageHashesTest, AnAnswerSentBackIsTheOneThatWasGiven) {
   auto given = Hashes(kUser);
-  AddAnswer("<think>Hm.</think>\n\nHello!\n", &given);
+  AddAnswer({.content = "<think>Hm.</think>\n\nHello!\n"}, &given);
   EXPECT_EQ(given, Hashes(kUser, kAnswer));
+}
+
+TEST(MessageHashesTest, CallsCountByNameAndArgumentsHoweverTheyAreSpelled) {
+  const auto calling = [](const std::string& id, const std::string& name, const Json& arguments) {
+    return Json{{"role", "assistant"},
+                {"content", nullptr},
+                {"reasoning_content", "Hm."},
+                {"tool_calls",
+                 {{{"id", id},
+                   {"type", "function"},
+                   {"function", {{"name", name}, {"arguments", arguments}}}}}}};
+  };
+  auto given = Hashes(kUser);
+  AddAnswer({.reasoning = "Hm.", .calls = {{"find", "{\"a\": [1, 2]}"}}}, &given);
+  EXPECT_EQ(given, Hashes(kUser, calling("x", "find", "{\"a\":[1,2]}")));
+  EXPECT_EQ(given, Hashes(kUser, calling("y", "find", Json{{"a", {1, 2}}})));
+  EXPECT_NE(given, Hashes(kUser, calling("x", "find", "{\"a\":[1,3]}")));
+  EXPECT_NE(given, Hashes(kUser, calling("x", "tell", "{\"a\":[1,2]}")));
+  EXPECT_NE(given, Hashes(kUser, Says("assistant", "")));
+  // What is no JSON is what it is.
+  EXPECT_NE(Hashes(kUser, calling("x", "find", "{\"a\":")),
+            Hashes(kUser, calling("x", "find", "{\"b\":")));
 }
 
 TEST(MessageHashesTest, EachCountsAllBefore) {
@@ -50,7 +72,7 @@ TEST(MessageHashesTest, PartsAreTheirText) {
 TEST(MessageHashesTest, WhatIsNoChatHasNone) {
   auto none = MessageHashes("");
   EXPECT_TRUE(none.empty());
-  AddAnswer("Hello!", &none);
+  AddAnswer({.content = "Hello!"}, &none);
   EXPECT_TRUE(none.empty());
   EXPECT_TRUE(MessageHashes("{").empty());
 }

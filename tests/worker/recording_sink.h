@@ -13,12 +13,14 @@
 #include "protocol/codec.h"
 #include "protocol/messages.h"
 #include "worker/generator.h"
+#include "worker/said_answer.h"
 
 namespace perdure::worker {
 
 struct RecordedChoice {
   std::vector<TokenId> ids;
-  std::string text;
+  std::string text;  // content
+  SaidAnswer said;
   std::vector<protocol::TokenLogprobs> logprobs;
   uint32_t tokens_out = 0;
   uint64_t last_seq = 0;
@@ -62,7 +64,8 @@ class RecordingSink : public EventSink {
     EXPECT_EQ(message.seq, choice.last_seq + 1);
     choice.last_seq = message.seq;
     choice.ids.insert(choice.ids.end(), message.token_ids.begin(), message.token_ids.end());
-    choice.text += message.text;
+    choice.said.Add(message);
+    choice.text = choice.said.content;
     choice.logprobs.insert(choice.logprobs.end(), message.logprobs.begin(), message.logprobs.end());
     EXPECT_GE(message.tokens_out, choice.tokens_out);
     choice.tokens_out = message.tokens_out;

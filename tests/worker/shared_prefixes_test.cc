@@ -65,7 +65,7 @@ class SharedPrefixesTest : public testing::Test {
   Ids Prompt(const Json& messages) {
     const auto prompt = RenderConversation(model_.chat, DumpJson({{"messages", messages}}), 0);
     EXPECT_TRUE(prompt) << prompt.error().message;
-    return prompt ? *model_.tokenizer->Encode(prompt->text, prompt->input) : Ids();
+    return prompt ? *model_.tokenizer->Encode(prompt->prompt.text, prompt->prompt.input) : Ids();
   }
   // That these tokens are what its prompt begins with.
   void ExpectBegins(const Json& messages, const Ids& prefix) {

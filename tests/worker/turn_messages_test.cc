@@ -64,11 +64,25 @@ TEST(TurnMessagesTest, TokensAreNoText) {
 
 TEST(TurnMessagesTest, TheAnswerIsAMessageToo) {
   const std::string text = "4\n\"four\" \u00e9";
-  EXPECT_EQ(Json::parse(AnswerMessage(RequestKind::kChat, text)),
+  EXPECT_EQ(Json::parse(AnswerMessage(RequestKind::kChat, {.content = text}, 1, 0)),
             Json({{"role", "assistant"}, {"content", text}}));
-  EXPECT_EQ(Json::parse(AnswerMessage(RequestKind::kCompletion, text)),
+  EXPECT_EQ(Json::parse(AnswerMessage(RequestKind::kCompletion, {.content = text}, 1, 0)),
             Json({{"completion", text}}));
-  EXPECT_EQ(Json::parse(AnswerMessage(RequestKind::kCompletion, "")), Json({{"completion", ""}}));
+  EXPECT_EQ(Json::parse(AnswerMessage(RequestKind::kCompletion, {.content = ""}, 1, 0)),
+            Json({{"completion", ""}}));
+}
+
+TEST(TurnMessagesTest, AnAnswersCallsAndReasoningStandInItsMessage) {
+  const SaidAnswer said = {
+      .content = "", .reasoning = "Hm.", .calls = {{"f", "{\"a\": 1}"}, {"g", "{}"}}};
+  const Json message = Json::parse(AnswerMessage(RequestKind::kChat, said, 0xabc, 2));
+  EXPECT_TRUE(message["content"].is_null());
+  EXPECT_EQ(message["reasoning_content"], "Hm.");
+  ASSERT_EQ(message["tool_calls"].size(), 2u);
+  EXPECT_EQ(message["tool_calls"][1], Json({{"id", "call_0000000000000abc_2_1"},
+                                            {"type", "function"},
+                                            {"function", {{"name", "g"}, {"arguments", "{}"}}}}));
+  EXPECT_EQ(message["tool_calls"][0]["function"]["arguments"], "{\"a\": 1}");
 }
 
 TEST(TurnMessagesTest, BytesThatAreNoTextDoNotEndTheWorker) {
@@ -78,7 +92,7 @@ TEST(TurnMessagesTest, BytesThatAreNoTextDoNotEndTheWorker) {
   request.kind = RequestKind::kCompletion;
   request.prompt = broken;
   EXPECT_TRUE(Json::accept(MessagesOf(request).at(0)));
-  EXPECT_TRUE(Json::accept(AnswerMessage(RequestKind::kChat, broken)));
+  EXPECT_TRUE(Json::accept(AnswerMessage(RequestKind::kChat, {.content = broken}, 1, 0)));
 }
 
 }  // namespace

@@ -44,6 +44,7 @@ class ChatParser {
 
   // Calls that have ended so far.
   int calls() const { return calls_; }
+  bool in_reasoning() const { return mode_ == Mode::kReasoning; }
 
  private:
   using Call = std::variant<JsonCall, XmlCall, BracketCall>;
