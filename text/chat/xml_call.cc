@@ -103,8 +103,7 @@ CallStep XmlCall::StepKey(char c, const CallSink& sink) {
     const bool sound = c != '\n' && key_.size() <= limits::kCallParameterNameBytesMax;
     return sound ? CallStep::kMore : CallStep::kBroken;
   }
-  if (key_.empty() || std::find(keys_.begin(), keys_.end(), key_) != keys_.end())
-    return CallStep::kBroken;
+  if (key_.empty() || keys_.contains(key_)) return CallStep::kBroken;
   if (!begun_) {
     begun_ = true;
     sink.Begin(name_);
@@ -114,7 +113,7 @@ CallStep XmlCall::StepKey(char c, const CallSink& sink) {
   const ToolSignature* tool = FindTool(*sink.tools, name_);
   const auto type = tool->parameters.find(key_);
   types_ = type == tool->parameters.end() ? kJsonString : type->second;
-  keys_.push_back(key_);
+  keys_.insert(key_);
   streams_ = false;
   value_.clear();
   state_ = State::kFirst;

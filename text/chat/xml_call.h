@@ -3,8 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
-#include <vector>
 
 #include "text/chat/call_sink.h"
 
@@ -60,7 +60,7 @@ class XmlCall {
   std::string end_;     // the beginning of a value's end, with the line break before it
   std::string follow_;  // what was read behind it
   std::string marker_;  // the beginning of a marker, at the end of it
-  std::vector<std::string> keys_;
+  std::set<std::string> keys_;
 };
 
 }  // namespace perdure::text
