@@ -68,23 +68,20 @@ TEST_F(GeneratorReasoningTest, GoesOnTheSameFromEveryToken) {
   Submit(Asked(1, 7));
   RunAll();
   const RecordedChoice whole = Answer(1);
-  const protocol::ConversationTicket ticket = sink_[1].accepted->ticket;
-  const std::vector<TokenId> prompt = sink_[1].accepted->prompt_ids;
+  const protocol::Accepted accepted = *sink_[1].accepted;
   for (size_t known = 0; known < whole.ids.size(); ++known) {
     Start();
     protocol::Resume resume;
     resume.rid = 1;
     resume.request = Asked(1, 7).request;
-    resume.prompt_ids = prompt;
-    resume.ticket = ticket;
+    resume.prompt_ids = accepted.prompt_ids;
+    resume.ticket = accepted.ticket;
     resume.choices.resize(1);
     resume.choices[0].last_seq = known;
     resume.choices[0].token_ids.assign(whole.ids.begin(),
                                        whole.ids.begin() + static_cast<ptrdiff_t>(known));
     resume.credit_bytes = limits::kCreditBytes;
-    sink_[1].accepted = sink_[1].accepted.value_or(protocol::Accepted{});
-    sink_[1].choices[0].last_seq = known;
-    sink_[1].choices[0].ids = resume.choices[0].token_ids;
+    sink_.Continue(1, accepted, resume.choices[0]);
     ASSERT_TRUE(generator_->Resume(resume));
     RunAll();
     const RecordedChoice& rest = Answer(1);

@@ -21,6 +21,7 @@ struct RecordedChoice {
   std::vector<TokenId> ids;
   std::string text;  // content
   SaidAnswer said;
+  std::vector<protocol::Event> events;
   std::vector<protocol::TokenLogprobs> logprobs;
   uint32_t tokens_out = 0;
   uint64_t last_seq = 0;
@@ -65,6 +66,7 @@ class RecordingSink : public EventSink {
     choice.last_seq = message.seq;
     choice.ids.insert(choice.ids.end(), message.token_ids.begin(), message.token_ids.end());
     choice.said.Add(message);
+    choice.events.push_back(message);
     choice.text = choice.said.content;
     choice.logprobs.insert(choice.logprobs.end(), message.logprobs.begin(), message.logprobs.end());
     EXPECT_GE(message.tokens_out, choice.tokens_out);
@@ -94,6 +96,14 @@ class RecordingSink : public EventSink {
     forgotten.insert(forgotten.end(), message.rids.begin(), message.rids.end());
   }
   void Send(const protocol::Cleared& message) override { cleared.push_back(message.rid); }
+
+  // A stream that another sink has the beginning of.
+  void Continue(protocol::RequestId rid, const protocol::Accepted& accepted,
+                const protocol::ChoiceSoFar& choice) {
+    requests[rid].accepted = accepted;
+    requests[rid].choices[0].last_seq = choice.last_seq;
+    requests[rid].choices[0].ids = choice.token_ids;
+  }
 
   RecordedRequest& operator[](protocol::RequestId rid) { return requests[rid]; }
 
