@@ -567,4 +567,61 @@ inline constexpr uint64_t kPreparedTokenizerBytesMin = uint64_t{1} << 20;
 // goes on without one.
 inline constexpr int kPreparedWaitMs = 10'000;
 
+// --- Grammars ----------------------------------------------------------------------------------
+
+// Keywords that stand inside each other without a value between them (anyOf in anyOf); the
+// compiler's stack stays below 1 MiB. Real schemas have three.
+inline constexpr int kGrammarUnionDepthMax = 64;
+// A constant's nested lists and objects: as deep as a request nests.
+inline constexpr int kGrammarConstDepthMax = 64;
+// Combinations of subschemas that one schema may come to; real ones have below 1,000.
+inline constexpr size_t kGrammarRulesMax = 8192;
+// Parts of one grammar: some ten for each property; about 32 bytes each.
+inline constexpr size_t kGrammarNodesMax = size_t{1} << 17;
+// Subschemas looked at, references followed: bounds allOf of references to allOf.
+inline constexpr int64_t kGrammarSchemaStepsMax = 400'000;
+// Values of one enum and bytes of all of them, for each of which a prefix tree has a state.
+inline constexpr size_t kGrammarEnumMax = 20'000;
+// Nested groups of a pattern: the recursive parser's stack stays below 1 MiB.
+inline constexpr int kPatternDepthMax = 100;
+// x{n,m} in a pattern is written out m times. Repeated items and lengths of texts are counted
+// instead and have no such bound.
+inline constexpr uint32_t kPatternRepeatMax = 1000;
+inline constexpr size_t kPatternBytesMax = 16 * 1024;
+// What a pattern is written out to before it becomes an automaton.
+inline constexpr size_t kAutomatonTreeNodesMax = 100'000;
+inline constexpr size_t kAutomatonNfaStatesMax = 60'000;
+// States of one automaton (512 bytes each while it is made) and of one grammar's together.
+inline constexpr size_t kAutomatonStatesMax = 8192;
+inline constexpr size_t kGrammarAutomatonStatesMax = size_t{1} << 16;
+// Steps of making the automata of one grammar, of some 10 ns: 50 ms.
+inline constexpr int64_t kAutomatonWorkMax = 4'000'000;
+// minItems, minLength, minProperties: nobody waits for a longer answer.
+inline constexpr uint64_t kGrammarCountMinMax = 1'000'000;
+// Digits of a number before and behind its point, and of an exponent: a model cannot write digits
+// for ever, and the values stay within what a double tells apart or holds.
+inline constexpr int kGrammarIntegerDigits = 18;
+inline constexpr int kGrammarDecimalDigits = 15;
+inline constexpr int kGrammarFractionDigits = 17;
+inline constexpr int kGrammarExponentDigits = 2;
+// White space between parts of a JSON text: a blank, or a newline and this much indentation.
+inline constexpr int kGrammarIndentMax = 32;
+// Divisors of multipleOf: an automaton has a state for each remainder.
+inline constexpr int64_t kGrammarDivisorMax = 2000;
+// Readings of a text that are possible at once. A schema has one for each property that may come
+// next; a grammar that needs more refuses what would lead there.
+inline constexpr size_t kGrammarReadingsMax = 4096;
+// What may have to be looked through to find what follows one byte; it bounds the same.
+inline constexpr size_t kGrammarExpandMax = 65'536;
+// States and masks that a worker keeps for all its grammars: then it starts anew, which costs a few
+// milliseconds. A mask of the largest vocabularies is 32 KB.
+inline constexpr size_t kGrammarCacheBytesMax = size_t{48} << 20;
+// Bytes that must come next and are told at once.
+inline constexpr size_t kGrammarForcedBytesMax = 4096;
+// Longer tokens are never allowed: real ones are below 1 KB, and masks reach as far as tokens.
+inline constexpr size_t kGrammarTokenBytesMax = 1024;
+// Strings that end a free text, and the bytes of one.
+inline constexpr size_t kGrammarTriggersMax = 256;
+inline constexpr size_t kGrammarTriggerBytesMax = 1024;
+
 }  // namespace perdure::limits
