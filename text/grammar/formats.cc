@@ -58,10 +58,11 @@ std::string Duration() {
 // RFC 3986 with a host by name or IPv4 address, or without any authority.
 std::string Uri() {
   const std::string character = "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})";
-  const std::string authority =
-      "//(?:[A-Za-z0-9._~-]{1,64}@)?" + kHost + "(?::\\d{1,5})?(?:/" + character + "*)*";
-  return "[A-Za-z][A-Za-z0-9+.-]{0,31}:(?:" + authority + "|" + character + "+(?:/" + character +
-         "*)*)(?:\\?(?:" + character + "|[/?])*)?(?:#(?:" + character + "|[/?])*)?";
+  const std::string path = "(?:/" + character + "*)*";
+  const std::string authority = "//[A-Za-z0-9](?:[A-Za-z0-9._~-]*[A-Za-z0-9])?(?::\\d{1,5})?";
+  const std::string tail = "(?:" + character + "|[/?])*";
+  return "[A-Za-z][A-Za-z0-9+.-]*:(?:" + authority + path + "|" + character + "+" + path +
+         ")(?:\\?" + tail + ")?(?:#" + tail + ")?";
 }
 
 }  // namespace
