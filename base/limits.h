@@ -580,7 +580,9 @@ inline constexpr size_t kGrammarRulesMax = 8192;
 inline constexpr size_t kGrammarNodesMax = size_t{1} << 17;
 // Subschemas looked at, references followed: bounds allOf of references to allOf.
 inline constexpr int64_t kGrammarSchemaStepsMax = 400'000;
-// Values of one enum and bytes of all of them, for each of which a prefix tree has a state.
+// Properties of one object: real ones have below 200.
+inline constexpr size_t kGrammarPropertiesMax = 4000;
+// Values of one enum; a prefix tree has a state for each of their bytes.
 inline constexpr size_t kGrammarEnumMax = 20'000;
 // Nested groups of a pattern: the recursive parser's stack stays below 1 MiB.
 inline constexpr int kPatternDepthMax = 100;
@@ -590,9 +592,9 @@ inline constexpr uint32_t kPatternRepeatMax = 1000;
 inline constexpr size_t kPatternBytesMax = 16 * 1024;
 // What a pattern is written out to before it becomes an automaton.
 inline constexpr size_t kAutomatonTreeNodesMax = 100'000;
-inline constexpr size_t kAutomatonNfaStatesMax = 60'000;
+inline constexpr size_t kAutomatonNfaStatesMax = 100'000;
 // States of one automaton (512 bytes each while it is made) and of one grammar's together.
-inline constexpr size_t kAutomatonStatesMax = 8192;
+inline constexpr size_t kAutomatonStatesMax = 16'384;
 inline constexpr size_t kGrammarAutomatonStatesMax = size_t{1} << 16;
 // Steps of making the automata of one grammar, of some 10 ns: 50 ms.
 inline constexpr int64_t kAutomatonWorkMax = 4'000'000;

@@ -84,7 +84,8 @@ INSTANTIATE_TEST_SUITE_P(
                         {"properties", {{"x", {{"$ref", "#/$defs/d" + std::to_string(i + 1)}}}}}};
                   defs["d3000"] = {{"type", "null"}};
                   return Json{{"$defs", defs}, {"$ref", "#/$defs/d0"}};
-                }},
+                },
+                false},
         Hostile{"references that double",
                 [] {
                   Json defs = Json::object();

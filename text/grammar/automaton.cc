@@ -16,30 +16,27 @@ namespace {
 
 constexpr uint16_t kDead = Automaton::kDead;
 
-// Of a state's place in a partition: the hash stands for the whole row. Two rows of one hash would
-// have to be met by accident among 2^64.
 uint64_t Mix(uint64_t hash, uint64_t value) {
   hash ^= value + 0x9E3779B97F4A7C15 + (hash << 6) + (hash >> 2);
   hash *= 0xBF58476D1CE4E5B9;
   return hash ^ (hash >> 29);
 }
 
-// Bytes that no state tells apart share a class.
+// Bytes that no state tells apart share a class; classes are numbered by their first bytes.
 size_t FindClasses(const AutomatonRows& rows, std::array<uint8_t, 256>* class_of) {
-  std::array<uint16_t, 256> class_now = {};
-  size_t count = 1;
-  std::unordered_map<uint32_t, uint16_t> ids;
-  for (const auto& row : rows.next) {
-    if (count == 256) break;
-    ids.clear();
-    for (size_t byte = 0; byte < 256; ++byte) {
-      const uint32_t key = uint32_t{class_now[byte]} << 16 | row[byte];
-      class_now[byte] = ids.emplace(key, static_cast<uint16_t>(ids.size())).first->second;
-    }
-    count = ids.size();
+  std::array<uint64_t, 256> hash = {};
+  for (const auto& row : rows.next)
+    for (size_t byte = 0; byte < 256; ++byte) hash[byte] = Mix(hash[byte], row[byte]);
+  std::unordered_map<uint64_t, size_t> first;  // byte with this hash
+  size_t count = 0;
+  for (size_t byte = 0; byte < 256; ++byte) {
+    const size_t same = first.emplace(hash[byte], byte).first->second;
+    // Equal hashes of different columns would be met by accident, or by somebody who sought them.
+    const bool equal =
+        same != byte && std::all_of(rows.next.begin(), rows.next.end(),
+                                    [&](const auto& row) { return row[byte] == row[same]; });
+    (*class_of)[byte] = equal ? (*class_of)[same] : static_cast<uint8_t>(count++);
   }
-  for (size_t byte = 0; byte < 256; ++byte)
-    (*class_of)[byte] = static_cast<uint8_t>(class_now[byte]);
   return count;
 }
 
@@ -70,6 +67,22 @@ std::vector<bool> FindUseful(const AutomatonRows& rows) {
   return useful;
 }
 
+// No two states of a block are told apart by what they accept or where they lead.
+bool IsStable(const AutomatonRows& rows, std::span<const uint8_t> bytes,
+              const std::vector<uint16_t>& block) {
+  std::vector<uint16_t> first(rows.size(), kDead);  // state of each block
+  for (size_t state = 0; state < rows.size(); ++state) {
+    uint16_t& other = first[block[state]];
+    if (other == kDead) other = static_cast<uint16_t>(state);
+    if (rows.accepting[state] != rows.accepting[other]) return false;
+    for (const uint8_t byte : bytes) {
+      const uint16_t a = rows.next[state][byte], b = rows.next[other][byte];
+      if ((a == kDead) != (b == kDead) || (a != kDead && block[a] != block[b])) return false;
+    }
+  }
+  return true;
+}
+
 // Moore's refinement: the block of each state. Identity where the budget does not allow it.
 std::vector<uint16_t> FindBlocks(const AutomatonRows& rows, std::span<const uint8_t> bytes,
                                  AutomatonBudget* budget) {
@@ -98,7 +111,9 @@ std::vector<uint16_t> FindBlocks(const AutomatonRows& rows, std::span<const uint
       next_block[state] = ids.emplace(hash, static_cast<uint16_t>(ids.size())).first->second;
     }
     block.swap(next_block);
-    if (ids.size() == blocks) return block;
+    if (ids.size() == blocks && IsStable(rows, bytes, block)) return block;
+    // Never so with hashes that differ as their rows do.
+    if (ids.size() <= blocks) steps = 0;
     blocks = ids.size();
   }
 }

@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <mutex>
 #include <string>
 #include <utility>
 
+#include "base/check.h"
 #include "text/grammar/json_automata.h"
 #include "text/grammar/pattern.h"
 
@@ -67,24 +69,34 @@ std::string Uri() {
 
 }  // namespace
 
-Result<std::optional<AutomatonPtr>> CompileFormat(std::string_view format,
-                                                  AutomatonBudget* budget) {
-  static const std::array<std::pair<std::string_view, std::string>, 10> patterns = {{
-      {"date", kDate},
-      {"time", kTime},
-      {"date-time", kDate + "T" + kTime},
-      {"duration", Duration()},
-      {"uuid", "[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"},
-      {"email", "[A-Za-z0-9_+-]{1,20}(?:\\.[A-Za-z0-9_+-]{1,20}){0,2}@" + kHost},
-      {"hostname", kHost},
-      {"ipv4", kIpv4},
-      {"ipv6", Ipv6()},
-      {"uri", Uri()},
+std::optional<AutomatonPtr> FindFormat(std::string_view format) {
+  struct Format {
+    std::string_view name;
+    std::string pattern;
+    std::once_flag once;
+    AutomatonPtr automaton;
+  };
+  static std::array<Format, 10> formats = {{
+      {"date", kDate, {}, {}},
+      {"time", kTime, {}, {}},
+      {"date-time", kDate + "T" + kTime, {}, {}},
+      {"duration", Duration(), {}, {}},
+      {"uuid", "[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}", {}, {}},
+      {"email", "[A-Za-z0-9_+-]{1,20}(?:\\.[A-Za-z0-9_+-]{1,20}){0,2}@" + kHost, {}, {}},
+      {"hostname", kHost, {}, {}},
+      {"ipv4", kIpv4, {}, {}},
+      {"ipv6", Ipv6(), {}, {}},
+      {"uri", Uri(), {}, {}},
   }};
-  for (const auto& [name, pattern] : patterns) {
-    if (name != format) continue;
-    ASSIGN_OR_RETURN(AutomatonPtr made, CompilePatternInJson("^(?:" + pattern + ")$", budget));
-    return made;
+  for (Format& known : formats) {
+    if (known.name != format) continue;
+    std::call_once(known.once, [&] {
+      AutomatonBudget budget;
+      auto made = CompilePatternInJson("^(?:" + known.pattern + ")$", &budget);
+      CHECK(made.has_value());
+      known.automaton = *made;
+    });
+    return known.automaton;
   }
   return std::nullopt;
 }

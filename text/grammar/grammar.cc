@@ -65,7 +65,9 @@ Expression GrammarBuilder::Match(AutomatonPtr automaton) {
 
 Expression GrammarBuilder::Literal(std::string_view bytes) {
   if (bytes.empty()) return Empty();
-  return Leaf(Automaton::OfTexts({std::string(bytes)}, &budget_));
+  const auto [known, is_new] = literals_.try_emplace(std::string(bytes));
+  if (is_new) known->second = Leaf(Automaton::OfTexts({std::string(bytes)}, &budget_));
+  return known->second;
 }
 
 Expression GrammarBuilder::Texts(std::vector<std::string> texts) {

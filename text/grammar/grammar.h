@@ -15,6 +15,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -125,7 +126,7 @@ class GrammarBuilder {
   AutomatonBudget budget_;
   Status status_;
   std::optional<Expression> json_value_, json_object_, white_space_;
-  std::vector<std::pair<const Automaton*, Expression>> shared_leaves_;
+  std::unordered_map<std::string, Expression> literals_;
 };
 
 }  // namespace perdure::text

@@ -30,8 +30,8 @@ Result<AutomatonPtr> PlainStringsOfLength(uint32_t min, uint32_t max, AutomatonB
 
 // JSON strings of a format of JSON Schema, as its RFC or the standard tells; those that are left
 // out (long host names, leap seconds) are told in docs/structured_output.md. nullopt for unknown
-// ones.
-Result<std::optional<AutomatonPtr>> CompileFormat(std::string_view format, AutomatonBudget* budget);
+// ones. Each is made once, for all. Thread-safe.
+std::optional<AutomatonPtr> FindFormat(std::string_view format);
 
 // Bounds of numbers, as JSON writes them; all are inclusive.
 struct NumberBounds {

@@ -110,16 +110,28 @@ class NfaMaker {
       ForEachUtf8Sequence(first, last, add);
     }
     if (!json) return all;
-    for (const uint32_t escaped : EscapedInJson(set)) {
-      uint32_t state = next;
-      const std::string text = JsonEscapeOf(escaped);
-      for (size_t i = text.size(); i-- > 0;) {
-        const auto byte = static_cast<uint8_t>(text[i]);
-        state = Eat(byte, byte, state);
-      }
-      all = Fork(state, all);
+    return Fork(MakeEscapes(EscapedInJson(set), next), all);
+  }
+  // Sharing their beginnings: \n, \t …, \u00xx.
+  uint32_t MakeEscapes(const std::vector<uint32_t>& characters, uint32_t next) {
+    ByteSet short_ones, low[2];  // by the digit before the last
+    for (const uint32_t c : characters) {
+      const std::string text = JsonEscapeOf(c);
+      if (text.size() == 2)
+        short_ones.Add(static_cast<uint8_t>(text[1]));
+      else
+        low[c >> 4].Add(static_cast<uint8_t>(text.back()));
     }
-    return all;
+    uint32_t digits = kNone;
+    for (const uint8_t high : {0, 1}) {
+      const uint32_t last = MakeBytes(low[high], next);
+      const auto digit = static_cast<uint8_t>('0' + high);
+      if (last != kNone) digits = Fork(Eat(digit, digit, last), digits);
+    }
+    for (const char c : {'0', '0', 'u'})
+      if (digits != kNone) digits = Eat(static_cast<uint8_t>(c), static_cast<uint8_t>(c), digits);
+    const uint32_t behind = Fork(MakeBytes(short_ones, next), digits);
+    return behind == kNone ? kNone : Eat('\\', '\\', behind);
   }
   uint32_t MakeRepeat(RegularTree::Id part, uint32_t min, uint32_t max, uint32_t next) {
     uint32_t entry = next;

@@ -15,10 +15,20 @@ namespace {
 
 // Keywords that would have to be kept and are not. All that stand nowhere in this compiler are
 // annotations.
-constexpr std::array<std::string_view, 12> kUnsupported = {
-    "not",           "contains",          "minContains",           "maxContains",
-    "dependencies",  "dependentRequired", "dependentSchemas",      "unevaluatedItems",
-    "$recursiveRef", "$dynamicRef",       "unevaluatedProperties", "propertyDependencies"};
+constexpr std::array<std::string_view, 14> kUnsupported = {"not",
+                                                           "contains",
+                                                           "minContains",
+                                                           "maxContains",
+                                                           "dependencies",
+                                                           "dependentRequired",
+                                                           "dependentSchemas",
+                                                           "unevaluatedItems",
+                                                           "$recursiveRef",
+                                                           "$dynamicRef",
+                                                           "unevaluatedProperties",
+                                                           "propertyDependencies",
+                                                           "contentEncoding",
+                                                           "contentMediaType"};
 
 // Which types a keyword is about. A schema that names no type means these.
 struct KeywordTypes {

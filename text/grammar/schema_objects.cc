@@ -80,7 +80,10 @@ Status SchemaCompiler::FindProperties(const Conjunction& members, Object* object
     if (!properties->is_object())
       return source_.Fail(schema, "properties", "must be an object of schemas");
     RETURN_IF_ERROR(source_.Spend(properties->size()));
-    for (const auto& [name, value] : properties->items()) object->Of(name);
+    for (const auto& [name, value] : properties->items()) {
+      object->Of(name);
+      if (object->properties.size() > limits::kGrammarPropertiesMax) break;
+    }
   }
   for (const Subschema& schema : members) {
     const Json* required = Find(schema, "required");
@@ -92,6 +95,10 @@ Status SchemaCompiler::FindProperties(const Conjunction& members, Object* object
       object->Of(name.get_ref<const std::string&>()).required = true;
     }
   }
+  if (object->properties.size() > limits::kGrammarPropertiesMax)
+    return source_.Fail(
+        members.front(), "properties",
+        fmt::format("declares more than {} properties", limits::kGrammarPropertiesMax));
   // What each member says of each property: by its name, else by its pattern, else as of others.
   for (const Subschema& schema : members) {
     const Json* declared = Find(schema, "properties");

@@ -115,12 +115,11 @@ Result<AutomatonPtr> SchemaCompiler::TextAutomaton(const Conjunction& members) {
         if (!made) return Wrap(schema, keyword, made.error());
         automaton = *made;
       } else if (!automaton) {
-        auto made = CompileFormat(text, builder_.budget());
-        if (!made) return Wrap(schema, keyword, made.error());
-        if (!*made)
+        const auto known = FindFormat(text);
+        if (!known)
           return source_.Fail(schema, keyword,
                               fmt::format("\"{}\" is not supported", Brief(text, 100)));
-        automaton = **made;
+        automaton = *known;
       }
       if (!all) {
         all = automaton;

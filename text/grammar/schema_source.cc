@@ -54,6 +54,21 @@ uint32_t SchemaSource::AddPlace(uint32_t parent, std::string_view key, int64_t i
   return static_cast<uint32_t>(places_.size() - 1);
 }
 
+std::pair<std::string_view, const Json*> SchemaSource::Member(const Json& object,
+                                                              const std::string& name) {
+  if (object.size() < 16) {
+    const auto found = object.find(name);
+    if (found == object.end()) return {};
+    return {found.key(), &*found};
+  }
+  auto& members = members_[&object];
+  if (members.empty())
+    for (auto entry = object.begin(); entry != object.end(); ++entry)
+      members.emplace(entry.key(), std::pair(std::string_view(entry.key()), &*entry));
+  const auto found = members.find(name);
+  return found == members.end() ? std::pair<std::string_view, const Json*>() : found->second;
+}
+
 Subschema SchemaSource::Child(const Subschema& parent, std::string_view keyword, const Json& json) {
   return {&json, AddPlace(parent.place, keyword, 0), 0};
 }
@@ -105,10 +120,9 @@ Result<Subschema> SchemaSource::Resolve(const Subschema& from, const Json& refer
     begin = end;
     RETURN_IF_ERROR(Spend(1));
     if (at.json->is_object()) {
-      RETURN_IF_ERROR(Spend(at.json->size() / 16));
-      const auto found = at.json->find(part);
-      if (found == at.json->end()) return fail("there is nothing in this place");
-      at = Child(at, found.key(), *found);
+      const auto [name, value] = Member(*at.json, part);
+      if (!value) return fail("there is nothing in this place");
+      at = Child(at, name, *value);
     } else if (at.json->is_array()) {
       size_t index = 0;
       const auto parsed = std::from_chars(part.data(), part.data() + part.size(), index);

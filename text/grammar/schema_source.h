@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
@@ -50,6 +52,9 @@ class SchemaSource {
     std::string_view key;  // empty and `index` for the parts of a list
     int64_t index;
   };
+  // The member of a large object; null if there is none. Searched by name each time, many
+  // references to many definitions would take long.
+  std::pair<std::string_view, const Json*> Member(const Json& object, const std::string& name);
   uint32_t AddPlace(uint32_t parent, std::string_view key, int64_t index);
 
   const Json& root_;
@@ -59,6 +64,9 @@ class SchemaSource {
     uint32_t parent;
   };
   std::vector<Ancestor> ancestry_;
+  std::unordered_map<const Json*,
+                     std::unordered_map<std::string_view, std::pair<std::string_view, const Json*>>>
+      members_;
   int64_t steps_ = 0;
 };
 
