@@ -581,7 +581,7 @@ inline constexpr size_t kGrammarNodesMax = size_t{1} << 17;
 // Subschemas looked at, references followed: bounds allOf of references to allOf.
 inline constexpr int64_t kGrammarSchemaStepsMax = 400'000;
 // Properties of one object: real ones have below 200.
-inline constexpr size_t kGrammarPropertiesMax = 4000;
+inline constexpr size_t kGrammarPropertiesMax = 2000;
 // Values of one enum; a prefix tree has a state for each of their bytes.
 inline constexpr size_t kGrammarEnumMax = 20'000;
 // Nested groups of a pattern: the recursive parser's stack stays below 1 MiB.
@@ -613,6 +613,8 @@ inline constexpr int64_t kGrammarDivisorMax = 2000;
 // Readings of a text that are possible at once. A schema has one for each property that may come
 // next; a grammar that needs more refuses what would lead there.
 inline constexpr size_t kGrammarReadingsMax = 4096;
+// Of them, what one part of a grammar may begin with: all properties of the largest object.
+inline constexpr uint32_t kGrammarBeginningsMax = 2048;
 // What may have to be looked through to find what follows one byte; it bounds the same.
 inline constexpr size_t kGrammarExpandMax = 65'536;
 // States and masks that a worker keeps for all its grammars: then it starts anew, which costs a few

@@ -310,6 +310,15 @@ int Main(int argc, char** argv) {
   const auto table = TokenTable::Make(std::max(kVocab, static_cast<int>(texts.size())), tokens);
   fmt::print("{} tokens: table made in {:.0f} ms, {:.1f} MB\n\n", texts.size(),
              MicrosecondsSince(begin) / 1000, static_cast<double>(table->memory_bytes()) / 1e6);
+  std::vector<uint64_t> from(table->mask_words(), 1), to(table->mask_words());
+  Times copies;
+  for (int i = 0; i < 1000; ++i) {
+    const auto start = Clock::now();
+    std::copy(from.begin(), from.end(), to.begin());
+    copies.all.push_back(MicrosecondsSince(start));
+    from[0] += to[static_cast<size_t>(i)];
+  }
+  fmt::print("copying a mask: {:.2f} microseconds\n\n", copies.At(0.5));
   const Cutter cutter(texts);
 
   fmt::print("{:<24}{:>9} |{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8} |{:>8}{:>8}{:>8}{:>8}\n", "", "compile",

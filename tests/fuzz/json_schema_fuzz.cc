@@ -20,9 +20,9 @@ namespace {
 std::shared_ptr<const TokenTable> MakeTokens() {
   std::vector<std::string> texts;
   for (int byte = 0; byte < 256; ++byte) texts.emplace_back(1, static_cast<char>(byte));
-  for (const char* text : {"\":", "\": ", "\",", "\", \"", "{\"", "\"}", "\"]", "}}", "}]", "},",
-                           "ab", "abc", "a\"", "\\n", "\\u", "12", "1.", "-1", "true", "null",
-                           "\xC3\xA9", "\xE2\x82", "\n  ", "  "})
+  for (const char* text : {"\":", "\": ", "\",",  "\", \"", "{\"",      "\"}",      "\"]",  "}}",
+                           "}]",  "},",   "ab",   "abc",    "a\"",      "\\n",      "\\u",  "12",
+                           "1.",  "-1",   "true", "null",   "\xC3\xA9", "\xE2\x82", "\n  ", "  "})
     texts.emplace_back(text);
   std::vector<TokenText> tokens;
   for (size_t id = 0; id < texts.size(); ++id)

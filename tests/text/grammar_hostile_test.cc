@@ -133,6 +133,12 @@ INSTANTIATE_TEST_SUITE_P(
                   return Json{{"enum", values}};
                 },
                 false},
+        Hostile{"an enum of many objects",
+                [] {
+                  Json values = Json::array();
+                  for (int i = 0; i < 19'000; ++i) values.push_back({{"k", i}});
+                  return Json{{"properties", {{"a", {{"enum", values}}}}}};
+                }},
         Hostile{"a deep constant",
                 [] {
                   Json value = 1;

@@ -114,11 +114,12 @@ std::vector<bool> GrammarBuilder::FindNullable() const {
   });
 }
 
-// No node may come back to itself before a byte is read.
+// No node may come back to itself before a byte is read, or begin in too many ways.
 Status GrammarBuilder::CheckBeginnings(const std::vector<bool>& nullable) const {
   const Grammar& g = *grammar_;
   enum : uint8_t { kNew, kOpen, kDone };
   std::vector<uint8_t> state(g.nodes_.size(), kNew);
+  std::vector<uint32_t> ways(g.nodes_.size(), 0);  // leaves that a node may begin with
   struct Visit {
     uint32_t node;
     uint32_t next;  // part
@@ -139,14 +140,24 @@ Status GrammarBuilder::CheckBeginnings(const std::vector<bool>& nullable) const 
         if (visit.next < node.count && reached) part = g.parts_[node.first + visit.next];
       }
       if (part == visit.node) {
+        const uint32_t own = ways[visit.node] + (node.kind == Kind::kLeaf ? 1 : 0);
+        if (own > limits::kGrammarBeginningsMax)
+          return Err(Invalid(fmt::format("offers more than {} alternatives in one place",
+                                         limits::kGrammarBeginningsMax)));
+        ways[visit.node] = own;
         state[visit.node] = kDone;
         stack.pop_back();
+        if (!stack.empty()) ways[stack.back().node] += own;
         continue;
       }
       ++visit.next;
       if (state[part] == kOpen)
         return Err(Invalid("refers to itself without anything between, so it never begins"));
-      if (state[part] == kNew) {
+      if (state[part] == kDone) {
+        // Below 2^32: both are bounded.
+        ways[visit.node] =
+            std::min(ways[visit.node] + ways[part], limits::kGrammarBeginningsMax + 1);
+      } else {
         state[part] = kOpen;
         stack.push_back({part, 0});
       }

@@ -19,7 +19,8 @@ struct JsonSchemaOptions {
 // Values that `schema` allows, as a part of a grammar that `builder` makes. The schema is not
 // needed afterwards. Errors (invalid_request) name keyword and JSON pointer: 'schema keyword "not"
 // at
-// #/properties/a is not supported'. Bounded in time and memory whatever the schema is.
+// #/properties/a is not supported'. Bounded in time and memory whatever the schema is; it comes
+// from ParseJson, which bounds its depth.
 Result<Expression> AddJsonSchema(const Json& schema, const JsonSchemaOptions& options,
                                  GrammarBuilder* builder);
 

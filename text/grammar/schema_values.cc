@@ -89,6 +89,10 @@ Result<Expression> SchemaCompiler::CompileValues(const Conjunction& members, uns
             "maxItems", "uniqueItems"})
         if (Find(schema, keyword))
           return source_.Fail(schema, keyword, "is not supported beside constant lists or objects");
+    if (ways.size() >= limits::kGrammarBeginningsMax)
+      return source_.Fail(
+          members.front(), "enum",
+          fmt::format("has more than {} lists and objects", limits::kGrammarBeginningsMax));
     ways.push_back(Constant(*value, 0));
   }
   if (!texts.empty()) {
