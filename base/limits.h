@@ -608,7 +608,8 @@ inline constexpr int kGrammarFractionDigits = 17;
 inline constexpr int kGrammarExponentDigits = 2;
 // White space between parts of a JSON text: a blank, or a newline and this much indentation.
 inline constexpr int kGrammarIndentMax = 32;
-// Divisors of multipleOf: an automaton has a state for each remainder.
+// Divisors of multipleOf: an automaton has a state for each remainder, for each digit where they do
+// not end with zeros.
 inline constexpr int64_t kGrammarDivisorMax = 2000;
 // Readings of a text that are possible at once. A schema has one for each property that may come
 // next; a grammar that needs more refuses what would lead there.

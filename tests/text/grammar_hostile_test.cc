@@ -187,6 +187,22 @@ INSTANTIATE_TEST_SUITE_P(
                   for (int i = 0; i < 2000; ++i) branches.push_back({{"const", i}});
                   return Json{{"oneOf", branches}};
                 }},
+        Hostile{"a large prime divisor",
+                [] {
+                  return Json{{"type", "integer"}, {"multipleOf", 1999}};
+                }},
+        Hostile{"many divisors",
+                [] {
+                  Json all = Json::array();
+                  for (const int divisor : {3, 7, 11, 13, 17, 19, 23, 29})
+                    all.push_back({{"type", "integer"}, {"multipleOf", divisor}});
+                  return Json{{"allOf", all}};
+                }},
+        Hostile{"a round divisor",
+                [] {
+                  return Json{{"type", "integer"}, {"multipleOf", 1000}};
+                },
+                false},
         Hostile{"a name that is not UTF-8",
                 [] {
                   return Json{{"properties", {{"\xFF", true}}}};

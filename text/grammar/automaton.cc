@@ -95,12 +95,13 @@ std::vector<uint16_t> FindBlocks(const AutomatonRows& rows, std::span<const uint
   // A quarter of what is left, of cheap steps: an automaton that is not minimal works, too.
   int64_t steps = budget->work / 4;
   for (;;) {
-    steps -= static_cast<int64_t>(count * bytes.size() / 8 + count);
+    const auto cost = static_cast<int64_t>(count * bytes.size() / 4 + count * 6);
+    steps -= cost;
     if (steps < 0) {
       for (size_t state = 0; state < count; ++state) block[state] = static_cast<uint16_t>(state);
       return block;
     }
-    budget->work -= static_cast<int64_t>(count * bytes.size() / 8 + count);
+    budget->work -= cost;
     ids.clear();
     for (size_t state = 0; state < count; ++state) {
       uint64_t hash = block[state];
@@ -136,7 +137,7 @@ Result<AutomatonPtr> Product(const Automaton& left, const Automaton& right, bool
   };
   id_of(Automaton::kStart, right.empty() ? kDead : Automaton::kStart);
   for (size_t at = 0; at < pairs.size(); ++at) {
-    if (pairs.size() > limits::kAutomatonStatesMax || !budget->Spend(64))
+    if (pairs.size() > limits::kAutomatonStatesMax || !budget->Spend(160))
       return AutomatonTooLarge();
     const auto [a, b] = pairs[at];
     for (int byte = 0; byte < 256; ++byte) {
@@ -168,7 +169,7 @@ uint16_t AutomatonRows::Add(bool accepts) {
 Result<AutomatonPtr> Automaton::Make(AutomatonRows rows, AutomatonBudget* budget) {
   auto made = std::make_shared<Automaton>();
   if (rows.size() == 0) return made;
-  if (!budget->Spend(static_cast<int64_t>(rows.size()) * 32)) return AutomatonTooLarge();
+  if (!budget->Spend(static_cast<int64_t>(rows.size()) * 80)) return AutomatonTooLarge();
   const std::vector<bool> useful = FindUseful(rows);
   if (!useful[kStart]) return made;
   for (auto& row : rows.next)

@@ -42,7 +42,8 @@ struct NumberBounds {
 Result<AutomatonPtr> CompileIntegers(const NumberBounds& bounds, AutomatonBudget* budget);
 // Numbers without exponents within the bounds, so written that no rounding brings them out.
 Result<AutomatonPtr> CompileNumbers(const NumberBounds& bounds, AutomatonBudget* budget);
-// Decimals that are whole multiples of `units` / 10^`decimals`, with no more than so many decimals.
+// Decimals of any length that are whole multiples of `units` / 10^`decimals`, with no more than so
+// many decimals.
 Result<AutomatonPtr> CompileMultiples(int64_t units, int decimals, AutomatonBudget* budget);
 
 }  // namespace perdure::text

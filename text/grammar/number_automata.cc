@@ -254,10 +254,7 @@ Result<AutomatonPtr> CompileMultiples(int64_t units, int decimals, AutomatonBudg
     }
     if (places > 0) rows.next[whole(r)]['.'] = fraction(0, r);
   }
-  ASSIGN_OR_RETURN(const AutomatonPtr multiples, Automaton::Make(std::move(rows), budget));
-  ASSIGN_OR_RETURN(const AutomatonPtr bounded,
-                   Compile({}, limits::kGrammarDecimalDigits, places, budget));
-  return Intersect(*multiples, *bounded, budget);
+  return Automaton::Make(std::move(rows), budget);
 }
 
 }  // namespace perdure::text
