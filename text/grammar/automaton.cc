@@ -92,8 +92,8 @@ std::vector<uint16_t> FindBlocks(const AutomatonRows& rows, std::span<const uint
   size_t blocks = 0;
   std::unordered_map<uint64_t, uint16_t> ids;
   std::vector<uint16_t> next_block(count);
-  // A quarter of what is left, of cheap steps: an automaton that is not minimal works, too.
-  int64_t steps = budget->work / 4;
+  // Some milliseconds at most: large ones seldom become smaller, and work as they are.
+  int64_t steps = std::min<int64_t>(budget->work / 4, 300'000);
   for (;;) {
     const auto cost = static_cast<int64_t>(count * bytes.size() / 4 + count * 6);
     steps -= cost;

@@ -51,10 +51,15 @@ struct Ends {
   uint8_t end;
 };
 
+// Bytes that UTF-8 does not have.
+constexpr Ends kEnds = {0xFE, 0xFF};
+
+enum class Where { kAnywhere, kWhole };
+
 class PatternParser {
  public:
-  PatternParser(std::string_view pattern, Ends ends, RegularTree* tree)
-      : pattern_(pattern), ends_(ends), tree_(tree) {}
+  PatternParser(std::string_view pattern, Where where, RegularTree* tree)
+      : pattern_(pattern), where_(where), tree_(tree) {}
 
   Result<Id> Run() {
     if (pattern_.size() > limits::kPatternBytesMax)
@@ -100,17 +105,33 @@ class PatternParser {
 
   Result<Id> Sequence(int depth) {
     std::vector<Id> parts;
+    const bool begins = more() && peek() == '^';
+    bool ends = false;
     while (more() && peek() != '|' && peek() != ')') {
+      ends = peek() == '$';
       ASSIGN_OR_RETURN(const Id part, Term(depth));
       parts.push_back(part);
+    }
+    if (depth == 0) {
+      // Where the pattern does not say ^, something else takes the beginning; so with $.
+      if (!begins) parts.insert(parts.begin(), Around(tree_->Byte(kEnds.begin), true));
+      if (!ends) parts.push_back(Around(tree_->Byte(kEnds.end), false));
     }
     if (parts.empty()) return tree_->Empty();
     return tree_->Sequence(std::move(parts));
   }
 
+  // A group may still say it: then this is nothing.
+  Id Around(Id end, bool before) {
+    if (where_ == Where::kWhole) return tree_->Optional(end);
+    const Id any = tree_->Repeat(tree_->Characters(CodePointSet::All()), 0, RegularTree::kNoBound);
+    return tree_->Optional(
+        tree_->Sequence(before ? std::vector<Id>{end, any} : std::vector<Id>{any, end}));
+  }
+
   Result<Id> Term(int depth) {
-    if (Take("^")) return NotRepeated(tree_->Byte(ends_.begin));
-    if (Take("$")) return NotRepeated(tree_->Byte(ends_.end));
+    if (Take("^")) return NotRepeated(tree_->Byte(kEnds.begin));
+    if (Take("$")) return NotRepeated(tree_->Byte(kEnds.end));
     ASSIGN_OR_RETURN(const Id atom, Atom(depth));
     ASSIGN_OR_RETURN(const auto counts, Quantifier());
     if (!counts) return atom;
@@ -356,32 +377,41 @@ class PatternParser {
   }
 
   std::string_view pattern_;
-  Ends ends_;
+  Where where_;
   RegularTree* tree_;
   size_t at_ = 0;
 };
 
-// Bytes that UTF-8 does not have.
-constexpr Ends kEnds = {0xFE, 0xFF};
-
-enum class Where { kAnywhere, kWhole };
+// Whatever it matches has one beginning, first of all, and one end, behind all else.
+bool IsBetweenEnds(const Automaton& automaton) {
+  for (size_t i = 0; i < automaton.states(); ++i) {
+    const auto state = static_cast<uint16_t>(i);
+    const ByteSet& live = automaton.Live(state);
+    const bool begins = state == Automaton::kStart;
+    if (begins != live.Has(kEnds.begin) || (begins && live.size() > 1)) return false;
+    if (automaton.Accepts(state) && !live.empty()) return false;
+    for (int byte = 0; byte < 256; ++byte) {
+      const uint16_t to = automaton.Next(state, static_cast<uint8_t>(byte));
+      if (to != Automaton::kDead && automaton.Accepts(to) != (byte == kEnds.end)) return false;
+    }
+  }
+  return true;
+}
 
 // Texts between kEnds in which `pattern` matches.
 Result<AutomatonPtr> CompileBetweenEnds(std::string_view pattern, Where where, Spelling spelling,
                                         AutomatonBudget* budget) {
   RegularTree tree;
-  PatternParser parser(pattern, kEnds, &tree);
-  ASSIGN_OR_RETURN(const Id inside, parser.Run());
-  const Id begin = tree.Byte(kEnds.begin), end = tree.Byte(kEnds.end);
-  const Id any = tree.Repeat(tree.Characters(CodePointSet::All()), 0, RegularTree::kNoBound);
-  // Where the pattern does not say ^, something else takes the beginning; so with $.
-  const Id before = tree.Optional(where == Where::kWhole ? begin : tree.Sequence({begin, any}));
-  const Id behind = tree.Optional(where == Where::kWhole ? end : tree.Sequence({any, end}));
-  ASSIGN_OR_RETURN(const AutomatonPtr found,
-                   tree.Compile(tree.Sequence({before, inside, behind}), spelling, budget));
-  // "a^" or "$a" would have the ends elsewhere.
-  ASSIGN_OR_RETURN(const AutomatonPtr texts,
-                   tree.Compile(tree.Sequence({begin, any, end}), spelling, budget));
+  PatternParser parser(pattern, where, &tree);
+  ASSIGN_OR_RETURN(const Id all, parser.Run());
+  ASSIGN_OR_RETURN(const AutomatonPtr found, tree.Compile(all, spelling, budget));
+  // "a^" or "$a" would have the ends elsewhere; few patterns are so.
+  if (IsBetweenEnds(*found)) return found;
+  const Id text =
+      tree.Sequence({tree.Byte(kEnds.begin),
+                     tree.Repeat(tree.Characters(CodePointSet::All()), 0, RegularTree::kNoBound),
+                     tree.Byte(kEnds.end)});
+  ASSIGN_OR_RETURN(const AutomatonPtr texts, tree.Compile(text, spelling, budget));
   return Intersect(*found, *texts, budget);
 }
 
@@ -391,7 +421,7 @@ Result<AutomatonPtr> CompileAndChange(std::string_view pattern, Where where, Spe
   {
     // The parser's errors name the pattern themselves.
     RegularTree tree;
-    RETURN_IF_ERROR(PatternParser(pattern, kEnds, &tree).Run());
+    RETURN_IF_ERROR(PatternParser(pattern, where, &tree).Run());
   }
   const auto name = [&](const Error& error) {
     return Err(error.code, fmt::format("pattern \"{}\" is {}", Brief(std::string(pattern), 100),

@@ -240,6 +240,8 @@ class Determinizer {
       bounds[nfa_[state].last + 1] = true;
     }
     std::vector<uint32_t> targets;
+    // Ranges that lead to the same are many: the letters around an escaped character.
+    std::vector<std::pair<std::vector<uint32_t>, uint16_t>> known;
     for (int first = 0; first < 256 && !failed_;) {
       int end = first + 1;
       while (end < 256 && !bounds[end]) ++end;
@@ -249,8 +251,16 @@ class Determinizer {
           targets.push_back(nfa_[state].to);
       if (!budget_->Spend(static_cast<int64_t>(set.size()) / 4 + 1)) failed_ = true;
       if (!targets.empty()) {
-        Close(targets);
-        const uint16_t to = IdOf(closed_);
+        const auto same = std::find_if(known.begin(), known.end(),
+                                       [&](const auto& entry) { return entry.first == targets; });
+        uint16_t to = AutomatonRows::kDead;
+        if (same != known.end()) {
+          to = same->second;
+        } else {
+          Close(targets);
+          to = IdOf(closed_);
+          known.emplace_back(targets, to);
+        }
         for (int byte = first; byte < end; ++byte) rows_.next[at][static_cast<size_t>(byte)] = to;
       }
       first = end;
