@@ -594,10 +594,10 @@ inline constexpr size_t kPatternBytesMax = 16 * 1024;
 inline constexpr size_t kAutomatonTreeNodesMax = 100'000;
 inline constexpr size_t kAutomatonNfaStatesMax = 100'000;
 // States of one automaton (512 bytes each while it is made) and of one grammar's together.
-inline constexpr size_t kAutomatonStatesMax = 16'384;
+inline constexpr size_t kAutomatonStatesMax = 10'000;
 inline constexpr size_t kGrammarAutomatonStatesMax = size_t{1} << 16;
-// Steps of making the automata of one grammar, of some 10 ns: 50 ms.
-inline constexpr int64_t kAutomatonWorkMax = 4'000'000;
+// Steps of making the automata of one grammar, of 20 to 40 ns: some 80 ms.
+inline constexpr int64_t kAutomatonWorkMax = 2'600'000;
 // minItems, minLength, minProperties: nobody waits for a longer answer.
 inline constexpr uint64_t kGrammarCountMinMax = 1'000'000;
 // Digits of a number before and behind its point, and of an exponent: a model cannot write digits
