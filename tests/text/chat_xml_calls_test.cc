@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "chat_checks.h"
-#include "text/chat/typed_value.h"
+#include "text/json_escape.h"
 
 namespace perdure::text {
 namespace {

@@ -63,36 +63,4 @@ std::optional<std::string> TypedValue(std::string_view text, JsonTypes types) {
   return std::string(value);
 }
 
-void AppendJsonEscaped(char c, std::string* out) {
-  switch (c) {
-    case '"':
-      *out += "\\\"";
-      return;
-    case '\\':
-      *out += "\\\\";
-      return;
-    case '\n':
-      *out += "\\n";
-      return;
-    case '\r':
-      *out += "\\r";
-      return;
-    case '\t':
-      *out += "\\t";
-      return;
-    default:
-      break;
-  }
-  if (static_cast<unsigned char>(c) < 0x20)
-    *out += fmt::format("\\u{:04x}", static_cast<unsigned>(static_cast<unsigned char>(c)));
-  else
-    out->push_back(c);
-}
-
-std::string JsonQuoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text) AppendJsonEscaped(c, &out);
-  return out + "\"";
-}
-
 }  // namespace perdure::text

@@ -13,9 +13,4 @@ namespace perdure::text {
 // where it is none. Python's True, False and None are read, too: templates show them to models.
 std::optional<std::string> TypedValue(std::string_view text, JsonTypes types);
 
-// Appends what stands for `c` between the quotes of a JSON string.
-void AppendJsonEscaped(char c, std::string* out);
-// With quotes.
-std::string JsonQuoted(std::string_view text);
-
 }  // namespace perdure::text

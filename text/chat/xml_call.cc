@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "text/chat/json_scanner.h"
 #include "text/chat/typed_value.h"
+#include "text/json_escape.h"
 
 namespace perdure::text {
 namespace {

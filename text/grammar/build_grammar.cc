@@ -63,21 +63,17 @@ std::vector<bool> LeastSet(const Grammar& grammar, Holds holds) {
   return set;
 }
 
-Error Invalid(std::string message) {
-  return {ErrorCode::invalid_request, std::move(message), "", 0};
-}
-
-}  // namespace
-
-std::vector<bool> GrammarBuilder::FindProductive() const {
-  const Grammar& g = *grammar_;
-  return LeastSet(g, [&](const Node& node, const std::vector<bool>& set) {
+// Nodes that can be matched by such leaves, and nothing, alone.
+template <class IsLeaf>
+std::vector<bool> NodesMadeOf(const Grammar& grammar, IsLeaf is_leaf) {
+  return LeastSet(grammar, [&](const Node& node, const std::vector<bool>& set) {
     const auto is_in = [&](uint32_t part) { return set[part]; };
-    const auto begin = g.parts_.begin() + node.first;
+    const auto begin = grammar.parts().begin() + node.first;
     switch (node.kind) {
       case Kind::kEmpty:
-      case Kind::kLeaf:
         return true;
+      case Kind::kLeaf:
+        return is_leaf(node);
       case Kind::kSequence:
         return std::all_of(begin, begin + node.count, is_in);
       case Kind::kChoice:
@@ -91,26 +87,19 @@ std::vector<bool> GrammarBuilder::FindProductive() const {
   });
 }
 
+Error Invalid(std::string message) {
+  return {ErrorCode::invalid_request, std::move(message), "", 0};
+}
+
+}  // namespace
+
+std::vector<bool> GrammarBuilder::FindProductive() const {
+  return NodesMadeOf(*grammar_, [](const Node&) { return true; });
+}
+
 std::vector<bool> GrammarBuilder::FindNullable() const {
-  const Grammar& g = *grammar_;
-  return LeastSet(g, [&](const Node& node, const std::vector<bool>& set) {
-    const auto is_in = [&](uint32_t part) { return set[part]; };
-    const auto begin = g.parts_.begin() + node.first;
-    switch (node.kind) {
-      case Kind::kEmpty:
-        return true;
-      case Kind::kLeaf:
-        return g.automata_[node.first]->Accepts(Automaton::kStart);
-      case Kind::kSequence:
-        return std::all_of(begin, begin + node.count, is_in);
-      case Kind::kChoice:
-        return std::any_of(begin, begin + node.count, is_in);
-      case Kind::kRepeat:
-        return node.min == 0 || set[node.first];
-      case Kind::kRule:
-        return static_cast<bool>(set[node.first]);
-    }
-    return false;
+  return NodesMadeOf(*grammar_, [this](const Node& leaf) {
+    return grammar_->automata()[leaf.first]->Accepts(Automaton::kStart);
   });
 }
 

@@ -14,7 +14,7 @@ namespace perdure::text {
 // Those that every schema needs: made once, shared by all. Thread-safe.
 struct JsonAutomata {
   AutomatonPtr string;        // any, with every escape that JSON has but lone surrogates
-  AutomatonPtr plain_string;  // as JsonSpellingOf writes them
+  AutomatonPtr plain_string;  // as JsonQuoted writes them
   AutomatonPtr integer;       // within kGrammarIntegerDigits
   AutomatonPtr number;
   AutomatonPtr white_space;  // none, a blank, or a newline and some indentation

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "text/grammar/json_spelling.h"
+#include "text/json_escape.h"
 
 namespace perdure::text {
 

@@ -8,9 +8,9 @@
 
 #include "base/brief.h"
 #include "base/limits.h"
-#include "text/grammar/json_spelling.h"
 #include "text/grammar/pattern.h"
 #include "text/grammar/schema_compiler.h"
+#include "text/json_escape.h"
 #include "text/utf8.h"
 
 namespace perdure::text {
@@ -120,7 +120,7 @@ Status SchemaCompiler::FindProperties(const Conjunction& members, Object* object
       for (const KeyGroup& group : object->patterns) {
         const auto found = patterns ? patterns->find(group.pattern) : Json::const_iterator();
         if (!patterns || found == patterns->end()) continue;
-        if (!group.keys->Matches(JsonSpellingOf(property.name))) continue;
+        if (!group.keys->Matches(JsonQuoted(property.name))) continue;
         property.values.push_back(source_.Child(schema, "patternProperties", found.key(), *found));
         said = true;
       }
@@ -134,7 +134,7 @@ Status SchemaCompiler::FindProperties(const Conjunction& members, Object* object
     const bool refused = std::any_of(property.values.begin(), property.values.end(),
                                      [](const Subschema& value) { return *value.json == false; });
     property.never = refused || (object->allowed_keys &&
-                                 !object->allowed_keys->Matches(JsonSpellingOf(property.name)));
+                                 !object->allowed_keys->Matches(JsonQuoted(property.name)));
   }
   return {};
 }
@@ -183,8 +183,7 @@ Result<Expression> SchemaCompiler::CompileObject(const Conjunction& members) {
     if (values) {
       std::vector<std::string> texts;
       for (const Json* value : *values)
-        if (value->is_string())
-          texts.push_back(JsonSpellingOf(value->get_ref<const std::string&>()));
+        if (value->is_string()) texts.push_back(JsonQuoted(value->get_ref<const std::string&>()));
       if (texts.empty()) return source_.Fail(schema, "propertyNames", "allows no name at all");
       auto listed = Automaton::OfTexts(std::move(texts), builder_.budget());
       if (listed && keys) listed = Intersect(*keys, **listed, builder_.budget());
@@ -218,7 +217,7 @@ Result<Expression> SchemaCompiler::CompileMembers(const Conjunction& members,
   std::vector<std::string> names;
   uint32_t required = 0;
   for (const Property& property : object.properties) {
-    names.push_back(JsonSpellingOf(property.name));
+    names.push_back(JsonQuoted(property.name));
     if (property.never) continue;
     properties.push_back(&property);
     required += property.required ? 1 : 0;
@@ -312,7 +311,7 @@ Result<Expression> SchemaCompiler::CompileMembers(const Conjunction& members,
   for (size_t i = properties.size(); i-- > 0;) {
     const Property& property = *properties[i];
     const Expression member = builder_.Sequence(
-        {builder_.Literal(JsonSpellingOf(property.name) + ":"), Space(), RuleOf(property.values)});
+        {builder_.Literal(JsonQuoted(property.name) + ":"), Space(), RuleOf(property.values)});
     const Expression with = builder_.Sequence({member, behind});
     first = property.required ? with : builder_.Choice({with, first});
     all_optional = all_optional && !property.required;

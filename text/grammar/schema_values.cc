@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 
 #include "base/limits.h"
-#include "text/grammar/json_spelling.h"
 #include "text/grammar/schema_compiler.h"
+#include "text/json_escape.h"
 #include "text/utf8.h"
 
 namespace perdure::text {
@@ -16,8 +16,7 @@ namespace {
 bool IsContainer(const Json& value) { return value.is_object() || value.is_array(); }
 
 std::string SpellingOf(const Json& scalar) {
-  return scalar.is_string() ? JsonSpellingOf(scalar.get_ref<const std::string&>())
-                            : DumpJson(scalar);
+  return scalar.is_string() ? JsonQuoted(scalar.get_ref<const std::string&>()) : DumpJson(scalar);
 }
 
 // Of what JSON texts from outside have, this is what matters to a grammar.
@@ -49,7 +48,7 @@ Result<bool> SchemaCompiler::Allows(const Conjunction& members, const Json& valu
         static_cast<size_t>(characters) > length.max)
       return false;
     ASSIGN_OR_RETURN(const AutomatonPtr automaton, TextAutomaton(members));
-    return !automaton || automaton->Matches(JsonSpellingOf(text));
+    return !automaton || automaton->Matches(JsonQuoted(text));
   }
   if (type == kIntegerType || type == kFractionType) {
     ASSIGN_OR_RETURN(const NumberBounds bounds, BoundsOf(members, false));
@@ -113,7 +112,7 @@ Expression SchemaCompiler::Constant(const Json& value, int depth) {
     if (!first) parts.insert(parts.end(), {builder_.Literal(","), Space()});
     first = false;
     if (value.is_object())
-      parts.insert(parts.end(), {builder_.Literal(JsonSpellingOf(key) + ":"), Space()});
+      parts.insert(parts.end(), {builder_.Literal(JsonQuoted(key) + ":"), Space()});
     parts.push_back(Constant(item, depth + 1));
   }
   if (!first) parts.push_back(Space());

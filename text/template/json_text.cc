@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "text/json_escape.h"
 #include "text/template/operators.h"
 #include "text/template/repr.h"
 #include "text/template/unicode.h"
@@ -15,27 +16,6 @@ std::string EscapeUtf16(char32_t c) {
   if (c < 0x10000) return fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
   const uint32_t v = static_cast<uint32_t>(c) - 0x10000;
   return fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + (v >> 10), 0xdc00 + (v & 0x3ff));
-}
-
-std::string_view ShortEscape(char32_t c) {
-  switch (c) {
-    case '"':
-      return "\\\"";
-    case '\\':
-      return "\\\\";
-    case '\n':
-      return "\\n";
-    case '\r':
-      return "\\r";
-    case '\t':
-      return "\\t";
-    case '\f':
-      return "\\f";
-    case '\b':
-      return "\\b";
-    default:
-      return {};
-  }
 }
 
 class Writer {
@@ -86,7 +66,7 @@ class Writer {
       const size_t begin = at;
       const char32_t c = NextCodePoint(all, &at);
       const bool input = marks.At(begin);
-      if (const std::string_view escape = ShortEscape(c); !escape.empty())
+      if (const std::string_view escape = ShortJsonEscape(c); !escape.empty())
         out_->Append(escape, input);
       else if (c < 0x20 || (style_.ensure_ascii && c >= 0x7f))
         out_->Append(EscapeUtf16(c), input);
