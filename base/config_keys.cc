@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "base/limits.h"
+#include "base/tool_format_names.h"
 
 namespace perdure {
 namespace {
@@ -252,16 +253,12 @@ Result<ConfigValue> CheckChoice(const ConfigValue& value, std::string_view one,
   return value;
 }
 
-// Those of text/chat/chat_form.h, which a worker of the model would refuse otherwise.
-constexpr std::string_view kToolFormats[] = {"none",     "hermes", "qwen3_coder", "mistral",
-                                             "devstral", "llama3", "json"};
-
 Result<ConfigValue> CheckToolFormat(const ConfigValue& value) {
   const auto* text = std::get_if<std::string>(&value);
   if (text != nullptr &&
-      (text->empty() || std::ranges::find(kToolFormats, *text) != std::end(kToolFormats)))
+      (text->empty() || std::ranges::find(kToolFormatNames, *text) != std::end(kToolFormatNames)))
     return value;
-  return NotAllowed(value, fmt::format("one of {}", fmt::join(kToolFormats, ", ")));
+  return NotAllowed(value, fmt::format("one of {}", fmt::join(kToolFormatNames, ", ")));
 }
 
 std::string Lower(std::string_view text) {

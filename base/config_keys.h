@@ -29,7 +29,7 @@ enum class ConfigKind {
   kLogLevel,
   kQuantize,       // "q8", "q4" or ""
   kActivations,    // "int8", "float32" or ""
-  kToolFormat,     // a name of ToolFormatNamed, or ""
+  kToolFormat,     // one of base/tool_format_names.h, or ""
   kDurability,     // "sync" or "async"
   kKvCompression,  // "none" or "zstd"
   kSecret,         // a key, which no error repeats

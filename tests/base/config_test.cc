@@ -163,6 +163,9 @@ TEST_F(ConfigTest, EveryKeyCanBeSetByItsVariable) {
       case ConfigKind::kActivations:
         value = "float32";
         break;
+      case ConfigKind::kToolFormat:
+        value = "hermes";
+        break;
       case ConfigKind::kDurability:
         value = "async";
         break;
@@ -482,6 +485,19 @@ TEST_F(ConfigTest, ActivationsAreOneOfTwo) {
     const auto refused = LoadText(std::string("[models.a]\nactivations = ") + wrong + "\n");
     ASSERT_FALSE(refused.has_value()) << wrong;
     EXPECT_THAT(refused.error().message, HasSubstr("is not \"int8\", \"float32\" or \"\""));
+  }
+}
+
+TEST_F(ConfigTest, ToolFormatsAreThoseThatThereAre) {
+  for (const char* right : {"hermes", "qwen3_coder", "none", ""}) {
+    const auto config = LoadText(std::string("[models.a]\ntool_format = \"") + right + "\"\n");
+    ASSERT_TRUE(config.has_value()) << config.error().message;
+    EXPECT_EQ(config->models[0].tool_format, right);
+  }
+  for (const char* wrong : {"\"Hermes\"", "1", "\"xml\"", "true"}) {
+    const auto refused = LoadText(std::string("[models.a]\ntool_format = ") + wrong + "\n");
+    ASSERT_FALSE(refused.has_value()) << wrong;
+    EXPECT_THAT(refused.error().message, HasSubstr("none, hermes, qwen3_coder, mistral"));
   }
 }
 

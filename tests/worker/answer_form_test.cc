@@ -33,12 +33,5 @@ TEST(AnswerFormTest, WhatThereIsNotIsUnsound) {
   EXPECT_FALSE(IsSound(tags));
 }
 
-// The configuration spells them, too, and knows nothing of this layer.
-TEST(AnswerFormTest, NamesOfToolFormatsAreThoseOfTheConfiguration) {
-  for (const char* name :
-       {"none", "hermes", "qwen3_coder", "mistral", "devstral", "llama3", "json"})
-    EXPECT_TRUE(text::ToolFormatNamed(name)) << name;
-}
-
 }  // namespace
 }  // namespace perdure::worker

@@ -3,28 +3,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <optional>
 #include <utility>
 
+#include "base/tool_format_names.h"
 #include "text/text_range.h"
 
 namespace perdure::text {
 namespace {
 
-struct FormatRow {
-  ToolFormat format;
-  std::string_view name;
-};
-
-constexpr FormatRow kFormats[] = {
-    {ToolFormat::kNone, "none"},
-    {ToolFormat::kHermes, "hermes"},
-    {ToolFormat::kQwen3Coder, "qwen3_coder"},
-    {ToolFormat::kMistral, "mistral"},
-    {ToolFormat::kDevstral, "devstral"},
-    {ToolFormat::kLlama3, "llama3"},
-    {ToolFormat::kJson, "json"},
-};
+static_assert(std::size(kToolFormatNames) == static_cast<size_t>(ToolFormat::kJson) + 1);
 
 struct TagsRow {
   std::string_view open;
@@ -81,19 +70,15 @@ bool Overlaps(const std::vector<TextRange>& ranges, TextRange with) {
 }  // namespace
 
 std::string_view ToolFormatName(ToolFormat format) {
-  for (const FormatRow& row : kFormats)
-    if (row.format == format) return row.name;
-  return "none";
+  return kToolFormatNames[static_cast<size_t>(format)];
 }
 
 Result<ToolFormat> ToolFormatNamed(std::string_view name) {
-  std::string names;
-  for (const FormatRow& row : kFormats) {
-    if (row.name == name) return row.format;
-    names += (names.empty() ? "" : ", ") + std::string(row.name);
-  }
-  return Err(ErrorCode::bad_config,
-             fmt::format("'{}' is no format of tool calls; there are: {}", name, names));
+  const auto* found = std::ranges::find(kToolFormatNames, name);
+  if (found != std::end(kToolFormatNames))
+    return static_cast<ToolFormat>(found - std::begin(kToolFormatNames));
+  return Err(ErrorCode::bad_config, fmt::format("'{}' is no format of tool calls; there are: {}",
+                                                name, fmt::join(kToolFormatNames, ", ")));
 }
 
 ChatForm FindChatForm(std::string_view template_source, std::string_view model_type,
