@@ -141,9 +141,9 @@ void Generator::Accept(const protocol::Submit& submit, Prompt prompt, int64_t re
   accepted.prompt_ids = request->prompt_ids;
   accepted.ticket.drawn = BitsOf(request->prompt_drawn);
   sink_->Send(accepted);
-  const text::AnswerSettings answer = AnswerSettingsOf(*request, submit.request, prompt.tools);
+  const text::AnswerFold fold = FoldOf(*request, submit.request, *admitted, prompt.tools);
   for (int i = 0; i < submit.request.choices; ++i) {
-    Choice* const choice = AddChoice(request, answer, *admitted);
+    Choice* const choice = AddChoice(request, fold, *admitted);
     SendEcho(request, choice, admitted->echo);
     if (admitted->answer_tokens_max == 0) Finish(request, choice, protocol::FinishReason::kLength);
   }
@@ -184,10 +184,10 @@ Status Generator::Resume(const protocol::Resume& resume) {
   AddBits(resume.ticket.drawn, &request->prompt_drawn);
   request->received_us = received_us;
   const bool is_chat = request->kind == protocol::RequestKind::kChat;
-  const text::AnswerSettings answer = AnswerSettingsOf(
-      *request, resume.request, is_chat ? ToolsOf(resume.request.chat_json) : Json());
+  const text::AnswerFold fold = FoldOf(*request, resume.request, *admitted,
+                                       is_chat ? ToolsOf(resume.request.chat_json) : Json());
   for (const protocol::ChoiceSoFar& so_far : resume.choices) {
-    Choice* const choice = AddChoice(request, answer, *admitted);
+    Choice* const choice = AddChoice(request, fold, *admitted);
     choice->sent_seq = so_far.last_seq;
     choice->from_arena = so_far.from_arena;
     choice->from_snapshot = so_far.from_snapshot;
@@ -236,26 +236,26 @@ Generator::Request* Generator::Open(RequestId rid, std::unique_ptr<Request> owne
   return request;
 }
 
-text::AnswerSettings Generator::AnswerSettingsOf(const Request& request,
-                                                 const protocol::GenerationRequest& asked,
-                                                 const Json& tools) const {
+text::AnswerFold Generator::FoldOf(const Request& request, const protocol::GenerationRequest& asked,
+                                   const AdmittedRequest& admitted, const Json& tools) const {
   text::AnswerSettings settings;
   settings.output.stop = asked.stop;
   settings.output.eos_ids = model_->eos_ids;
   settings.output.ignore_eos = asked.ignore_eos;
-  if (asked.kind != protocol::RequestKind::kChat) return settings;
-  settings.output.own_text = true;
-  settings.chat = ParserSettings(request.ticket.form, tools);
-  settings.reasoning_tokens_max = asked.reasoning_tokens_max;
-  return settings;
+  settings.output.max_tokens = admitted.answer_tokens_max;
+  settings.drawable_ids = model_->engine->info().vocab_size;
+  if (asked.kind == protocol::RequestKind::kChat) {
+    settings.output.own_text = true;
+    settings.chat = ParserSettings(request.ticket.form, tools);
+    settings.reasoning_tokens_max = asked.reasoning_tokens_max;
+  }
+  return {model_->tokenizer.get(), std::move(settings)};
 }
 
-Generator::Choice* Generator::AddChoice(Request* request, text::AnswerSettings answer,
+Generator::Choice* Generator::AddChoice(Request* request, const text::AnswerFold& fold,
                                         const AdmittedRequest& admitted) {
-  answer.output.max_tokens = admitted.answer_tokens_max;
   const auto index = static_cast<int>(request->choices.size());
-  Choice& choice = request->choices.emplace_back(
-      index, text::AnswerFold(model_->tokenizer.get(), std::move(answer)));
+  Choice& choice = request->choices.emplace_back(index, fold);
   choice.sampling = admitted.sampling;
   choice.sampling.seed = SeedOfChoice(admitted.sampling.seed, index);
   return &choice;

@@ -174,10 +174,10 @@ class Generator : private PrefixFinder {
   Request* Open(protocol::RequestId rid, std::unique_ptr<Request> request,
                 AdmittedRequest* admitted, uint32_t credit_bytes,
                 const protocol::GenerationRequest& asked);
-  text::AnswerSettings AnswerSettingsOf(const Request& request,
-                                        const protocol::GenerationRequest& asked,
-                                        const Json& tools) const;
-  Choice* AddChoice(Request* request, text::AnswerSettings answer, const AdmittedRequest& admitted);
+  text::AnswerFold FoldOf(const Request& request, const protocol::GenerationRequest& asked,
+                          const AdmittedRequest& admitted, const Json& tools) const;
+  Choice* AddChoice(Request* request, const text::AnswerFold& fold,
+                    const AdmittedRequest& admitted);
   void Schedule(Request* request, Choice* choice, bool suspect);
   void Replay(Request* request, Choice* choice, const AdmittedRequest& admitted,
               const protocol::ChoiceSoFar& so_far);

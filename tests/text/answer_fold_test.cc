@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -125,6 +126,18 @@ TEST_F(AnswerFoldTest, ABoundForcesTheClosingTagOnce) {
   EXPECT_EQ(whole.reasoning, "aaa");
   EXPECT_EQ(whole.content, std::string(static_cast<size_t>(own) - 3, 'a'));
   EXPECT_GE(fold.reasoning_tokens(), 3);
+}
+
+TEST_F(AnswerFoldTest, NothingIsForcedThatTheModelCannotDraw) {
+  AnswerSettings settings = Settings();
+  settings.reasoning_tokens_max = 0;
+  settings.chat->reasoning = ReasoningStart::kOpen;
+  settings.drawable_ids = std::ranges::max(Ids("\n</think>\n\n"));
+  AnswerFold fold(tokenizer_.get(), settings);
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_FALSE(fold.Forced());
+    fold.Push(Ids("a")[0]);
+  }
 }
 
 TEST_F(AnswerFoldTest, NothingIsForcedWhereTheModelStopsItself) {

@@ -1,5 +1,6 @@
 #include "text/chat/answer_fold.h"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -18,7 +19,9 @@ std::vector<TokenId> ClosingIds(const Tokenizer& tokenizer, const AnswerSettings
   if (!settings.chat || settings.chat->form.reasoning.none() || !settings.reasoning_tokens_max)
     return {};
   auto ids = tokenizer.Encode("\n" + settings.chat->form.reasoning.close + "\n\n");
-  return ids ? std::move(*ids) : std::vector<TokenId>{};
+  const auto drawable = [&](TokenId id) { return id < settings.drawable_ids; };
+  if (!ids || !std::ranges::all_of(*ids, drawable)) return {};
+  return std::move(*ids);
 }
 
 }  // namespace

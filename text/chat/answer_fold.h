@@ -2,6 +2,7 @@
 // pure fold over (settings, tokens) like those: folding the same tokens again gives the same.
 #pragma once
 
+#include <climits>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@ struct AnswerSettings {
   std::optional<ChatParserSettings> chat;  // absent: all is content
   // Reasoning that has so many tokens is closed, whatever the model would write.
   std::optional<int> reasoning_tokens_max;
+  int drawable_ids = INT_MAX;  // the model can draw ids below it; a tokenizer may know more
 };
 
 enum class AnswerFinish { kStop, kLength, kToolCalls };
